@@ -1,0 +1,296 @@
+"""Empirical risk minimisation, and the training loop that every other method changes in one place."""
+
+import time
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import NotFittedError
+
+from diga_lib import runtime
+from diga_lib.methods.image_augmentation import STRENGTHS, augment
+from diga_lib.methods.networks import BACKBONES, classifier
+
+SCHEDULES = ("one-cycle", "cosine", "constant")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the training loop needs to know; one set of values for every method that is compared.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training set, each as many images as the set has.
+    batch_size : int
+        Images per step; the last, incomplete batch of an epoch is left out (it is another batch next time).
+    lr : float
+        Peak learning rate of AdamW.
+    weight_decay : float
+        Decoupled weight decay of AdamW.
+    schedule : {"one-cycle", "cosine", "constant"}
+        Course of the learning rate.
+    augment : {"none", "light", "byol"}
+        Image augmentation, see `image_augmentation`.
+    backbone : {"small", "resnet18"}
+        The network, see `networks`.
+    device : {"auto", "cpu", "cuda", "mps"}
+        "auto" is the accelerator if there is one.
+    precision : {"auto", "fp32", "bf16"}
+        Of convolutions and matrix products; "auto" takes bfloat16 where the hardware has it.
+
+    Raises
+    ------
+    ValueError
+        If a value is not valid.
+    """
+
+    epochs: int = 8
+    batch_size: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    schedule: str = "one-cycle"
+    augment: str = "light"
+    backbone: str = "small"
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self):
+        for name, least in [("epochs", 1), ("batch_size", 2)]:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+        if not self.lr > 0 or not self.weight_decay >= 0:
+            raise ValueError(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; "
+                             "lr must be above 0 and weight_decay at least 0.")
+        for name, valid in [("schedule", SCHEDULES), ("augment", tuple(STRENGTHS)),
+                            ("backbone", tuple(BACKBONES)), ("precision", runtime.PRECISIONS)]:
+            if getattr(self, name) not in valid:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; valid values: {', '.join(valid)}.")
+        runtime.device(self.device)  # raises if the machine has no such device
+
+
+class ERM:
+    """Minimise the mean cross-entropy; the base of all methods.
+
+    A method overrides the one step in which it differs: `prepare` (once, before training), `build` (the
+    network), `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        By default the class attribute `defaults`.
+    **changes
+        Single settings that differ, such as ``epochs=20``.
+
+    Attributes
+    ----------
+    needs_spurious : bool
+        Whether the method reads the spurious attribute; true for the oracles only.
+    network : Classifier
+        After `fit`.
+    history : list of dict
+        After `fit`: epoch, loss, seconds, and accuracy on the validation set if there was one.
+    """
+
+    needs_spurious = False
+    defaults = Settings()
+
+    def __init__(self, settings=None, **changes):
+        unknown = sorted(set(changes) - {field.name for field in fields(Settings)})
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no setting {unknown[0]!r}; valid settings: "
+                             f"{', '.join(field.name for field in fields(Settings))}.")
+        self.settings = replace(settings or self.defaults, **changes)
+        self.network = None
+
+    @property
+    def device(self):
+        """Where the network is trained (torch.device)."""
+        return runtime.device(self.settings.device)
+
+    def autocast(self):
+        """Return the context in which the network computes."""
+        return runtime.autocast(self.device, self.settings.precision)
+
+    # ---- the steps that a method may override -------------------------------------------------------
+
+    def prepare(self, train):
+        """Look at the training set once, after the network is built and before the first step."""
+
+    def build(self):
+        """Return the untrained network."""
+        return classifier(self.settings.backbone)
+
+    def sampler(self, train, generator):
+        """Choose the images of one epoch.
+
+        Parameters
+        ----------
+        train : LabelledImages
+            The training set of n images.
+        generator : torch.Generator
+            On the processor.
+
+        Returns
+        -------
+        torch.Tensor
+            Positions in the training set, int64, cut into batches by the loop.
+        """
+        return torch.randperm(len(train), generator=generator)
+
+    def views(self, x, y, index, step):
+        """Make what the network is shown from a batch of images.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Images (B, 3, H, W) in [0, 1], float32.
+        y : torch.Tensor
+            Targets (B,), int64.
+        index : torch.Tensor
+            Positions in the training set (B,), int64.
+        step : int
+            Number of the step, from 0.
+
+        Returns
+        -------
+        x, y : torch.Tensor
+            Images (V, 3, H, W) and their targets (V,); V may be a multiple of B. Random numbers come from
+            `self.generator`.
+        """
+        return augment(x, self.settings.augment, self.generator), y
+
+    def loss(self, index, logits, y):
+        """Compute the loss of a batch.
+
+        Parameters
+        ----------
+        index : torch.Tensor
+            Positions in the training set (B,), int64.
+        logits : torch.Tensor
+            Logits (V, 2), float32.
+        y : torch.Tensor
+            Targets (V,), int64, as `views` returned them.
+
+        Returns
+        -------
+        torch.Tensor
+            A scalar.
+        """
+        return F.cross_entropy(logits, y)
+
+    # ---- the loop -----------------------------------------------------------------------------------
+
+    def fit(self, train, seed=0, validation=None, callbacks=()):
+        """Train on a labelled set; the same seed gives the same network on the same machine.
+
+        Parameters
+        ----------
+        train : LabelledImages
+            Images uint8 (n, 3, H, W) with targets 0 or 1.
+        seed : int
+            Of initialisation, order and augmentation.
+        validation : LabelledImages, optional
+            Only watched: its accuracy after each epoch goes to `history`.
+        callbacks : sequence of callables
+            Each is called as ``callback(method, record)`` after each epoch.
+
+        Returns
+        -------
+        ERM
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If the targets are not 0 and 1, or an oracle is given a set without spurious attribute.
+        """
+        self._check(train)
+        runtime.seed_everything(seed)
+        settings, device = self.settings, self.device
+        order = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        images, target = _tensor(train.images, device), _tensor(train.target, device).long()
+        self.network = self.build().to(device)
+        self.prepare(train)
+        batch_size = min(settings.batch_size, len(train))
+        optimizer, schedule = self.optimizer(settings.epochs * (len(train) // batch_size))
+        self.history, step = [], 0
+        for epoch in range(settings.epochs):
+            start, total = time.perf_counter(), 0.0
+            self.network.train()
+            positions = self.sampler(train, order).to(device)[:len(train) // batch_size * batch_size]
+            for index in positions.split(batch_size):
+                x, y = self.views(images[index].float() / 255, target[index], index, step)
+                with self.autocast():
+                    logits = self.network(x)
+                loss = self.loss(index, logits.float(), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                step, total = step + 1, total + loss.detach()
+            record = {"epoch": epoch, "loss": float(total) * batch_size / len(positions),
+                      "seconds": time.perf_counter() - start}
+            if validation is not None:
+                record["accuracy"] = float((self.predict(validation.images) == validation.target).mean())
+            self.history.append(record)
+            for callback in callbacks:
+                callback(self, record)
+        return self
+
+    def optimizer(self, steps, parameters=None):
+        """Return AdamW over the network's (or other) parameters and its schedule over so many steps."""
+        settings = self.settings
+        optimizer = torch.optim.AdamW(parameters or self.network.parameters(), settings.lr,
+                                      weight_decay=settings.weight_decay, fused=True)
+        if settings.schedule == "one-cycle":
+            return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
+        if settings.schedule == "cosine":
+            return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+
+    def _check(self, train):
+        if self.needs_spurious and train.spurious is None:
+            raise ValueError(f"{type(self).__name__} is an oracle that reads the spurious attribute, "
+                             "and this training set comes without it.")
+        if len(train) < 2 or not np.isin(train.target, (0, 1)).all():
+            raise ValueError(f"The training set has {len(train)} images with targets "
+                             f"{np.unique(train.target).tolist()}; it needs at least 2 with targets 0 and 1.")
+
+    # ---- what a trained method says -----------------------------------------------------------------
+
+    def scores(self, images):
+        """Return the probability of target 1, float32 (n,), for images uint8 (n, 3, H, W)."""
+        return self._run(lambda x: self.network(x).float().softmax(1)[:, 1], images)
+
+    def predict(self, images):
+        """Return the predicted targets, int64 (n,), for images uint8 (n, 3, H, W)."""
+        return (self.scores(images) > 0.5).astype(np.int64)
+
+    def features(self, images):
+        """Return the backbone's features, float32 (n, D), for images uint8 (n, 3, H, W)."""
+        return self._run(lambda x: self.network.features(x).float(), images)
+
+    @torch.inference_mode()
+    def _run(self, function, images, batch_size=512):
+        if self.network is None:
+            raise NotFittedError(f"This {type(self).__name__} has not been trained; call fit first.")
+        self.network.eval()
+        parts = []
+        for start in range(0, len(images), batch_size):
+            x = _tensor(images[start:start + batch_size], self.device)
+            if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
+                raise ValueError(f"The images are {x.dtype} of shape {tuple(x.shape)}; "
+                                 "they must be uint8 of shape (n, 3, height, width).")
+            with self.autocast():
+                parts.append(function(x.float() / 255).cpu().numpy())
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def _tensor(array, device):
+    """Put a numpy array on a device, copying one that may not be written to (torch warns about those)."""
+    array = np.asarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -1,0 +1,56 @@
+"""GroupDRO, an oracle: it reads the spurious attribute of the training images."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from diga_lib.methods.erm import ERM
+
+
+class GroupDRO(ERM):
+    """Minimise the loss of the worst group, with group-balanced batches and strong weight decay.
+
+    The groups' weights q grow with their losses, ``q_g <- q_g exp(step_size * loss_g)``, and sum to 1.
+
+    Parameters
+    ----------
+    step_size : float
+        Of the weights' exponentiated gradient.
+    settings, **changes
+        As in `ERM`.
+
+    References
+    ----------
+    Sagawa, Koh, Hashimoto and Liang, Distributionally robust neural networks for group shifts, ICLR 2020,
+    algorithm 1; sampling as with ``--reweight_groups`` in the authors' code.
+    """
+
+    needs_spurious = True
+    defaults = replace(ERM.defaults, weight_decay=0.5)
+
+    def __init__(self, settings=None, step_size=0.01, **changes):
+        super().__init__(settings, **changes)
+        if not step_size > 0:
+            raise ValueError(f"step_size is {step_size!r}; it must be above 0.")
+        self.step_size = step_size
+
+    def prepare(self, train):
+        """Number the groups that occur from 0 and give them equal weights."""
+        group = torch.as_tensor(train.group)
+        _, self.group, self.counts = (a.to(self.device) for a in
+                                      torch.unique(group, return_inverse=True, return_counts=True))
+        self.weights = torch.full_like(self.counts, 1 / len(self.counts), dtype=torch.float32)
+
+    def sampler(self, train, generator):
+        """Draw with replacement so that every group is met equally often."""
+        return torch.multinomial((1 / self.counts)[self.group].cpu(), len(train), True, generator=generator)
+
+    def loss(self, index, logits, y):
+        """Update the groups' weights and return the weighted sum of the groups' mean losses."""
+        losses, group = F.cross_entropy(logits, y, reduction="none"), self.group[index]
+        sums = losses.new_zeros(len(self.weights)).index_add(0, group, losses)
+        group_losses = sums / torch.bincount(group, minlength=len(self.weights)).clamp(min=1)  # absent group: 0
+        self.weights = self.weights * torch.exp(self.step_size * group_losses.detach())
+        self.weights = self.weights / self.weights.sum()
+        return self.weights @ group_losses

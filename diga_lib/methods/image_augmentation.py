@@ -1,0 +1,130 @@
+"""Random crops, flips and colours for a whole batch of images at once, on the device the images are on."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of PIL's and torchvision's grey
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far an augmentation may go.
+
+    Parameters
+    ----------
+    scale : float
+        Smallest share of the image's area that a crop keeps, in (0, 1].
+    flip, grey : float
+        Probabilities of a mirrored and of a grey image.
+    brightness, contrast, saturation : float
+        A factor is drawn uniformly from [1 - value, 1 + value].
+    """
+
+    scale: float = 1.0
+    flip: float = 0.0
+    grey: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+
+
+STRENGTHS = {
+    "none": Strength(),
+    "light": Strength(scale=0.9, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1),
+    "byol": Strength(scale=0.8, flip=0.5, grey=0.2, brightness=0.4, contrast=0.4, saturation=0.4),
+}
+
+
+def crop_and_flip(x, scale, centre, flipped):
+    """Cut a square window out of each image and stretch it to the whole, mirrored where asked.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Images (N, 3, H, W), float.
+    scale : torch.Tensor
+        Side of the window as a share of the image's side (N,), in (0, 1].
+    centre : torch.Tensor
+        Place of the window (N, 2) as (x, y), in [-1, 1]: -1 touches the left or top edge, 1 the opposite one.
+    flipped : torch.Tensor
+        Which images are mirrored left to right (N,), bool.
+
+    Returns
+    -------
+    torch.Tensor
+        Images (N, 3, H, W).
+    """
+    n, _, height, width = x.shape
+    middle = centre * (1 - scale[:, None])
+
+    def line(size):  # pixel centres in grid_sample's coordinates; affine_grid does the same ten times slower
+        return (torch.arange(size, device=x.device, dtype=x.dtype) * 2 + 1) / size - 1
+
+    columns = torch.where(flipped, -scale, scale)[:, None] * line(width) + middle[:, :1]
+    rows = scale[:, None] * line(height) + middle[:, 1:]
+    grid = torch.stack([columns[:, None, :].expand(n, height, width), rows[:, :, None].expand(n, height, width)], -1)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def recolour(x, brightness, contrast, saturation):
+    """Change brightness, then contrast around the mean grey, then saturation; one linear map per image.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Images (N, 3, H, W) in [0, 1], float.
+    brightness, contrast, saturation : torch.Tensor
+        Factors (N,); 1 changes nothing, saturation 0 gives a grey image.
+
+    Returns
+    -------
+    torch.Tensor
+        Images (N, 3, H, W), clipped to [0, 1] once at the end.
+    """
+    luma = x.new_tensor(LUMA)
+    mean = x.mean((2, 3)) @ luma
+    saturate = saturation[:, None, None] * torch.eye(3, device=x.device, dtype=x.dtype)
+    saturate = saturate + (1 - saturation)[:, None, None] * luma.expand(3, 3)
+    matrix = (brightness * contrast)[:, None, None] * saturate
+    offset = ((1 - contrast) * brightness * mean)[:, None, None]
+    return torch.baddbmm(offset.expand(-1, 3, 1), matrix, x.flatten(2)).view_as(x).clamp_(0, 1)
+
+
+def augment(x, strength="light", generator=None):
+    """Augment a batch of images at random, each image in its own way.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Images (N, 3, H, W) in [0, 1], float.
+    strength : {"none", "light", "byol"} or Strength
+        "light" suits supervised training; "byol" is the crop, flip, colour jitter and grey of DiGA's
+        representation learning.
+    generator : torch.Generator, optional
+        On the device of `x`; the same state gives the same images.
+
+    Returns
+    -------
+    torch.Tensor
+        Images (N, 3, H, W) in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If there is no strength of that name.
+    """
+    if isinstance(strength, str):
+        if strength not in STRENGTHS:
+            raise ValueError(f"There is no augmentation {strength!r}; valid names: {', '.join(STRENGTHS)}.")
+        strength = STRENGTHS[strength]
+    if strength == STRENGTHS["none"]:
+        return x
+    draw = torch.rand(8, len(x), generator=generator, device=x.device, dtype=x.dtype)
+    side = (strength.scale + (1 - strength.scale) * draw[0]).sqrt()
+    x = crop_and_flip(x, side, draw[1:3].T * 2 - 1, draw[3] < strength.flip)
+    factors = [1 + jitter * (2 * u - 1)
+               for jitter, u in zip((strength.brightness, strength.contrast, strength.saturation), draw[4:7])]
+    factors[2] = torch.where(draw[7] < strength.grey, 0.0, factors[2])
+    return recolour(x, *factors)

@@ -1,0 +1,122 @@
+"""The classifiers that every method trains: a small network for 64 x 64 faces, and ResNet-18 for large images."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut (the basic block of He et al., 2016).
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels that come in and go out.
+    stride : int
+        Of the first convolution; the shortcut then averages over the same window, so it drops no pixel.
+    """
+
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
+            nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        """Map (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
+
+
+def small():
+    """Build the 0.6 M-parameter backbone for images of about 64 pixels.
+
+    The stem folds each 4 x 4 patch into channels, which loses nothing and leaves no layer at the full
+    resolution, where a processor spends most of its time on normalisation and activations.
+
+    Returns
+    -------
+    nn.Sequential
+        Maps float (N, 3, H, W), with H and W multiples of 4, to (N, 128).
+    """
+    return nn.Sequential(
+        nn.PixelUnshuffle(4), nn.Conv2d(48, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        ResidualBlock(64, 64), ResidualBlock(64, 128, 2), ResidualBlock(128, 128),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def resnet18():
+    """Build the ResNet-18 backbone (random weights) for images of about 224 pixels.
+
+    Returns
+    -------
+    nn.Sequential
+        Maps float (N, 3, H, W) to (N, 512).
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016. The shortcuts average
+    before they are projected (variant D of He et al., Bag of tricks, CVPR 2019).
+    """
+    widths = [64, 64, 128, 256, 512]
+    stages = [block for a, b in zip(widths, widths[1:])
+              for block in (ResidualBlock(a, b, 1 if a == b else 2), ResidualBlock(b, b))]
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1),
+        *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512)}
+
+
+class Classifier(nn.Module):
+    """A backbone and a head: images in [0, 1] to features to logits.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Maps float (N, 3, H, W) in [-1, 1] to features (N, D).
+    head : nn.Module
+        Maps features (N, D) to logits (N, classes).
+    """
+
+    def __init__(self, backbone, head):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def features(self, x):
+        """Return the features (N, D) of float images (N, 3, H, W) in [0, 1]."""
+        return self.backbone(x * 2 - 1)
+
+    def forward(self, x):
+        """Return the logits (N, classes) of float images (N, 3, H, W) in [0, 1]."""
+        return self.head(self.features(x))
+
+
+def classifier(name="small", classes=2):
+    """Build an untrained classifier.
+
+    Parameters
+    ----------
+    name : {"small", "resnet18"}
+        The backbone.
+    classes : int
+        Number of logits.
+
+    Returns
+    -------
+    Classifier
+        In channels-last memory order.
+
+    Raises
+    ------
+    ValueError
+        If there is no backbone of that name.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"There is no backbone {name!r}; valid names: {', '.join(BACKBONES)}.")
+    build, width = BACKBONES[name]
+    return Classifier(build(), nn.Linear(width, classes)).to(memory_format=torch.channels_last)
