@@ -1,0 +1,161 @@
+"""Data made once and kept on disk: memory-mapped, verified by hash, remade where it is damaged.
+
+A store is a folder. Each array of it (images, attributes, …) is one file of raw numbers, row after row, and
+`manifest.json` lists the finished shards with the sha256 of each shard's part of each file. A shard counts
+from the moment the manifest names it, and the manifest is replaced in one step, so a killed run leaves only
+finished shards and the next run goes on after them. Row i depends on i alone, so asking for fewer rows uses
+the same files, and asking for more appends to them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import numpy as np
+from filelock import FileLock
+
+from .. import runtime
+
+SHARD_ROWS = 1000
+ROWS_FOR_PROCESSES = 2000  # below this, starting processes takes longer than it saves
+LEAST_SHARDS = 8  # so that the progress bar moves
+
+
+def open_store(
+    identity: dict,
+    n: int,
+    make: Callable[[np.ndarray], dict[str, np.ndarray]],
+    doing: str = "making images",
+    jobs: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the first `n` rows of the store for `identity`, making what is missing or damaged.
+
+    Parameters
+    ----------
+    identity : dict
+        Everything that the rows depend on, as JSON values; "name" begins the folder's name. Another
+        identity is another store.
+    n : int
+        Number of rows, at least 1.
+    make : callable
+        Maps row numbers (int64, shape (m,)) to named arrays of m rows each. Must be picklable for n of
+        2,000 and more, which are made in several processes.
+    doing : str
+        Text before the progress bar.
+    jobs : int, optional
+        Number of processes; as many as there are cores by default.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Read-only memory maps of `n` rows each.
+    """
+    folder = store_folder(identity)
+    jobs = jobs or runtime.available_cores()
+    with FileLock(folder / "lock"):  # a second process waits, then finds everything made
+        manifest = _read_manifest(folder, identity)
+        todo = _damaged(folder, manifest, n)
+        todo += _missing(manifest, n, jobs)
+        _make_shards(folder, manifest, todo, make, doing, jobs)
+    return {name: np.memmap(folder / f"{name}.bin", kind["dtype"], "r", shape=(n, *kind["row"]))
+            for name, kind in manifest["arrays"].items()}
+
+
+def store_folder(identity: dict) -> Path:
+    """The folder of the store for `identity`, inside the cache folder; created if need be."""
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", str(identity["name"]))
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return runtime.cache_folder("data", f"{name}-{digest[:12]}")
+
+
+def _read_manifest(folder, identity):
+    new = {"identity": identity, "arrays": {}, "shards": []}
+    path = folder / "manifest.json"
+    if not path.exists():
+        return new
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["identity"] != identity or manifest.keys() != new.keys():
+            raise ValueError("it describes other data")
+        for shard in manifest["shards"]:
+            if shard["sha256"].keys() != manifest["arrays"].keys() or shard["stop"] <= shard["start"]:
+                raise ValueError("it does not fit the arrays")
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        warnings.warn(f"{path} is damaged ({fault}): its data is made again.")
+        return new
+    return manifest
+
+
+def _damaged(folder, manifest, n):
+    """The finished shards among the first `n` rows whose files do not have the recorded hash."""
+    damaged = []
+    for shard in manifest["shards"]:
+        if shard["start"] >= n:
+            break
+        for name, kind in manifest["arrays"].items():
+            path = folder / f"{name}.bin"
+            if _hash_of_rows(path, _row_bytes(kind), shard) != shard["sha256"][name]:
+                warnings.warn(f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): "
+                              "they are made again.")
+                damaged.append((shard["start"], shard["stop"]))
+                break
+    return damaged
+
+
+def _hash_of_rows(path, row_bytes, shard):
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        file.seek(shard["start"] * row_bytes)
+        return hashlib.sha256(file.read((shard["stop"] - shard["start"]) * row_bytes)).hexdigest()
+
+
+def _missing(manifest, n, jobs):
+    """Row ranges that are yet to be made, small enough to keep every process busy."""
+    begin = manifest["shards"][-1]["stop"] if manifest["shards"] else 0
+    rows = min(SHARD_ROWS, max(1, -(-(n - begin) // max(jobs, LEAST_SHARDS))))
+    return [(start, min(start + rows, n)) for start in range(begin, n, rows)]
+
+
+def _make_shards(folder, manifest, ranges, make, doing, jobs):
+    if sum(stop - start for start, stop in ranges) < ROWS_FOR_PROCESSES:
+        jobs = 1
+    # Each process computes with one thread: together they already use every core.
+    settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
+    with joblib.parallel_config(**settings):
+        made = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(
+            joblib.delayed(make)(np.arange(start, stop)) for start, stop in ranges)
+        for (start, stop), arrays in zip(ranges, runtime.progress(made, doing, total=len(ranges))):
+            _write_shard(folder, manifest, start, stop, arrays)
+
+
+def _write_shard(folder, manifest, start, stop, arrays):
+    shard = {"start": start, "stop": stop, "sha256": {}}
+    for name, values in arrays.items():
+        values = np.ascontiguousarray(values)
+        kind = manifest["arrays"].setdefault(name, {"dtype": values.dtype.str, "row": list(values.shape[1:])})
+        if kind != {"dtype": values.dtype.str, "row": list(values.shape[1:])} or len(values) != stop - start:
+            raise ValueError(f"Rows {start} to {stop - 1} of {name!r} came as {values.shape} {values.dtype}, "
+                             f"not as {stop - start} rows of {kind['row']} {kind['dtype']}.")
+        shard["sha256"][name] = hashlib.sha256(values).hexdigest()
+        path = folder / f"{name}.bin"
+        with open(path, "r+b" if path.exists() else "w+b") as file:
+            file.seek(start * _row_bytes(kind))
+            file.write(values)
+            file.flush()
+            os.fsync(file.fileno())
+    others = [old for old in manifest["shards"] if old["start"] != start]
+    manifest["shards"] = sorted([*others, shard], key=lambda item: item["start"])
+    with runtime.atomic_write(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest))
+
+
+def _row_bytes(kind):
+    return np.dtype(kind["dtype"]).itemsize * int(np.prod(kind["row"], dtype=np.int64))
