@@ -1,0 +1,57 @@
+# `make book` and `make test` do everything on a fresh machine that has Python 3.11 to 3.13 and make.
+VENV    ?= .venv
+PROFILE ?= quick
+# More for the build, for example  make book ARGS="-p photos my_photos --only 04_fair_training"
+ARGS    ?=
+
+PY      := $(VENV)/bin/python
+STAMP   := $(VENV)/.set-up
+PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
+	echo $$p && break; done)
+
+.PHONY: help book test lab lock set-up clean
+
+help:
+	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
+	@echo "make test   set up, then test everything: library, notebooks, book"
+	@echo "make lab    set up, then open the notebooks in JupyterLab"
+	@echo "make lock   rewrite requirements.lock from what is installed in $(VENV)"
+	@echo "make clean  remove what the build made (not $(VENV))"
+
+book: set-up
+	@$(PY) book/build.py --profile $(PROFILE) $(ARGS)
+
+# The library first, then the pages, then what the pages became.
+test: set-up
+	$(PY) -m pytest -m "not built"
+	$(PY) book/build.py --profile quick
+	$(PY) -m pytest -m built
+
+lab: set-up
+	$(VENV)/bin/jupyter lab --notebook-dir notebooks
+
+lock: set-up
+	$(PY) tools/lock.py
+
+# Skipped while the lock and pyproject.toml are those that were last installed.
+set-up:
+	@if [ "$$(cat $(STAMP) 2>/dev/null)" != "$$(cat requirements.lock pyproject.toml | cksum)" ]; then \
+		set -e; \
+		if [ ! -x $(PY) ]; then \
+			if [ -z "$(PYTHON)" ]; then \
+				echo "Python 3.11, 3.12 or 3.13 is needed and none was found:" \
+				     "install one, or name it with  make PYTHON=/path/to/python3.11" >&2; exit 1; \
+			fi; \
+			echo "Making $(VENV) with $(PYTHON)"; \
+			$(PYTHON) -m venv $(VENV); \
+		fi; \
+		echo "Installing requirements.lock into $(VENV)"; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+		$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+		cat requirements.lock pyproject.toml | cksum > $(STAMP); \
+	fi
+
+clean:
+	rm -rf _build

@@ -1,0 +1,200 @@
+"""What every run needs and no method should care about: device, precision, seeds, threads, files, provenance."""
+
+import contextlib
+import hashlib
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+import diga_lib
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def device(name: str = "auto") -> torch.device:
+    """Return the device to compute on.
+
+    Parameters
+    ----------
+    name : {"auto", "cpu", "cuda", "mps"}
+        "auto" takes the accelerator if the machine has one, else the processor.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the machine has no such device.
+    """
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available.append("cuda")
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name == "auto":
+        return torch.device(available[-1])
+    if name not in available:
+        raise ValueError(f"device {name!r} is not available here; valid are auto, {', '.join(available)}")
+    return torch.device(name)
+
+
+def has_fast_bf16(on: torch.device | None = None) -> bool:
+    """Tell whether bfloat16 products are computed by hardware on this device (else fp32 is faster)."""
+    on = on or device()
+    if on.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if on.type == "mps":
+        return False
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast(on: torch.device | None = None, precision: str = "auto") -> torch.autocast:
+    """Return the context in which networks run: bfloat16 products where that is faster, else fp32.
+
+    Parameters and losses stay in fp32; only convolutions and matrix products use bfloat16, so that training
+    ends where fp32 training does.
+
+    Parameters
+    ----------
+    on : torch.device, optional
+        Device of the computation; ``device()`` if not given.
+    precision : {"auto", "fp32", "bf16"}
+        "auto" chooses bf16 where the hardware has it.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; valid are {', '.join(PRECISIONS)}")
+    on = on or device()
+    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(on))
+    return torch.autocast(on.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def set_threads(n: int | None = None) -> int:
+    """Let torch use n threads and return n.
+
+    Parameters
+    ----------
+    n : int, optional
+        At least 1. If not given: OMP_NUM_THREADS, which whoever runs several processes at once sets, else the
+        number of cores this process may use.
+    """
+    if n is None:
+        n = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+    if n < 1:
+        raise ValueError(f"the number of threads must be at least 1, not {n}")
+    torch.set_num_threads(n)
+    return n
+
+
+def available_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; elsewhere nothing restricts a process to some cores
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held at once since it began, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, KiB elsewhere
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on: Python and the packages that compute."""
+    packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "fairlearn")
+    return {"python": platform.python_version(), "diga_lib": diga_lib.__version__} | {
+        name: metadata.version(name) for name in packages
+    }
+
+
+def commit() -> str:
+    """Return the git commit of this code, with "-modified" if diga_lib differs from it.
+
+    Where the code is not in a git repository of its own (an installed package), the version, as "v0.1.0".
+    """
+    package = Path(diga_lib.__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True)
+        except FileNotFoundError:  # no git on this machine
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # A package installed inside somebody's repository must not be given that repository's commit.
+    head = git("rev-parse", "HEAD") if git("ls-files", "--error-unmatch", "__init__.py") else None
+    if head is None:
+        return f"v{diga_lib.__version__}"
+    return f"{head[:12]}-modified" if git("status", "--porcelain", "--", ".") else head[:12]
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path to write to; on success it becomes `path`, on error it is removed.
+
+    A reader sees the old file or the whole new one, never a part, even if the process is killed.
+
+    Examples
+    --------
+    >>> with atomic_write("table.csv") as temporary:   # doctest: +SKIP
+    ...     frame.to_csv(temporary)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Same folder: os.replace is atomic only within a file system. Same suffix: numpy.save would add its own.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(*parts: str) -> Path:
+    """Return the folder for made data, created if need be.
+
+    It is the environment variable DIGA_CACHE if set, else "diga" in the user's cache folder (XDG_CACHE_HOME
+    or ~/.cache). `parts` name a folder inside it.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("DIGA_CACHE") or Path(home) / "diga").expanduser().joinpath(*parts)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def progress(steps: Iterable, description: str, total: int | None = None) -> tqdm:
+    """Wrap an iterable in a progress bar that vanishes when done; silent where nobody watches.
+
+    In a notebook under JupyterLab it is a widget, in a terminal a line; in a log or an executed page nothing.
+    """
+    watched = sys.stderr.isatty() or ("ipykernel" in sys.modules and not os.environ.get("DIGA_UNATTENDED"))
+    return tqdm(steps, desc=description, total=total, leave=False, disable=not watched)
