@@ -1,0 +1,111 @@
+"""How good and how fair a classifier is: group accuracies by fairlearn, and their mean over several seeds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import MetricFrame, equalized_odds_difference
+from scipy import stats
+from sklearn.metrics import accuracy_score
+
+
+@dataclass(frozen=True)
+class GroupMetrics:
+    """What the papers' tables say of one classifier on one test set; all values are shares in [0, 1].
+
+    Parameters
+    ----------
+    accuracy : float
+        Share of all images that are right (Acc).
+    worst_group : float
+        Lowest accuracy of a group (Wst).
+    equalized_odds : float
+        Largest difference, over the two targets, between the accuracies of two spurious values (EO).
+    groups : dict of str to float
+        Accuracy of each group: "y1s0" has target 1 and spurious value 0.
+    """
+
+    accuracy: float
+    worst_group: float
+    equalized_odds: float
+    groups: dict[str, float]
+
+    def frame(self):
+        """Return the groups' accuracies as a table: a row for each target, a column for each spurious value."""
+        values = np.array(list(self.groups.values())).reshape(2, -1)
+        return pd.DataFrame(values, pd.RangeIndex(2, name="target"),
+                            pd.RangeIndex(values.shape[1], name="spurious"))
+
+
+def group_metrics(y_true, y_pred, spurious):
+    """Compute accuracy, worst-group accuracy and equalized odds.
+
+    With two spurious values, ``EO = max(|acc11 - acc10|, |acc01 - acc00|)``, where ``acc_ys`` is the accuracy
+    of target y and spurious value s; with more, each difference is the largest minus the smallest.
+
+    Parameters
+    ----------
+    y_true, y_pred : array_like of int, shape (n,)
+        Targets and predictions, 0 or 1.
+    spurious : array_like of int, shape (n,)
+        Spurious values 0 ... K - 1; two spurious attributes at once are numbered by their product.
+
+    Returns
+    -------
+    GroupMetrics
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a target is not 0 or 1, or a group has no image.
+
+    References
+    ----------
+    Hardt, Price and Srebro, Equality of opportunity in supervised learning, NeurIPS 2016.
+    """
+    y_true, y_pred, spurious = (np.asarray(a) for a in (y_true, y_pred, spurious))
+    if not y_true.shape == y_pred.shape == spurious.shape == (y_true.size,):
+        raise ValueError(f"Targets, predictions and spurious values have shapes {y_true.shape}, {y_pred.shape} "
+                         f"and {spurious.shape}; they must be of one length.")
+    if not (np.isin(y_true, (0, 1)).all() and np.isin(y_pred, (0, 1)).all()):
+        raise ValueError("Targets and predictions must be 0 or 1.")
+    size = pd.crosstab(y_true, spurious).reindex(
+        index=(0, 1), columns=range(2 if spurious.size == 0 else max(2, int(spurious.max()) + 1)), fill_value=0)
+    empty = [f"y{y}s{s}" for y, s in zip(*np.nonzero(size.to_numpy() == 0))]
+    if empty:
+        raise ValueError(f"No image is in group {', '.join(empty)}; every group of target and spurious "
+                         "attribute must have at least one.")
+    frame = MetricFrame(metrics=accuracy_score, y_true=y_true, y_pred=y_pred,
+                        sensitive_features=pd.DataFrame({"target": y_true, "spurious": spurious}))
+    return GroupMetrics(
+        accuracy=float(frame.overall), worst_group=float(frame.group_min()),
+        equalized_odds=float(equalized_odds_difference(y_true, y_pred, sensitive_features=spurious)),
+        groups={f"y{y}s{s}": float(value) for (y, s), value in frame.by_group.sort_index().items()})
+
+
+def mean_and_interval(values, level=0.95):
+    """Compute the mean and the half width of its t interval.
+
+    Parameters
+    ----------
+    values : array_like of float, shape (n,)
+        One value for each seed.
+    level : float
+        Of confidence, in (0, 1).
+
+    Returns
+    -------
+    mean, half_width : float
+        The interval is mean ± half_width; with a single value the half width is unknown (NaN).
+
+    Raises
+    ------
+    ValueError
+        If there is no value, or one is not finite.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"A mean needs a list of at least one finite number, not {values.tolist()}.")
+    if values.size == 1:
+        return float(values[0]), float("nan")
+    return float(values.mean()), float(stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values))
