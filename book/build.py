@@ -1,0 +1,159 @@
+"""Build the book: execute what changed, put the pages together, make HTML. `python book/build.py --help`
+
+Everything goes to _build/<profile>/: executed/ (the notebooks with their outputs), source/ (what Sphinx reads),
+html/ (the book). Nothing is fetched from the network, by the build or by the pages.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from diga_lib.runtime import atomic_write, sha256
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why  # noqa: E402
+
+NOT_PAGES = ("build.py", "execution.py", "runs.yml", "results", "__pycache__")
+PROFILES = {
+    "quick": "small samples and few seeds, so that the whole book can be made in minutes; "
+    "`make book PROFILE=full` makes the published numbers",
+    "full": "the published numbers; `make book` makes the same page from smaller samples in a minute",
+}
+
+
+def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
+    """Return the executed notebook as the page that readers see.
+
+    The cell that papermill injected is left out and the defaults are folded away, since the banner under the
+    title says which profile and parameters the page was made with.
+    """
+    notebook = nbformat.read(executed / f"{run.page}.ipynb", as_version=4)
+    seconds = json.loads((executed / f"{run.page}.json").read_text())["seconds"]
+    for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if "injected-parameters" in tags:
+            tags.append("remove-cell")
+        elif "parameters" in tags and "hide-input" not in tags:
+            tags.append("hide-input")
+    profile = run.parameters["profile"]
+    others = [f"`{name} = {value}`" for name, value in run.parameters.items() if name != "profile" and value != ""]
+    banner = (
+        f":::{{admonition}} Profile: {profile}\n:class: note profile-banner\n"
+        f"This page shows the **{profile}** profile: {PROFILES[profile]}. "
+        f"{'Made with ' + ', '.join(others) + '. ' if others else ''}It ran for {seconds:.0f} seconds.\n:::"
+    )
+    # Cell ids are random unless given: the same page must give the same bytes.
+    cell = nbformat.v4.new_markdown_cell(banner, id="profile-banner")
+    first, rest = notebook.cells[0], notebook.cells[1:]
+    title, _, text = first.source.partition("\n")
+    if first.cell_type != "markdown" or not title.startswith("# "):
+        raise ValueError(f"the first cell of {run.notebook.name} must be Markdown that begins with a title, '# …'")
+    after = [nbformat.v4.new_markdown_cell(text.strip(), id="introduction")] if text.strip() else []
+    first.source = title
+    notebook.cells = [first, cell, *after, *rest]
+    return notebook
+
+
+def assemble(runs: list[Run], folder: Path) -> None:
+    """Put prose pages and executed notebooks into `folder/source`, new each time."""
+    source = folder / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
+    for run in runs:
+        nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
+
+
+def digest_of(folder: Path) -> str:
+    """Return one digest of all files in a folder and of the lock, which fixes what makes HTML of them."""
+    digest = hashlib.sha256(sha256(ROOT / "requirements.lock").encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def make_html(folder: Path) -> int:
+    """Run jupyter-book on `folder/source`, warnings as errors; return 0 if `folder/html` is the new book."""
+    html, made = folder / "html", folder / "html.sha256"
+    digest = digest_of(folder / "source")
+    if made.exists() and made.read_text() == digest and (html / "index.html").exists():
+        print("pages: unchanged")
+        return 0
+    # Always from nothing: Sphinx repeats no warning of a page that it does not read again.
+    work = folder / "sphinx"
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build"]
+    command += [str(folder / "source"), "--path-output", str(work), "-W", "-n", "--keep-going"]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    (folder / "sphinx.log").write_text(done.stdout)
+    if done.returncode:
+        troubles = [line for line in done.stdout.splitlines() if "WARNING" in line or "ERROR" in line]
+        print("\n".join(troubles or done.stdout.splitlines()[-20:]))
+        print(f"The pages could not be made without warnings: {folder / 'sphinx.log'}", file=sys.stderr)
+        return 1
+    made.unlink(missing_ok=True)
+    shutil.rmtree(html, ignore_errors=True)
+    shutil.move(work / "_build" / "html", html)
+    with atomic_write(made) as temporary:
+        temporary.write_text(digest)
+    print("pages: made")
+    return 0
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(description="Execute the notebooks that changed and build the book.")
+    parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PAGE", help="execute only these pages")
+    parser.add_argument("-p", dest="overrides", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                        help="a parameter, for every notebook that has it")  # fmt: skip
+    parser.add_argument("--cores", type=int, help="cores to use (default: those that this process may use)")
+    options = parser.parse_args(arguments)
+    overrides = {name: yaml.safe_load(value) for name, value in options.overrides}
+    for name in FOLDERS:
+        if overrides.get(name):  # notebooks run in another folder than this command
+            overrides[name] = str(Path(overrides[name]).expanduser().resolve())
+    return options, overrides
+
+
+def main(arguments: list[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options, overrides = parse(arguments)
+    folder = ROOT / "_build" / options.profile
+    try:
+        runs = plan(options.profile, overrides, only=options.only)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    executor = Executor(folder / "executed", cores=options.cores)
+    executor.execute(runs)
+    if executor.failed:
+        kept = len(runs) - len(executor.failed)
+        print(f"The book was not built; {kept} of {len(runs)} notebooks are finished and kept.", file=sys.stderr)
+        for page, sentence in executor.failed.items():
+            print(f"{page} failed: {sentence}", file=sys.stderr)
+        return 1
+    everything = plan(options.profile, overrides, only=[])
+    for run in everything if options.only else []:
+        reason = why(last_fingerprint(run, executor.folder), fingerprint(run))
+        if reason == "never executed":
+            print(f"The book was not built: {run.page} was never executed.")
+            return 0
+        if reason:
+            print(f"{run.page}: left as it was ({reason})")
+    assemble(everything, folder)
+    status = make_html(folder)
+    if status == 0:
+        print(f"The book ({options.profile} profile): {(folder / 'html' / 'index.html').as_uri()}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

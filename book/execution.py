@@ -1,0 +1,204 @@
+"""Execute notebooks with papermill: only those for which something changed, several at once when cores allow."""
+
+import ast
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from diga_lib.runtime import atomic_write, available_cores, sha256
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("photos", "data_root")  # parameters that name a folder whose content a page depends on
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook with its parameters, which makes one page."""
+
+    page: str
+    notebook: Path
+    parameters: dict[str, Any]
+    light: bool = False
+    reads: list[Path] = field(default_factory=list)
+
+
+def declared_parameters(notebook: Path) -> list[str]:
+    """Return the names that a notebook's `parameters` cell annotates."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            return [node.target.id for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign)]
+    raise ValueError(f"{notebook.name} has no cell tagged `parameters`")
+
+
+def plan(profile: str, overrides: dict[str, Any], only: list[str], root: Path = ROOT) -> list[Run]:
+    """Read book/runs.yml and return the runs of a profile.
+
+    Parameters
+    ----------
+    profile : {"quick", "full"}
+    overrides : dict
+        Parameters for every notebook that declares them.
+    only : list of str
+        Pages; all if empty.
+    """
+    pages = yaml.safe_load((root / "book" / "runs.yml").read_text())["pages"]
+    names = [page["page"] for page in pages]
+    for name in only:
+        if name not in names:
+            raise ValueError(f"there is no page {name!r}; the pages are {', '.join(names)}")
+    runs, used = [], set()
+    for page in pages:
+        notebook = root / "notebooks" / f"{page.get('notebook', page['page'])}.ipynb"
+        if not notebook.exists():
+            raise FileNotFoundError(f"book/runs.yml names {notebook.name}, which is not in notebooks/")
+        declared = declared_parameters(notebook)
+        parameters = {"profile": profile} | page.get("parameters", {}) | page.get(profile, {})
+        parameters |= {name: value for name, value in overrides.items() if name in declared}
+        used |= overrides.keys() & set(declared)
+        reads = [path for pattern in page.get("reads", []) for path in sorted(root.glob(pattern))]
+        if not only or page["page"] in only:
+            runs.append(Run(page["page"], notebook, parameters, page.get("light", False), reads))
+    for name in overrides.keys() - used:
+        raise ValueError(f"no notebook has a parameter {name!r}")
+    return runs
+
+
+def fingerprint(run: Run, root: Path = ROOT) -> dict[str, str]:
+    """Return what a page depends on: part → digest (or the value itself, for a parameter)."""
+    parts = {"the notebook": sha256(run.notebook), "the lock": sha256(root / "requirements.lock")}
+    parts |= {f"parameter {name}": json.dumps(value) for name, value in run.parameters.items()}
+    package = root / "diga_lib"
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and path.suffix in (".py", ".json", ".safetensors"):
+            parts[str(path.relative_to(root))] = sha256(path)
+    for path in run.reads:
+        parts[str(path.relative_to(root))] = sha256(path)
+    for name in FOLDERS:
+        if run.parameters.get(name):
+            parts[f"the images in {name}"] = _listing(Path(run.parameters[name]))
+    return parts
+
+
+def _listing(folder: Path) -> str:
+    """Digest names, sizes and times: a data set of 200,000 images is not read to learn that it is the same."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        status = path.stat()
+        digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def why(before: dict[str, str] | None, now: dict[str, str]) -> str:
+    """Return in words what changed between two fingerprints; "" if nothing did."""
+    if before is None:
+        return "never executed"
+    changed = [part for part in now if part in before and before[part] != now[part]]
+    words = [f"{part} changed" for part in changed]
+    words += [f"{part} is new" for part in now if part not in before]
+    words += [f"{part} is gone" for part in before if part not in now]
+    return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def last_fingerprint(run: Run, folder: Path) -> dict[str, str] | None:
+    """Return the fingerprint of the finished copy, or None if there is no whole copy."""
+    record, copy = folder / f"{run.page}.json", folder / f"{run.page}.ipynb"
+    if not (record.exists() and copy.exists()):
+        return None
+    recorded = json.loads(record.read_text())
+    return recorded["fingerprint"] if recorded["sha256"] == sha256(copy) else None
+
+
+class Cores:
+    """Cores to share out: a heavy notebook takes up to four and all that there are of fewer, a light one takes one."""
+
+    def __init__(self, total: int):
+        self.total, self.free = total, total
+        self.changed = threading.Condition()
+
+    def wanted(self, run: Run) -> int:
+        return 1 if run.light else min(4, self.total)
+
+    def take(self, n: int) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= n)
+            self.free -= n
+
+    def give_back(self, n: int) -> None:
+        with self.changed:
+            self.free += n
+            self.changed.notify_all()
+
+
+class Executor:
+    """Executes runs into a folder; `failed` holds the last line of what each failed one said."""
+
+    def __init__(self, folder: Path, root: Path = ROOT, cores: int | None = None):
+        self.folder, self.root = folder, root
+        self.cores = Cores(cores or available_cores())
+        self.processes: set[subprocess.Popen] = set()
+        self.failed: dict[str, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def execute(self, runs: Iterable[Run]) -> None:
+        """Execute the runs that changed, saying which and why; one that fails does not stop the others."""
+        changed = []
+        for run in runs:
+            reason = why(last_fingerprint(run, self.folder), fingerprint(run, self.root))
+            print(f"{run.page}: {f'execute ({reason})' if reason else 'unchanged'}", flush=True)
+            changed += [run] if reason else []
+        pool = ThreadPoolExecutor(max_workers=self.cores.total)
+        try:
+            for future in as_completed([pool.submit(self._execute_one, run) for run in changed]):
+                future.result()
+        except BaseException:  # interrupted: leave no notebook running behind
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(self.processes):
+                process.terminate()
+            raise
+        pool.shutdown()
+
+    def _execute_one(self, run: Run) -> None:
+        threads = self.cores.wanted(run)
+        self.cores.take(threads)
+        try:
+            self._papermill(run, threads)
+        finally:
+            self.cores.give_back(threads)
+
+    def _papermill(self, run: Run, threads: int) -> None:
+        parts = fingerprint(run, self.root)  # before it starts: what changes meanwhile makes it stale
+        began = time.monotonic()
+        bounded = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        environment = os.environ | bounded | {"DIGA_UNATTENDED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+        unfinished = self.folder / f"{run.page}.unfinished.ipynb"
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
+        command += [str(run.notebook), str(unfinished), "--parameters_yaml", yaml.safe_dump(run.parameters)]
+        process = subprocess.Popen(
+            command, cwd=run.notebook.parent, env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.processes.add(process)
+        said = process.communicate()[0].strip()
+        self.processes.discard(process)
+        if process.returncode:
+            self.failed[run.page] = said.splitlines()[-1] if said else f"papermill ended with {process.returncode}"
+            print(f"{run.page}: failed, as far as it got it is {unfinished}", flush=True)
+            return
+        seconds = round(time.monotonic() - began, 1)
+        os.replace(unfinished, self.folder / f"{run.page}.ipynb")
+        with atomic_write(self.folder / f"{run.page}.json") as temporary:
+            digest = sha256(self.folder / f"{run.page}.ipynb")
+            temporary.write_text(json.dumps({"sha256": digest, "seconds": seconds, "fingerprint": parts}, indent=1))
+        print(f"{run.page}: done in {seconds:.0f} s", flush=True)
