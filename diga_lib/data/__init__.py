@@ -59,16 +59,20 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
-    for what, value, least, most in (("n", n, 1, None), ("seed", seed, 0, None), ("resolution", resolution, 16, 512)):
-        if what == "n" and value is None:
-            continue
+    for what, value, least, most in (("n", n, 1, np.inf), ("seed", seed, 0, np.inf), ("resolution", resolution, 16, 512)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least or (most and value > most):
+        if not (whole and least <= value <= most) and not (what == "n" and value is None):
             raise ValueError(f"{what} is {value!r}: valid is a whole number of at least {least}"
-                             + (f", at most {most}." if most else "."))
+                             + (f" and at most {most}." if most < np.inf else "."))
     if name == "rendered-faces":
         return _rendered_faces(n or DEFAULT_FACES, int(seed), int(resolution))
-    raise ValueError(f"{name!r} cannot be read yet.")
+    if root is None:
+        raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
+    if missing not in ("error", "drop"):
+        raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
+    from . import readers  # imports the face finder: only where photographs are read
+
+    return readers.read(getattr(readers, name)(root), n, int(resolution), bool(align), missing)
 
 
 def _rendered_faces(n, seed, resolution):

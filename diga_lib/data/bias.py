@@ -91,7 +91,8 @@ def biased_split(
     n_train_of = group_sizes(n_train, bias, against)
     n_validation_of = group_sizes(n_validation, bias, against)
     if n_test_per_group is None:
-        spare = available - np.ceil((n_train + n_validation) * _largest_shares(against)).astype(int)
+        share = _largest_shares(against)
+        spare = available - np.ceil(n_train * share).astype(int) - np.ceil(n_validation * share).astype(int)
         n_test_per_group = min(MOST_TEST_IMAGES, max(spare.min(), available.min() // 10, 1))
     asked = n_train_of + n_validation_of + n_test_per_group
     if (asked > available).any():
