@@ -1,0 +1,131 @@
+"""The built book as a reader gets it (run after the build): nothing from the network, nothing broken."""
+
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+pytestmark = pytest.mark.built
+
+ROOT = Path(__file__).resolve().parent.parent
+HTML = ROOT / "_build" / "quick" / "html"
+TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+CHAPTERS = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+NOTEBOOKS = [page["page"] for page in yaml.safe_load((ROOT / "book" / "runs.yml").read_text())["pages"]]
+each_chapter = pytest.mark.parametrize("name", CHAPTERS)
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+
+# <link> elements with these relations name another page; all others are loaded.
+ONLY_NAMES = {"author", "canonical", "index", "next", "prev", "search"}
+
+
+@cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def page(name: str) -> BeautifulSoup:
+    return soup(HTML / f"{name}.html")
+
+
+def loaded(document: BeautifulSoup) -> list[str]:
+    """Return every address that a browser loads when it shows the document."""
+    found = [tag["src"] for tag in document.find_all(src=True)]
+    found += [tag["href"] for tag in document.find_all("link", href=True) if not set(tag["rel"]) & ONLY_NAMES]
+    found += [tag["data"] for tag in document.find_all("object", data=True)]
+    found += [part.split()[0] for tag in document.find_all(srcset=True) for part in tag["srcset"].split(",")]
+    styles = [tag.text for tag in document.find_all("style")] + [tag["style"] for tag in document.find_all(style=True)]
+    return found + [address for style in styles for address in in_stylesheet(style)]
+
+
+def in_stylesheet(text: str) -> list[str]:
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    addresses = re.findall(r"""url\(\s*["']?([^"')]+)""", text)
+    return addresses + re.findall(r"""@import\s+["']([^"']+)""", text)
+
+
+def is_external(address: str) -> bool:
+    return address.startswith("//") or urlsplit(address).scheme in ("http", "https", "ws", "wss", "ftp")
+
+
+@each_chapter
+def test_a_page_loads_only_what_the_book_has(name):
+    addresses = loaded(page(name))
+    assert len(addresses) > 5  # the theme alone loads more
+    for address in addresses:
+        assert not is_external(address), address
+        if not address.startswith("data:"):
+            assert (HTML / unquote(urlsplit(address).path)).is_file(), address
+
+
+def test_stylesheets_load_only_what_the_book_has():
+    sheets = list(HTML.rglob("*.css"))
+    assert sheets
+    for sheet in sheets:
+        assert not [address for address in in_stylesheet(sheet.read_text()) if is_external(address)], sheet
+
+
+@each_chapter
+def test_scripts_in_a_page_name_no_address_to_load(name):
+    for script in page(name).find_all("script", src=False):
+        if script.get("type", "text/javascript") != "text/javascript":
+            continue  # data, which no browser runs
+        # The theme's live-code extension has an address that its button alone uses: there must be no button.
+        text = re.sub(r'const THEBE_JS_URL = "[^"]*"', "", script.text)
+        assert not re.findall(r"https?://[^\s\"']+", text)
+    assert not page(name).select(".thebe-launch-button, [onclick*=Thebe]")
+
+
+@each_chapter
+def test_every_picture_is_described(name):
+    for image in page(name).find_all("img"):
+        words = image.get("alt", "")
+        described = len(words) > 10 and not re.search(r"\.(png|svg|jpe?g)$", words)
+        assert described or "logo" in " ".join(image.get("class", [])), f"{image.get('src')}: alt={words!r}"
+
+
+@each_notebook
+def test_every_picture_that_code_made_is_a_numbered_figure_with_a_caption(name):
+    for image in page(name).select(".cell_output img"):
+        figure = image.find_parent("figure")
+        assert figure is not None, f"{image.get('src')} is in no figure"
+        assert figure.select_one(".caption-number"), f"{image.get('src')} has no number"
+
+
+@each_chapter
+def test_links_inside_the_book_lead_somewhere(name):
+    for link in page(name).find_all("a", href=True):
+        address = urlsplit(link["href"])
+        if address.scheme:
+            continue
+        target = HTML / unquote(address.path) if address.path else HTML / f"{name}.html"
+        assert target.is_file(), link["href"]
+        if address.fragment and target.suffix == ".html":
+            assert soup(target).find(id=unquote(address.fragment)), link["href"]
+
+
+@each_notebook
+def test_no_cell_complains(name):
+    for kind in ("traceback", "stderr"):
+        assert not [tag.text for tag in page(name).select(f".cell_output .{kind}")]
+
+
+@each_notebook
+def test_a_page_says_its_profile_and_hides_what_papermill_injected(name):
+    assert "Profile: quick" in page(name).select_one(".profile-banner").text
+    assert not [cell for cell in page(name).select(".cell_input") if cell.text.strip().startswith("# Parameters")]
+
+
+@each_chapter
+def test_formulas_and_widgets_are_drawn_by_the_books_own_scripts(name):
+    document = page(name)
+    scripts = [urlsplit(tag["src"]).path for tag in document.find_all("script", src=True)]
+    if document.select(".math"):
+        assert "_static/mathjax/tex-chtml.js" in scripts
+    if document.select("script[type='application/vnd.jupyter.widget-view+json']"):
+        assert "_static/widgets/embed.js" in scripts
+        assert scripts.index("_static/widgets/assets_path.js") < scripts.index("_static/widgets/embed.js")

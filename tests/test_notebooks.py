@@ -1,0 +1,101 @@
+"""The notebooks as they are kept: no outputs, checked parameters, short cells, captioned figures."""
+
+import ast
+import io
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from diga_lib.parameters import Parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_is_a_page_and_every_page_has_its_notebook():
+    pages = yaml.safe_load((ROOT / "book" / "runs.yml").read_text())["pages"]
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    chapters = {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]} | {toc["root"]}
+    prose = {path.stem for path in (ROOT / "book").glob("*.md")}
+    assert {page.get("notebook", page["page"]) for page in pages} == {path.stem for path in NOTEBOOKS}
+    assert {page["page"] for page in pages} | prose == chapters
+
+
+@each_notebook
+def test_has_a_title_a_kernel_and_cell_ids(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5), "cells without ids"
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.startswith("# ")
+
+
+@each_notebook
+def test_is_kept_without_outputs(path):
+    command = [sys.executable, "-m", "nbstripout", "--verify", "--extra-keys"]
+    command += ["metadata.papermill cell.metadata.papermill", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{path.name} is not clean: run `make strip`"
+
+
+@each_notebook
+def test_parameters_are_typed_commented_checked_and_used(path):
+    cells = code_cells(path)
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == cells[:1], "the first code cell, and no other, is tagged `parameters`"
+    statements = ast.parse(cells[0].source).body
+    assert all(isinstance(node, ast.AnnAssign) and node.value is not None for node in statements), "name: type = value"
+    tokens = tokenize.generate_tokens(io.StringIO(cells[0].source).readline)
+    commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT and len(token.string) > 5}
+    assert {node.end_lineno for node in statements} <= commented, "a comment behind each parameter"
+
+    calls = [n for n in ast.walk(ast.parse(cells[1].source)) if isinstance(n, ast.Call)]
+    checks = [call for call in calls if ast.unparse(call).startswith("check(globals()")]
+    assert len(checks) == 1, "the second code cell calls check(globals())"
+    own = {keyword.arg for keyword in checks[0].keywords}
+    types = {node.target.id: ast.unparse(node.annotation) for node in statements}
+    assert "profile" in types
+    assert types.keys() <= Parameters.model_fields.keys() | own
+    for name in types.keys() - own:
+        kind = type(Parameters.model_fields[name].default).__name__
+        assert types[name] == kind, f"{name} is a {kind}"
+
+    rest = "\n".join(cell.source for cell in cells[1:])
+    names = {node.id for node in ast.walk(ast.parse(_without_magics(rest))) if isinstance(node, ast.Name)}
+    assert types.keys() <= names, f"parameters that nothing uses: {types.keys() - names}"
+
+
+@each_notebook
+def test_code_cells_are_short(path):
+    for cell in code_cells(path)[1:]:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 16, f"{len(lines)} lines in a cell that begins with {lines[0]!r}: the library does, notebooks tell"
+        assert all(len(line) <= 110 for line in lines)
+
+
+@each_notebook
+def test_figures_have_a_name_a_caption_and_words_for_who_cannot_see_them(path):
+    names = []
+    for cell in code_cells(path):
+        extra = cell.metadata.get("mystnb", {})
+        if "figure" in extra:
+            names.append(extra["figure"]["name"])
+            assert len(extra["figure"]["caption"]) > 20, cell.source
+            assert len(extra.get("image", {}).get("alt", "")) > 20, f"no alt text: {cell.source}"
+    assert all(name.startswith("fig-") for name in names), names
+    assert len(names) == len(set(names))
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
