@@ -59,7 +59,8 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
-    for what, value, least, most in (("n", n, 1, np.inf), ("seed", seed, 0, np.inf), ("resolution", resolution, 16, 512)):
+    for what, value, least, most in (("n", n, 1, np.inf), ("seed", seed, 0, np.inf),
+                                     ("resolution", resolution, 16, 512)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not (whole and least <= value <= most) and not (what == "n" and value is None):
             raise ValueError(f"{what} is {value!r}: valid is a whole number of at least {least}"
@@ -81,12 +82,14 @@ def _rendered_faces(n, seed, resolution):
     _, attributes, factors = faces.render(seed, np.arange(1), resolution)
     identity = {"name": "rendered-faces", "seed": seed, "resolution": resolution, "version": faces.VERSION}
     arrays = open_store(identity, n, partial(_render, seed=seed, resolution=resolution), "rendering faces")
-    return ImageDataset(arrays["images"], pd.DataFrame(np.array(arrays["attributes"]), columns=attributes.columns),
-                        pd.DataFrame(np.array(arrays["factors"]), columns=factors.columns), "rendered-faces")
+    attributes = pd.DataFrame(np.array(arrays["attributes"]), columns=attributes.columns)
+    factors = pd.DataFrame(np.array(arrays["factors"]), columns=factors.columns)
+    return ImageDataset(arrays["images"], attributes, factors, "rendered-faces")
 
 
 def _render(indices, seed, resolution):
     from . import faces
 
     images, attributes, factors = faces.render(seed, indices, resolution)
-    return {"images": images, "attributes": attributes.to_numpy(np.int8), "factors": factors.to_numpy(np.float32)}
+    return {"images": images, "attributes": attributes.to_numpy(np.int8),
+            "factors": factors.to_numpy(np.float32)}

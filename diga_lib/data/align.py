@@ -49,7 +49,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     # As complex numbers the map is z -> a z + b: |a| scales, its angle turns, b shifts.
     (s0, s1), (t0, t1) = np.asarray(source, float) @ (1, 1j), np.asarray(target, float) @ (1, 1j)
     if s0 == s1:
-        raise ValueError(f"The two eyes lie on one point {tuple(np.asarray(source)[0])}: valid are two points.")
+        raise ValueError(f"The two eyes lie on one point {np.asarray(source)[0].tolist()}: valid are two points")
     a = (t1 - t0) / (s1 - s0)
     b = t0 - a * s0
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
@@ -78,18 +78,24 @@ def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
     ValueError
         When the eyes coincide, or lie such that hardly any of the crop is inside the picture.
     """
-    forward = similarity(eyes, target_eyes(resolution))
-    inverse = np.linalg.inv(np.vstack([forward, [0, 0, 1]]))
+    eyes = np.asarray(eyes, float)
+    target = target_eyes(resolution)
+    scale = np.hypot(*(eyes[1] - eyes[0])) / np.hypot(*(target[1] - target[0]))
+    if scale >= 8:  # a large photograph: a box filter first bounds the memory
+        image, eyes = image.reduce(int(scale) // 4), eyes / (int(scale) // 4)
+    to_crop = np.vstack([similarity(eyes, target), [0, 0, 1]])
+    inverse = np.linalg.inv(to_crop)[:2]
     corners = np.array([[0, 0], [0, resolution], [resolution, 0], [resolution, resolution]], float)
-    reached = corners @ inverse[:2, :2].T + inverse[:2, 2]
-    pad = np.ceil(np.maximum(0, [-reached.min(0), reached.max(0) - image.size])).astype(int) + 1  # [[l, t], [r, b]]
+    reached = corners @ inverse[:, :2].T + inverse[:, 2]
+    beyond = np.maximum(0, [-reached.min(0), reached.max(0) - image.size])  # [[left, top], [right, bottom]]
+    pad = np.ceil(beyond).astype(int) + 1
     if (pad > MOST_PADDING * np.array(image.size) + 1).any():
         raise ValueError(f"eyes at {np.round(eyes, 1).tolist()} put the face outside the picture of "
                          f"{image.width}x{image.height} pixels")
     pixels = np.pad(np.asarray(image), ((pad[0, 1], pad[1, 1]), (pad[0, 0], pad[1, 0]), (0, 0)), mode="edge")
     # Sampling at least as finely as the picture and averaging after it is what avoids aliasing.
-    finer = max(1, int(np.ceil(np.hypot(*inverse[:2, 0]) - 1e-6)))
-    a, b, c, d, e, f = inverse[:2].ravel()
+    finer = max(1, int(np.ceil(np.hypot(*inverse[:, 0]) - 1e-6)))
+    a, b, c, d, e, f = inverse.ravel()
     crop = Image.fromarray(pixels).transform(
         (resolution * finer, resolution * finer), Image.Transform.AFFINE,
         (a / finer, b / finer, c + pad[0, 0], d / finer, e / finer, f + pad[0, 1]), Image.Resampling.BICUBIC)
@@ -122,7 +128,8 @@ def find_eyes(image: Image.Image) -> np.ndarray:
     P. Viola and M. Jones, "Rapid object detection using a boosted cascade of simple features", CVPR 2001.
     """
     scale = min(1, _SEARCH_SIZE / max(image.size))
-    small = image.convert("L").resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
+    size = [max(1, round(side * scale)) for side in image.size]
+    small = image.convert("L").resize(size, Image.Resampling.BOX)
     margin = max(small.size) // 5  # tightly cropped faces are found only with something around them
     gray = np.pad(np.asarray(small), margin, mode="edge")
     faces = _detect("haarcascade_frontalface_alt2.xml", gray, min(small.size) // 5)
@@ -156,7 +163,10 @@ def _best_pair(found):
     def agreeing(point):
         return found[np.hypot(*(found - point).T) < 0.06]
 
-    best = max(pairs, key=lambda pair: (min(len(agreeing(eye)) for eye in pair), -np.hypot(*(pair - usual).T).sum()))
+    def support(pair):
+        return min(len(agreeing(eye)) for eye in pair), -np.hypot(*(pair - usual).T).sum()
+
+    best = max(pairs, key=support)
     return np.array([np.median(agreeing(eye), axis=0) for eye in best])
 
 

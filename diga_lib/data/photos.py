@@ -22,7 +22,8 @@ def open_rgb(path: str) -> Image.Image:
     Raises
     ------
     ValueError
-        When the file is empty, truncated, animated, too large, too small or not an image; the sentence names it.
+        When the file is empty, truncated, animated, too large, too small or not an image; the sentence
+        names it.
     """
     try:
         with warnings.catch_warnings():
@@ -33,8 +34,8 @@ def open_rgb(path: str) -> Image.Image:
                 raise ValueError(f"{path} unpacks to {image.width}x{image.height} pixels: valid are at most "
                                  f"{MOST_PIXELS:,}.")
             if min(image.size) < LEAST_SIDE:
-                raise ValueError(f"{path} has {image.width}x{image.height} pixels: valid are sides of at least "
-                                 f"{LEAST_SIDE}.")
+                raise ValueError(f"{path} has {image.width}x{image.height} pixels: valid are sides of "
+                                 f"at least {LEAST_SIDE}.")
             # Phones write several pictures into one MPO file; the first is the photograph.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ValueError(f"{path} holds {image.n_frames} frames: valid is a still picture.")
@@ -47,22 +48,19 @@ def open_rgb(path: str) -> Image.Image:
 
 
 def decode(
-    rows: np.ndarray,
     paths: list[str],
     eyes: np.ndarray | None,
     size: tuple[int, int] | None,
     resolution: int,
     aligned: bool,
 ) -> dict[str, np.ndarray]:
-    """Decode some of a list of files, as the store asks for them.
+    """Decode image files to pictures of one size.
 
     Parameters
     ----------
-    rows : ndarray of int64, shape (m,)
-        Which files.
     paths : list of str
-        All files.
-    eyes : ndarray or None, shape (N, 2, 2)
+        The m files.
+    eyes : ndarray or None, shape (m, 2, 2)
         Eye points in pixels; None has them found.
     size : tuple of int or None
         Width and height that every picture must have, if they must.
@@ -76,24 +74,29 @@ def decode(
     dict
         "images" (uint8, (m, 3, resolution, resolution)) and "found" (bool, (m,)): False, and a black picture,
         where no face was found.
+
+    Raises
+    ------
+    ValueError
+        When a file is not a valid image, or has another size, or its eyes are not inside it.
     """
-    images = np.zeros((len(rows), 3, resolution, resolution), np.uint8)
-    found = np.ones(len(rows), bool)
-    for i, row in enumerate(rows):
-        image = open_rgb(paths[row])
+    images = np.zeros((len(paths), 3, resolution, resolution), np.uint8)
+    found = np.ones(len(paths), bool)
+    for i, path in enumerate(paths):
+        image = open_rgb(path)
         if size is not None and image.size != tuple(size):
-            raise ValueError(f"{paths[row]} has {image.width}x{image.height} pixels and not {size[0]}x{size[1]}: "
+            raise ValueError(f"{path} has {image.width}x{image.height} pixels and not {size[0]}x{size[1]}: "
                              "valid are images of one size, or a folder of faces with align=True.")
         if not aligned:
             square = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
             images[i] = np.asarray(square).transpose(2, 0, 1)
             continue
         try:
-            images[i] = align(image, find_eyes(image) if eyes is None else eyes[row], resolution)
+            images[i] = align(image, find_eyes(image) if eyes is None else eyes[i], resolution)
         except NoFaceFound:
             found[i] = False
         except ValueError as fault:
-            raise ValueError(f"{paths[row]} cannot be aligned: {fault}.") from fault
+            raise ValueError(f"{path} cannot be aligned: {fault}.") from fault
     return {"images": images, "found": found}
 
 

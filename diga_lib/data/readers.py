@@ -99,7 +99,8 @@ def celeba(root: str | os.PathLike) -> Listing:
                              f"{len(names)} values that are -1 or 1.")
     ids = [row[0] for row in rows]
     _check_unique(names, path, "attribute")
-    attributes = pd.DataFrame(np.array([row[1:] for row in rows]) == "1", columns=names).astype(np.int8)
+    values = np.array([row[1:] for row in rows]) == "1"
+    attributes = pd.DataFrame(values.astype(np.int8), columns=names)
 
     path = _file(root / "list_eval_partition.txt")
     partition = {}
@@ -110,7 +111,8 @@ def celeba(root: str | os.PathLike) -> Listing:
         partition[row[0]] = ("train", "validation", "test")[int(row[1])]
     unplaced = [name for name in ids if name not in partition]
     if unplaced:
-        raise ValueError(f"{path} does not place {unplaced[0]}: valid is a line for each of {len(ids)} images.")
+        raise ValueError(f"{path} does not place {unplaced[0]}: valid is a line for each of "
+                         f"{len(ids)} images.")
     metadata = pd.DataFrame({"image_id": ids, "partition": [partition[name] for name in ids]})
     paths = _image_paths(_folder(root / "img_align_celeba"), ids, root / "list_attr_celeba.txt")
     eyes = np.broadcast_to(CELEBA_EYES, (len(ids), 2, 2))
@@ -138,7 +140,8 @@ def folder(root: str | os.PathLike) -> Listing:
     binary = [name for name in table if name != "image_id" and table[name].isin(["0", "1"]).all()]
     for name in set(CELEBA_ATTRIBUTES) & set(table) - set(binary):
         row = int(np.argmin(table[name].isin(["0", "1"])))
-        raise ValueError(f"{path} has {name} = {table[name][row]!r} for {table['image_id'][row]}: valid are 0 and 1.")
+        raise ValueError(f"{path} has {name} = {table[name][row]!r} for {table['image_id'][row]}: "
+                         "valid are 0 and 1.")
     if not binary:
         raise ValueError(f"{path} has no column that holds only 0 and 1: valid is at least one attribute.")
     metadata = table.drop(columns=binary)
@@ -191,18 +194,22 @@ def read(listing: Listing, n: int | None, resolution: int, align: bool, missing:
         stamps.update(np.ascontiguousarray(listing.eyes))
     identity = {"name": listing.name, "resolution": resolution, "align": align, "files": stamps.hexdigest(),
                 "version": _VERSION}
-    make = partial(photos.decode, paths=listing.paths, eyes=listing.eyes, size=size, resolution=resolution,
-                   aligned=align)
-    arrays = open_store(identity, n, make, f"reading {listing.name}")
-    pool = ImageDataset(arrays["images"], listing.attributes[:n],
-                        None if listing.factors is None else listing.factors[:n], listing.name, listing.metadata[:n])
+
+    def inputs(rows):
+        return [listing.paths[row] for row in rows], None if listing.eyes is None else listing.eyes[rows]
+
+    make = partial(photos.decode, size=size, resolution=resolution, aligned=align)
+    arrays = open_store(identity, n, make, f"reading {listing.name}", inputs=inputs)
+    factors = None if listing.factors is None else listing.factors[:n]
+    pool = ImageDataset(arrays["images"], listing.attributes[:n], factors, listing.name, listing.metadata[:n])
     lost = np.flatnonzero(~np.asarray(arrays["found"]))
     if not len(lost):
         return pool
     names = ", ".join(listing.paths[row] for row in lost[:5]) + (" …" if len(lost) > 5 else "")
     if missing == "error" or len(lost) == n:
-        raise ValueError(f"No face with two open eyes is found in {len(lost)} of {n} images ({names}): valid are "
-                         f"eye points in the columns {', '.join(EYE_COLUMNS)}, missing='drop' or align=False.")
+        raise ValueError(f"No face with two open eyes is found in {len(lost)} of {n} images ({names}): "
+                         f"valid are eye points in the columns {', '.join(EYE_COLUMNS)}, missing='drop' or "
+                         "align=False.")
     print(f"Left out {len(lost)} of {n} images, in which no face with two open eyes is found: {names}")
     return pool.select(np.flatnonzero(arrays["found"]))
 
@@ -264,11 +271,13 @@ def _eyes(table, path):
     if not given:
         return None
     if given != EYE_COLUMNS:
-        raise ValueError(f"{path} has {', '.join(given)} only: valid are all of {', '.join(EYE_COLUMNS)}, or none.")
+        raise ValueError(f"{path} has {', '.join(given)} only: valid are all of {', '.join(EYE_COLUMNS)}, "
+                         "or none.")
     eyes = table[EYE_COLUMNS].apply(pd.to_numeric, errors="coerce").to_numpy(float)
     wrong = ~(np.isfinite(eyes).all(1) & (eyes[:, 0] < eyes[:, 2]))
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"{path} has the eyes {table.loc[row, EYE_COLUMNS].tolist()} for {table['image_id'][row]}: "
-                         "valid are four numbers, left_eye_x below right_eye_x (the picture's left).")
+        raise ValueError(f"{path} has the eyes {table.loc[row, EYE_COLUMNS].tolist()} for "
+                         f"{table['image_id'][row]}: valid are four numbers, left_eye_x below "
+                         "right_eye_x (the picture's left).")
     return eyes.reshape(-1, 2, 2)

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from .. import runtime
 
-SHARD_ROWS = 1000
+SHARD_PIXELS = 1000 * 64 * 64  # what a process makes at a time: bounds memory at any resolution
 ROWS_FOR_PROCESSES = 2000  # below this, starting processes takes longer than it saves
 LEAST_SHARDS = 8  # so that the progress bar moves
 
@@ -31,26 +31,30 @@ LEAST_SHARDS = 8  # so that the progress bar moves
 def open_store(
     identity: dict,
     n: int,
-    make: Callable[[np.ndarray], dict[str, np.ndarray]],
+    make: Callable[..., dict[str, np.ndarray]],
     doing: str = "making images",
     jobs: int | None = None,
+    inputs: Callable[[np.ndarray], tuple] = lambda rows: (rows,),
 ) -> dict[str, np.ndarray]:
     """Return the first `n` rows of the store for `identity`, making what is missing or damaged.
 
     Parameters
     ----------
     identity : dict
-        Everything that the rows depend on, as JSON values; "name" begins the folder's name. Another
-        identity is another store.
+        Everything that the rows depend on, as JSON values, among them "name" (begins the folder's name) and
+        "resolution" (of the images). Another identity is another store.
     n : int
         Number of rows, at least 1.
     make : callable
-        Maps row numbers (int64, shape (m,)) to named arrays of m rows each. Must be picklable for n of
-        2,000 and more, which are made in several processes.
+        Returns named arrays of m rows each when called with `inputs(rows)`. Must be picklable for n of 2,000
+        and more, which are made in several processes.
     doing : str
         Text before the progress bar.
     jobs : int, optional
         Number of processes; as many as there are cores by default.
+    inputs : callable, optional
+        Maps row numbers (int64, shape (m,)) to the arguments of `make`: what is sent to another process. By
+        default the row numbers themselves.
 
     Returns
     -------
@@ -62,8 +66,8 @@ def open_store(
     with FileLock(folder / "lock"):  # a second process waits, then finds everything made
         manifest = _read_manifest(folder, identity)
         todo = _damaged(folder, manifest, n)
-        todo += _missing(manifest, n, jobs)
-        _make_shards(folder, manifest, todo, make, doing, jobs)
+        todo += _missing(manifest, n, jobs, SHARD_PIXELS // identity["resolution"] ** 2)
+        _make_shards(folder, manifest, todo, make, inputs, doing, jobs)
     return {name: np.memmap(folder / f"{name}.bin", kind["dtype"], "r", shape=(n, *kind["row"]))
             for name, kind in manifest["arrays"].items()}
 
@@ -71,26 +75,30 @@ def open_store(
 def store_folder(identity: dict) -> Path:
     """The folder of the store for `identity`, inside the cache folder; created if need be."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", str(identity["name"]))
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return runtime.cache_folder("data", f"{name}-{digest[:12]}")
+    return runtime.cache_folder("data", f"{name}-{_hash(identity)[:12]}")
 
 
 def _read_manifest(folder, identity):
-    new = {"identity": identity, "arrays": {}, "shards": []}
     path = folder / "manifest.json"
-    if not path.exists():
-        return new
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest["identity"] != identity or manifest.keys() != new.keys():
-            raise ValueError("it describes other data")
-        for shard in manifest["shards"]:
-            if shard["sha256"].keys() != manifest["arrays"].keys() or shard["stop"] <= shard["start"]:
-                raise ValueError("it does not fit the arrays")
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        warnings.warn(f"{path} is damaged ({fault}): its data is made again.")
-        return new
-    return manifest
+    if path.exists():
+        try:
+            written = json.loads(path.read_text())
+            manifest = written["manifest"]
+            if written["sha256"] == _hash(manifest) and manifest["identity"] == identity:
+                return manifest
+        except (ValueError, KeyError, TypeError):
+            pass  # as damaged as one whose hash is wrong
+        warnings.warn(f"{path} is damaged: its data is made again.")
+    return {"identity": identity, "arrays": {}, "shards": []}
+
+
+def _write_manifest(folder, manifest):
+    with runtime.atomic_write(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps({"sha256": _hash(manifest), "manifest": manifest}))
+
+
+def _hash(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(folder, manifest, n):
@@ -117,21 +125,21 @@ def _hash_of_rows(path, row_bytes, shard):
         return hashlib.sha256(file.read((shard["stop"] - shard["start"]) * row_bytes)).hexdigest()
 
 
-def _missing(manifest, n, jobs):
+def _missing(manifest, n, jobs, most):
     """Row ranges that are yet to be made, small enough to keep every process busy."""
     begin = manifest["shards"][-1]["stop"] if manifest["shards"] else 0
-    rows = min(SHARD_ROWS, max(1, -(-(n - begin) // max(jobs, LEAST_SHARDS))))
+    rows = max(1, min(most, -(-(n - begin) // max(jobs, LEAST_SHARDS))))
     return [(start, min(start + rows, n)) for start in range(begin, n, rows)]
 
 
-def _make_shards(folder, manifest, ranges, make, doing, jobs):
+def _make_shards(folder, manifest, ranges, make, inputs, doing, jobs):
     if sum(stop - start for start, stop in ranges) < ROWS_FOR_PROCESSES:
         jobs = 1
     # Each process computes with one thread: together they already use every core.
     settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
     with joblib.parallel_config(**settings):
         made = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(
-            joblib.delayed(make)(np.arange(start, stop)) for start, stop in ranges)
+            joblib.delayed(make)(*inputs(np.arange(start, stop))) for start, stop in ranges)
         for (start, stop), arrays in zip(ranges, runtime.progress(made, doing, total=len(ranges))):
             _write_shard(folder, manifest, start, stop, arrays)
 
@@ -140,8 +148,9 @@ def _write_shard(folder, manifest, start, stop, arrays):
     shard = {"start": start, "stop": stop, "sha256": {}}
     for name, values in arrays.items():
         values = np.ascontiguousarray(values)
-        kind = manifest["arrays"].setdefault(name, {"dtype": values.dtype.str, "row": list(values.shape[1:])})
-        if kind != {"dtype": values.dtype.str, "row": list(values.shape[1:])} or len(values) != stop - start:
+        this_kind = {"dtype": values.dtype.str, "row": list(values.shape[1:])}
+        kind = manifest["arrays"].setdefault(name, this_kind)
+        if kind != this_kind or len(values) != stop - start:
             raise ValueError(f"Rows {start} to {stop - 1} of {name!r} came as {values.shape} {values.dtype}, "
                              f"not as {stop - start} rows of {kind['row']} {kind['dtype']}.")
         shard["sha256"][name] = hashlib.sha256(values).hexdigest()
@@ -153,8 +162,7 @@ def _write_shard(folder, manifest, start, stop, arrays):
             os.fsync(file.fileno())
     others = [old for old in manifest["shards"] if old["start"] != start]
     manifest["shards"] = sorted([*others, shard], key=lambda item: item["start"])
-    with runtime.atomic_write(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest))
+    _write_manifest(folder, manifest)
 
 
 def _row_bytes(kind):

@@ -17,7 +17,8 @@ def test_similarity_maps_the_points_and_keeps_shapes(source, target):
     matrix = align.similarity(source, target)
     np.testing.assert_allclose(source @ matrix[:, :2].T + matrix[:, 2], target, atol=1e-6)
     scale = np.hypot(*(target[1] - target[0])) / np.hypot(*(source[1] - source[0]))
-    np.testing.assert_allclose(matrix[:, :2] @ matrix[:, :2].T, scale**2 * np.eye(2), atol=1e-6 * (1 + scale**2))
+    square = matrix[:, :2] @ matrix[:, :2].T
+    np.testing.assert_allclose(square, scale**2 * np.eye(2), atol=1e-6 * (1 + scale**2))
     assert np.linalg.det(matrix[:, :2]) >= -1e-9  # no mirror image
 
 
@@ -32,13 +33,15 @@ def test_target_is_where_the_renderer_draws_eyes():
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 5])
 def test_upright_eyes_amount_to_pils_box_filter(factor):
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64 * factor, 64 * factor, 3), np.uint8))
+    noise = np.random.default_rng(0).integers(0, 256, (64 * factor, 64 * factor, 3), np.uint8)
+    photo = Image.fromarray(noise)
     aligned = align.align(photo, align.target_eyes(64 * factor), 64)
     expected = np.asarray(photo.resize((64, 64), Image.Resampling.BOX)).transpose(2, 0, 1)
     assert np.abs(aligned.astype(int) - expected).max() <= 2
 
 
-@pytest.mark.parametrize("angle, scale, shift", [(0, 4, (30, 10)), (15, 3, (90, 20)), (-20, 6, (50, 160)), (5, 0.8, (9, 3))])
+@pytest.mark.parametrize("angle, scale, shift",
+                         [(0, 4, (30, 10)), (15, 3, (90, 20)), (-20, 6, (50, 160)), (5, 0.8, (9, 3))])
 def test_dots_on_the_eyes_land_on_the_targets(angle, scale, shift):
     turn = np.deg2rad(angle)
     rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -88,3 +91,11 @@ def test_no_face_is_said():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8))
     with pytest.raises(align.NoFaceFound, match="no face is found"):
         align.find_eyes(noise)
+
+
+def test_a_large_photograph_is_first_made_smaller():
+    y, x = np.mgrid[:1920, :1920] / 1920 * 255
+    photo = Image.fromarray(np.rint(np.stack([x, y, x], 2)).astype(np.uint8))
+    aligned = align.align(photo, align.target_eyes(1920), 64)
+    ramp = (np.arange(64) + 0.5) / 64 * 255
+    assert np.abs(aligned[0] - ramp)[:, 1:-1].max() < 1.5 and np.abs(aligned[1].T - ramp)[:, 1:-1].max() < 1.5

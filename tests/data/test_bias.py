@@ -13,8 +13,8 @@ from diga_lib.data.bias import group_sizes
 def pool(n=4000, seed=0, p=(0.5, 0.5, 0.5)):
     draws = np.random.default_rng(seed).random((n, 3)) < p
     images = (np.arange(n)[:, None, None, None] % 256).astype(np.uint8) * np.ones((1, 3, 2, 2), np.uint8)
-    return data.ImageDataset(images, pd.DataFrame(draws, columns=["Smiling", "Male", "Young"]).astype(np.int8),
-                             None, "pool")
+    attributes = pd.DataFrame(draws.astype(np.int8), columns=["Smiling", "Male", "Young"])
+    return data.ImageDataset(images, attributes, None, "pool")
 
 
 def crosstab(dataset, part, spurious="Male"):
@@ -22,7 +22,8 @@ def crosstab(dataset, part, spurious="Male"):
     return pd.crosstab(rows["Smiling"], [rows[name] for name in spurious.split("&")]).to_numpy()
 
 
-@pytest.mark.parametrize("aligned, expected", [("opposite", [[50, 450], [450, 50]]), ("same", [[450, 50], [50, 450]])])
+@pytest.mark.parametrize("aligned, expected", [("opposite", [[50, 450], [450, 50]]),
+                                               ("same", [[450, 50], [50, 450]])])
 def test_group_counts_at_one_ninth(aligned, expected):
     faces = pool()
     split = data.biased_split(faces, bias=1 / 9, n_train=1000, n_test_per_group=300, aligned=aligned)
@@ -64,12 +65,13 @@ def test_seed_decides():
 
 def test_two_spurious_attributes_go_by_powers_of_b():
     faces = pool(8000)
-    split = data.biased_split(faces, spurious="Male&Young", bias=1 / 4, n_train=1000, n_test_per_group=50)
+    request = {"bias": 1 / 4, "n_train": 1000, "n_test_per_group": 50}
+    split = data.biased_split(faces, spurious="Male&Young", **request)
     ideal = [[1, 4, 4, 16], [16, 4, 4, 1]]  # columns (Male, Young) = 00, 01, 10, 11
     assert crosstab(faces, split.train, "Male&Young").tolist() == (np.array(ideal) * 20).tolist()
     assert np.bincount(split.test.group).tolist() == [50] * 8
     assert split.spurious == "Male&Young" and split.train.n_spurious == 4
-    as_list = data.biased_split(faces, spurious=["Male", "Young"], bias=1 / 4, n_train=1000, n_test_per_group=50)
+    as_list = data.biased_split(faces, spurious=["Male", "Young"], **request)
     assert (as_list.train.index == split.train.index).all()
 
 
@@ -85,7 +87,8 @@ def test_group_sizes_are_exact_in_total_and_off_by_less_than_one(n, bias, k):
 
 @settings(max_examples=60, deadline=None)
 @given(n_train=st.integers(1, 1500), b=st.floats(0.01, 1), n_validation=st.none() | st.integers(0, 400),
-       n_test=st.none() | st.integers(1, 300), p=st.floats(0.1, 0.9), spurious=st.sampled_from(["Male", "Male&Young"]))
+       n_test=st.none() | st.integers(1, 300), p=st.floats(0.1, 0.9),
+       spurious=st.sampled_from(["Male", "Male&Young"]))
 def test_any_request_is_met_exactly_or_refused_with_the_counts(n_train, b, n_validation, n_test, p, spurious):
     faces = pool(2000, p=(p, 0.5, 0.5))
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from diga_lib.data import store
 
-IDENTITY = {"name": "numbers", "seed": 1}
+IDENTITY = {"name": "numbers", "seed": 1, "resolution": 4}
 
 
 def truth(rows):
@@ -76,15 +76,18 @@ def test_damage_is_named_and_mended(name, damage):
     assert_whole(store.open_store(IDENTITY, 64, make), 64)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"identity": 1}', '{"identity": {"name": "numbers", "seed": 1}, '
-                                     '"arrays": {}, "shards": [{}]}'])
-def test_a_damaged_manifest_is_named_and_remade(content):
+@pytest.mark.parametrize("damage", [
+    lambda text: "", lambda text: text[:-1], lambda text: "[]", lambda text: '{"sha256": 1, "manifest": 2}',
+    lambda text: text.replace('"stop": 2', '"stop": 1'), lambda text: text.replace("|u1", "|u2"),
+])
+def test_a_damaged_manifest_is_named_and_remade(damage):
     store.open_store(IDENTITY, 12, Maker())
     path = store.store_folder(IDENTITY) / "manifest.json"
-    path.write_text(content)
+    text = path.read_text()
+    path.write_text(damage(text))
     with pytest.warns(UserWarning, match="manifest.json is damaged"):
         assert_whole(store.open_store(IDENTITY, 12, Maker()), 12)
-    assert json.loads(path.read_text())["identity"] == IDENTITY
+    assert path.read_text() == text
 
 
 def test_a_failing_maker_leaves_what_was_finished():
@@ -127,7 +130,7 @@ def test_kill_at_random_points_loses_nothing_finished(cache):
         time.sleep(rng.random() * 0.08)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        finished.append(json.loads(manifest.read_text())["shards"][-1]["stop"])
+        finished.append(json.loads(manifest.read_text())["manifest"]["shards"][-1]["stop"])
     assert finished == sorted(finished) and finished[0] > 0
     make = Maker()
     assert_whole(store.open_store(IDENTITY, 400, make), 400)
