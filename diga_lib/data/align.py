@@ -17,6 +17,7 @@ from .painter import EYE_X, EYE_Y
 
 MOST_PADDING = 2.0  # how far a crop may reach beyond the picture, in widths or heights of the picture
 _SEARCH_SIZE = 384  # pixels on the longer side of the picture in which a face is looked for
+_FACE_SIZE = 200  # pixels across the face in which eyes are looked for
 
 
 class NoFaceFound(ValueError):
@@ -136,17 +137,16 @@ def find_eyes(image: Image.Image) -> np.ndarray:
     if not len(faces):
         raise NoFaceFound("no face is found")
     left, top, size, _ = max(faces, key=lambda box: box[2])
-    # Eyes are found best when the face is about 300 pixels wide.
-    zoom = 300 / size
+    zoom = _FACE_SIZE / size
     upper = cv2.resize(gray[top:top + int(0.6 * size), left:left + size], None, fx=zoom, fy=zoom)
     found = []
     for mirrored in (False, True):
         picture = np.ascontiguousarray(upper[:, ::-1]) if mirrored else upper
         for cascade in ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml"):
-            for x, y, width, height in _detect(cascade, picture, 50):
+            for x, y, width, height in _detect(cascade, picture, _FACE_SIZE // 6):
                 x = x + width / 2
-                found.append(((upper.shape[1] - x if mirrored else x) / 300, (y + height / 2) / 300))
-    pair = _best_pair(np.array(found).reshape(-1, 2))
+                found.append((upper.shape[1] - x if mirrored else x, y + height / 2))
+    pair = _best_pair(np.array(found).reshape(-1, 2) / _FACE_SIZE)
     return (pair * size + (left, top) - margin) / (np.array(small.size) / image.size)
 
 
