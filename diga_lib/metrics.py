@@ -31,7 +31,7 @@ class GroupMetrics:
     groups: dict[str, float]
 
     def frame(self):
-        """Return the groups' accuracies as a table: a row for each target, a column for each spurious value."""
+        """Return the groups' accuracies: a row for each target, a column for each spurious value."""
         values = np.array(list(self.groups.values())).reshape(2, -1)
         return pd.DataFrame(values, pd.RangeIndex(2, name="target"),
                             pd.RangeIndex(values.shape[1], name="spurious"))
@@ -65,13 +65,13 @@ def group_metrics(y_true, y_pred, spurious):
     """
     y_true, y_pred, spurious = (np.asarray(a) for a in (y_true, y_pred, spurious))
     if not y_true.shape == y_pred.shape == spurious.shape == (y_true.size,):
-        raise ValueError(f"Targets, predictions and spurious values have shapes {y_true.shape}, {y_pred.shape} "
-                         f"and {spurious.shape}; they must be of one length.")
+        raise ValueError(f"Targets, predictions and spurious values have shapes {y_true.shape}, "
+                         f"{y_pred.shape} and {spurious.shape}; they must be of one length.")
     if not (np.isin(y_true, (0, 1)).all() and np.isin(y_pred, (0, 1)).all()):
         raise ValueError("Targets and predictions must be 0 or 1.")
-    size = pd.crosstab(y_true, spurious).reindex(
-        index=(0, 1), columns=range(2 if spurious.size == 0 else max(2, int(spurious.max()) + 1)), fill_value=0)
-    empty = [f"y{y}s{s}" for y, s in zip(*np.nonzero(size.to_numpy() == 0))]
+    values = max(2, int(spurious.max(initial=0)) + 1)
+    present = set(zip(y_true.tolist(), spurious.tolist()))
+    empty = [f"y{y}s{s}" for y in (0, 1) for s in range(values) if (y, s) not in present]
     if empty:
         raise ValueError(f"No image is in group {', '.join(empty)}; every group of target and spurious "
                          "attribute must have at least one.")

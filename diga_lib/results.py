@@ -190,10 +190,12 @@ def done(path, key):
     """
     unknown = sorted(set(key) - set(Result.model_fields))
     if unknown:
-        raise ValueError(f"A result has no field {unknown[0]!r}; valid fields: {', '.join(Result.model_fields)}.")
+        raise ValueError(f"A result has no field {unknown[0]!r}; "
+                         f"valid fields: {', '.join(Result.model_fields)}.")
     if not Path(path).exists():
         return False
-    return any(all(row[name] == value for name, value in key.items()) for row in read(path).to_dict("records"))
+    rows = read(path).to_dict("records")
+    return any(all(row[name] == value for name, value in key.items()) for row in rows)
 
 
 def summary(frame, by=("method", "variant"), columns=METRICS):

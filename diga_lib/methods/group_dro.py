@@ -50,7 +50,8 @@ class GroupDRO(ERM):
         """Update the groups' weights and return the weighted sum of the groups' mean losses."""
         losses, group = F.cross_entropy(logits, y, reduction="none"), self.group[index]
         sums = losses.new_zeros(len(self.weights)).index_add(0, group, losses)
-        group_losses = sums / torch.bincount(group, minlength=len(self.weights)).clamp(min=1)  # absent group: 0
+        counts = torch.bincount(group, minlength=len(self.weights))
+        group_losses = sums / counts.clamp(min=1)  # 0 for a group that is not in the batch
         self.weights = self.weights * torch.exp(self.step_size * group_losses.detach())
         self.weights = self.weights / self.weights.sum()
         return self.weights @ group_losses

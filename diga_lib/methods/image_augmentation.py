@@ -56,7 +56,7 @@ def crop_and_flip(x, scale, centre, flipped):
     torch.Tensor
         Images (N, 3, H, W).
     """
-    n, _, height, width = x.shape
+    height, width = x.shape[2:]
     middle = centre * (1 - scale[:, None])
 
     def line(size):  # pixel centres in grid_sample's coordinates; affine_grid does the same ten times slower
@@ -64,7 +64,7 @@ def crop_and_flip(x, scale, centre, flipped):
 
     columns = torch.where(flipped, -scale, scale)[:, None] * line(width) + middle[:, :1]
     rows = scale[:, None] * line(height) + middle[:, 1:]
-    grid = torch.stack([columns[:, None, :].expand(n, height, width), rows[:, :, None].expand(n, height, width)], -1)
+    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), -1)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 

@@ -1,4 +1,4 @@
-"""The classifiers that every method trains: a small network for 64 x 64 faces, and ResNet-18 for large images."""
+"""The classifiers that every method trains: a small network for 64 x 64 faces, ResNet-18 for large images."""
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            nn.AvgPool2d(stride, ceil_mode=True),
+            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x):
         """Map (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
@@ -43,7 +44,8 @@ def small():
         Maps float (N, 3, H, W), with H and W multiples of 4, to (N, 128).
     """
     return nn.Sequential(
-        nn.PixelUnshuffle(4), nn.Conv2d(48, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        nn.PixelUnshuffle(4),
+        nn.Conv2d(48, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
         ResidualBlock(64, 64), ResidualBlock(64, 128, 2), ResidualBlock(128, 128),
         nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
@@ -65,8 +67,8 @@ def resnet18():
     stages = [block for a, b in zip(widths, widths[1:])
               for block in (ResidualBlock(a, b, 1 if a == b else 2), ResidualBlock(b, b))]
     return nn.Sequential(
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1),
-        *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512)}

@@ -59,7 +59,8 @@ def test_each_step_is_adamw_on_the_mean_cross_entropy(train):
     loss.backward()
     assert model.history[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
     for found, start in zip(model.network.parameters(), expected.parameters()):
-        moved = start * (1 - 0.01 * 0.1) - 0.01 * start.grad / (start.grad.abs() + 1e-8)  # first step: m/√v = ±1
+        direction = start.grad / (start.grad.abs() + 1e-8)  # m / √v of the first step
+        moved = start * (1 - 0.01 * 0.1) - 0.01 * direction
         torch.testing.assert_close(found, moved, atol=1e-5, rtol=1e-4)
 
 
@@ -85,7 +86,8 @@ def test_an_epoch_meets_every_image_once_and_views_see_what_belongs_to_the_index
 
 def test_callbacks_and_validation_watch_each_epoch(train, test):
     heard = []
-    model = Linear(epochs=3).fit(train, validation=test, callbacks=[lambda method, record: heard.append(record)])
+    listen = [lambda method, record: heard.append(record)]
+    model = Linear(epochs=3).fit(train, validation=test, callbacks=listen)
     assert heard == model.history and len(heard) == 3
     assert heard[-1]["accuracy"] == (model.predict(test.images) == test.target).mean()
 

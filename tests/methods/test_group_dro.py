@@ -11,8 +11,8 @@ from diga_lib.metrics import group_metrics
 
 
 def labelled(target, spurious):
-    n = len(target)
-    return LabelledImages(np.zeros((n, 3, 8, 8), np.uint8), np.array(target), np.array(spurious), np.arange(n))
+    images = np.zeros((len(target), 3, 8, 8), np.uint8)
+    return LabelledImages(images, np.array(target), np.array(spurious), np.arange(len(target)))
 
 
 def test_weights_and_loss_by_hand():

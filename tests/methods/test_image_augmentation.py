@@ -13,7 +13,8 @@ ONE = torch.ones(4)
 
 @pytest.fixture
 def images():
-    return torch.from_numpy(np.random.default_rng(0).integers(60, 180, (4, 3, 12, 16)).astype(np.float32)) / 255
+    levels = np.random.default_rng(0).integers(60, 180, (4, 3, 12, 16))
+    return torch.from_numpy(levels.astype(np.float32)) / 255
 
 
 def pil(image):
@@ -62,7 +63,8 @@ def test_saturation_zero_is_pil_grey(images):
 
 
 def test_result_stays_within_range_and_has_the_same_shape(images):
-    found = augment(images, Strength(scale=0.5, flip=0.5, grey=0.2, brightness=0.9, contrast=0.9, saturation=0.9))
+    wild = Strength(scale=0.5, flip=0.5, grey=0.2, brightness=0.9, contrast=0.9, saturation=0.9)
+    found = augment(images, wild)
     assert found.shape == images.shape and found.min() >= 0 and found.max() <= 1
 
 

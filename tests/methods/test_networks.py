@@ -22,7 +22,7 @@ def test_features_and_logits_at_several_resolutions(name, width, shape):
 
 def test_sizes():
     assert 0.5e6 < parameters(classifier("small")) < 0.7e6
-    assert parameters(resnet18()) == 11_689_512 - 513 * 1000  # torchvision's, without its head of 1000 classes
+    assert parameters(resnet18()) == 11_689_512 - 513 * 1000  # torchvision's, without its head
 
 
 def test_an_unknown_backbone_is_one_sentence():
