@@ -1,0 +1,167 @@
+"""The generator: an encoder to W+ (levels x width) and a decoder whose level l is driven by the l-th code.
+
+It plays the part of StyleGAN2 with its inversion encoder: coarse levels place the head and the hair, fine levels
+paint the skin and the lips. Being trained as an autoencoder it inverts an image in one pass.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diga_lib import runtime
+
+LEVELS, WIDTH = 5, 64
+
+
+def _down(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU(inplace=True))
+
+
+class Encoder(nn.Module):
+    """Images (N, 3, R, R) in [0, 1] to standardised codes (N, levels, width)."""
+
+    def __init__(self, channels: int = 32, resolution: int = 64):
+        super().__init__()
+        c, fold = channels, resolution // 32
+        self.fold = nn.PixelUnshuffle(fold)
+        self.trunk = nn.Sequential(
+            _down(3 * fold * fold, c), _down(c, 2 * c, 2), _down(2 * c, 2 * c), _down(2 * c, 4 * c, 2), _down(4 * c, 4 * c),
+            _down(4 * c, 4 * c), nn.Conv2d(4 * c, 2 * c, 1), nn.Flatten(),
+        )  # fmt: skip
+        self.to_codes = nn.Linear(2 * c * 64, LEVELS * WIDTH)
+        # Unit variance in each coordinate: lengths in W+ then mean the same along every axis.
+        self.standardise = nn.BatchNorm1d(LEVELS * WIDTH, affine=False, momentum=0.02)
+
+    def forward(self, images: Tensor) -> Tensor:
+        codes = self.to_codes(self.trunk(self.fold(images * 2 - 1)))
+        return self.standardise(codes.float()).view(-1, LEVELS, WIDTH)
+
+
+class StyledBlock(nn.Module):
+    """Two convolutions whose normalised maps are scaled and shifted by the level's code.
+
+    The code also places something directly: a few of the block's channels come from it through one linear map.
+    Aligned images have the same part of the face at the same place, so this learns quickly what modulation alone
+    learns slowly.
+    """
+
+    def __init__(self, inputs: int, outputs: int, side: int, placed: int, up: bool):
+        super().__init__()
+        self.up, self.shape = up, (placed, side, side)
+        self.place = nn.Linear(WIDTH, placed * side * side)
+        self.first = nn.Conv2d(inputs, outputs * (4 if up else 1), 3, 1, 1)
+        self.second = nn.Conv2d(outputs + placed, outputs, 3, 1, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs, affine=False) for _ in range(2))
+        self.style = nn.Linear(WIDTH, 4 * outputs)
+        nn.init.normal_(self.style.weight, 0, 0.05)
+        nn.init.zeros_(self.style.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        scale1, shift1, scale2, shift2 = self.style(code)[:, :, None, None].chunk(4, 1)
+        x = self.first(x)
+        if self.up:
+            x = F.pixel_shuffle(x, 2)
+        x = F.silu(self.norms[0](x) * (1 + scale1) + shift1)
+        placed = self.place(code).view(-1, *self.shape).to(x.dtype)
+        y = self.second(torch.cat([x, placed], 1))
+        return x + F.silu(self.norms[1](y) * (1 + scale2) + shift2)
+
+
+class Decoder(nn.Module):
+    """Codes (N, levels, width) to images (N, 3, R, R), before they are clipped to [0, 1]."""
+
+    def __init__(self, channels: int = 32, resolution: int = 64):
+        super().__init__()
+        c = channels
+        self.start = nn.Linear(WIDTH, 4 * c * 16)
+        self.blocks = nn.ModuleList([
+            StyledBlock(4 * c, 4 * c, 4, 32, False), StyledBlock(4 * c, 4 * c, 8, 32, True),
+            StyledBlock(4 * c, 2 * c, 16, 8, True), StyledBlock(2 * c, c, 32, 4, True),
+            StyledBlock(c, c, 32, 4, False),
+        ])  # fmt: skip
+        fold = resolution // 32
+        self.to_image = nn.Conv2d(c, 3 * fold * fold, 3, 1, 1)
+        self.unfold = nn.PixelShuffle(fold)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        x = self.start(codes[:, 0]).view(-1, self.blocks[0].first.in_channels, 4, 4)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for level, block in enumerate(self.blocks):
+            x = block(x, codes[:, level])
+        return self.unfold(self.to_image(x))
+
+
+class Generator(nn.Module):
+    """Encoder and decoder with the interface that the rest of the library uses.
+
+    Parameters
+    ----------
+    resolution : int
+        Side of the square images, a multiple of 32.
+    """
+
+    def __init__(self, resolution: int = 64):
+        super().__init__()
+        if resolution % 32 or resolution < 32:
+            raise ValueError(f"resolution is {resolution}; the generator needs a multiple of 32.")
+        self.resolution = resolution
+        self.encoder, self.decoder = Encoder(resolution=resolution), Decoder(resolution=resolution)
+        self.to(memory_format=torch.channels_last)
+
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @torch.inference_mode()
+    def encode(self, images: np.ndarray | Tensor, batch_size: int = 256) -> Tensor:
+        """Invert images.
+
+        Parameters
+        ----------
+        images : uint8 array or tensor (N, 3, R, R), or float tensor in [0, 1]
+        batch_size : int
+            Images at a time.
+
+        Returns
+        -------
+        Tensor
+            Codes (N, levels, width), float32; over the training pool each coordinate has mean 0 and variance 1.
+
+        Raises
+        ------
+        ValueError
+            If the images do not have this generator's resolution.
+        """
+        self.eval()
+        if tuple(images.shape[1:]) != (3, self.resolution, self.resolution):
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; this generator takes (N, 3, {self.resolution}, {self.resolution})."
+            )
+        codes = []
+        for start in range(0, len(images), batch_size):
+            batch = to_float(images[start : start + batch_size], self._device())
+            with runtime.autocast(self._device()):
+                codes.append(self.encoder(batch).float())
+        return torch.cat(codes) if codes else torch.empty(0, LEVELS, WIDTH)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
+        """Paint images (N, 3, R, R), float32 in [0, 1], from codes (N, levels, width)."""
+        self.eval()
+        if codes.ndim != 3 or tuple(codes.shape[1:]) != (LEVELS, WIDTH):
+            raise ValueError(f"codes have shape {tuple(codes.shape)}; this generator takes (N, {LEVELS}, {WIDTH}).")
+        images = []
+        for batch in codes.to(self._device()).split(batch_size):
+            with runtime.autocast(self._device()):
+                images.append(self.decoder(batch).float().clamp(0, 1))
+        return torch.cat(images) if images else torch.empty(0, 3, self.resolution, self.resolution)
+
+
+def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """Images as float32 in [0, 1], channels last, on a device."""
+    images = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images, device=device)
+    images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,113 @@
+"""The network through whose eyes reconstructions are compared: it reads the renderer's factors from a picture.
+
+A generator judged pixel by pixel lets small things go, and a smile is small. This network has learned where the
+twelve action units and the identity's cues show, so a reconstruction that loses them costs. It plays the part that
+LPIPS and a face-recognition loss play in training an inversion encoder for StyleGAN2.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diga_lib import runtime
+from diga_lib.latent.autoencoder import to_float
+
+FACTORS = (
+    "AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26", "male_shape", "age",
+    "skin_tone", "nose_size", "makeup", "hair_length", "eye_opening", "Eyeglasses", "Black_Hair", "Blond_Hair",
+    "Brown_Hair", "Gray_Hair", "Wearing_Lipstick", "No_Beard", "Mustache", "Bald", "Bangs", "Male", "Ethnicity",
+)  # fmt: skip
+
+
+def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class FactorNetwork(nn.Module):
+    """Images (N, 3, 64, 64) in [0, 1] to standardised factors (N, F), with the feature maps on the way.
+
+    The last maps are pooled to 4 x 4, not to one: where something is matters for an action unit.
+    """
+
+    def __init__(self, factors: int = len(FACTORS)):
+        super().__init__()
+        self.stages = nn.ModuleList([
+            nn.Sequential(nn.PixelUnshuffle(2), _layer(12, 32, 1)), nn.Sequential(_layer(32, 64, 2), _layer(64, 64, 1)),
+            nn.Sequential(_layer(64, 128, 2), _layer(128, 128, 1)),
+        ])  # fmt: skip
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(2048, 256), nn.ReLU(inplace=True), nn.Linear(256, factors)
+        )
+        self.register_buffer("mean", torch.zeros(factors))
+        self.register_buffer("scale", torch.ones(factors))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps, x = [], images * 2 - 1
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return self.head(x).float(), maps
+
+    @torch.inference_mode()
+    def read(self, images, batch_size: int = 512) -> pd.DataFrame:
+        """Read the factors, in their own units (action units in 0-5), from images (N, 3, R, R)."""
+        self.eval()
+        device = self.mean.device
+        rows = []
+        for start in range(0, len(images), batch_size):
+            with runtime.autocast(device):
+                rows.append(self(to_float(images[start : start + batch_size], device))[0] * self.scale + self.mean)
+        return pd.DataFrame(torch.cat(rows).cpu().numpy(), columns=FACTORS)
+
+
+def factor_table(attributes: pd.DataFrame, factors: pd.DataFrame) -> Tensor:
+    """The true values (N, F), float32, of everything in ``FACTORS``."""
+    columns = [(factors if name in factors else attributes)[name].to_numpy("float32") for name in FACTORS]
+    return torch.stack([torch.from_numpy(column.copy()) for column in columns], 1)
+
+
+def train_factor_network(images, attributes, factors, epochs: int = 8, seed: int = 0, batch_size: int = 128):
+    """Train a network to read the renderer's factors from its pictures.
+
+    Parameters
+    ----------
+    images : uint8 array (N, 3, R, R)
+    attributes, factors : DataFrames (N, ...)
+        Of the same rendered faces.
+    epochs, seed, batch_size : int
+
+    Returns
+    -------
+    FactorNetwork
+        In evaluation mode.
+    """
+    runtime.seed_everything(seed)
+    device = runtime.device()
+    truth = factor_table(attributes, factors)
+    network = FactorNetwork().to(device)
+    network.mean.copy_(truth.mean(0)), network.scale.copy_(truth.std(0))
+    truth = ((truth - truth.mean(0)) / truth.std(0)).to(device)
+    steps = epochs * (len(images) // batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    for _ in range(epochs):
+        batches = torch.randperm(len(images), generator=generator)[: len(images) // batch_size * batch_size]
+        for rows in runtime.progress(batches.split(batch_size), "factor network"):
+            x = to_float(images[rows.numpy()], device)
+            if torch.rand((), generator=generator) < 0.5:
+                x = x.flip(3).contiguous(memory_format=torch.channels_last)
+            with runtime.autocast(device):
+                read, _ = network(x)
+            loss = F.smooth_l1_loss(read, truth[rows.to(device)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()

@@ -1,0 +1,147 @@
+"""Train a generator: reconstruct the pool, seen pixel by pixel and through the factor network's eyes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from diga_lib import runtime
+from diga_lib.latent.autoencoder import Generator, to_float
+from diga_lib.latent.perceptual import FactorNetwork
+
+# Weights of the terms beside the absolute error of the pixels.
+GRADIENT, FEATURES, FACTORS = 1.0, 0.2, 0.1
+UNITS_COUNT = 3.0  # an action unit is worth three other factors: its pixels are few
+
+
+def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork) -> Tensor:
+    """Absolute error of pixels and of their differences, distance of feature maps, distance of factors read.
+
+    Parameters
+    ----------
+    images, again : Tensor (N, 3, R, R)
+        Originals and reconstructions, in [0, 1].
+    perceptual : FactorNetwork
+        Frozen.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    loss = F.l1_loss(again, images)
+    for axis in (2, 3):
+        loss = loss + GRADIENT * F.l1_loss(again.diff(dim=axis), images.diff(dim=axis))
+    with torch.no_grad():
+        factors, maps = perceptual(images)
+    factors_again, maps_again = perceptual(again)
+    for one, other in zip(maps, maps_again):
+        loss = loss + FEATURES / len(maps) * F.l1_loss(other.float(), one.float())
+    weight = torch.ones(factors.shape[1], device=images.device)
+    weight[:12] = UNITS_COUNT
+    return loss + FACTORS * (weight * (factors_again - factors).abs()).mean()
+
+
+class Training:
+    """A training run that can be stopped at any time and goes on after its last finished epoch.
+
+    Parameters
+    ----------
+    images : uint8 array (N, 3, R, R)
+        The pool; may be memory-mapped.
+    perceptual : FactorNetwork
+        Judges reconstructions; frozen.
+    folder : path
+        Where the state is kept between epochs.
+    epochs, batch_size, seed : int
+    lr : float
+        Highest learning rate: a short warm-up, then a cosine to zero.
+    """
+
+    def __init__(self, images, perceptual, folder, epochs=16, batch_size=64, lr=1.5e-3, seed=0):
+        self.images, self.folder = images, Path(folder)
+        self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
+        self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
+        runtime.seed_everything(seed)
+        self.generator = Generator(images.shape[2]).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr, weight_decay=0.01, betas=(0.9, 0.99))
+        steps = epochs * (len(images) // batch_size)
+        # Written as a function of the step alone, so that going on needs nothing but the step's number.
+        self.schedule = lambda step: lr * min(1, (step + 1) / (0.05 * steps)) * 0.5 * (1 + _cosine(step / steps))
+        self.history: list[dict] = []
+        self._resume()
+
+    def run(self) -> Generator:
+        """Train to the last epoch and return the generator."""
+        for epoch in range(len(self.history), self.epochs):
+            self.history.append({"epoch": epoch, "loss": self._epoch(epoch)})
+            self._save()
+        return self.generator.eval()
+
+    def _epoch(self, epoch: int) -> float:
+        self.generator.train()
+        shuffle = torch.Generator().manual_seed(self.seed * 1000 + epoch)
+        per_epoch = len(self.images) // self.batch_size
+        order = torch.randperm(len(self.images), generator=shuffle)[: per_epoch * self.batch_size]
+        total = 0.0
+        batches = order.split(self.batch_size)
+        for number, rows in enumerate(runtime.progress(batches, f"generator, epoch {epoch + 1}/{self.epochs}")):
+            x = to_float(self.images[rows.numpy()], self.device)
+            if torch.rand((), generator=shuffle) < 0.5:
+                x = x.flip(3).contiguous(memory_format=torch.channels_last)
+            with runtime.autocast(self.device):
+                again = self.generator.decoder(self.generator.encoder(x))
+                loss = reconstruction_loss(x, again.float(), self.perceptual)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.schedule(epoch * per_epoch + number)
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+            self.optimizer.step()
+            total += loss.item()
+        return total / per_epoch
+
+    # -------------------------------------------------------------- stop and go on
+    def _save(self) -> None:
+        state = {f"weights.{name}": value for name, value in self.generator.state_dict().items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
+        with runtime.atomic_write(self.folder / "training.safetensors") as temporary:
+            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings())}
+            save_file({name: value.contiguous() for name, value in state.items()}, str(temporary), metadata=text)
+
+    def _settings(self) -> dict:
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "images": len(self.images)}
+
+    def _resume(self) -> None:
+        file = self.folder / "training.safetensors"
+        if not file.exists():
+            return
+        from safetensors import safe_open
+
+        with safe_open(str(file), "pt") as opened:
+            text = opened.metadata()
+        if json.loads(text["settings"]) != self._settings():
+            raise ValueError(
+                f"{file} belongs to a training with {text['settings']}, not {json.dumps(self._settings())}; "
+                "remove it or choose another folder."
+            )
+        state = load_file(str(file))
+        weights = {name[8:]: value for name, value in state.items() if name.startswith("weights.")}
+        self.generator.load_state_dict(weights)
+        adam = self.optimizer.state_dict()
+        for name, value in state.items():
+            if name.startswith("adam."):
+                _, number, moment = name.split(".")
+                adam["state"].setdefault(int(number), {})[moment] = value
+        self.optimizer.load_state_dict(adam)
+        self.history = json.loads(text["history"])
+
+
+def _cosine(progress: float) -> float:
+    return float(torch.cos(torch.tensor(progress * torch.pi)))
