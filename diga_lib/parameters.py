@@ -141,6 +141,8 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise ParameterError(_sentence(name, values[name], model)) from None
+    if "data_root" in declared and checked.dataset != "rendered-faces" and not checked.data_root:
+        raise ParameterError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
     if not {"target", "spurious"}.isdisjoint(declared):
         _check_attributes(checked, declared)
     namespace.update({name: getattr(checked, name) for name in declared})

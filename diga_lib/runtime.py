@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 
 import diga_lib
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 

@@ -1,6 +1,8 @@
 """The build executes what changed, and says which and why; what is finished stays when something fails."""
 
 import json
+import subprocess
+import sys
 
 import execution
 import nbformat
@@ -128,3 +130,12 @@ def test_heavy_notebooks_do_not_share_two_cores():
     heavy, light = Run("h", None, {}), Run("l", None, {}, light=True)
     assert (cores.wanted(heavy), cores.wanted(light)) == (2, 1)
     assert (Cores(16).wanted(heavy), Cores(1).wanted(heavy)) == (4, 1)
+
+
+@pytest.mark.built
+def test_a_second_build_has_nothing_to_do():
+    command = [sys.executable, str(execution.ROOT / "book" / "build.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "execute" not in done.stdout
+    assert "pages: unchanged" in done.stdout

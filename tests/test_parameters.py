@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import nbformat
 import pytest
 
-from diga_lib.parameters import ParameterError, check
+from diga_lib.parameters import ParameterError, Parameters, check
 
 
 def notebook_globals(source: str, injected: str = "") -> dict:
@@ -90,6 +91,25 @@ def test_folders_must_exist(tmp_path):
     assert namespace["photos"] == str(tmp_path.resolve())
     with pytest.raises(ParameterError, match="a folder of photographs that exists"):
         check(notebook_globals("photos: str = ''", f"photos = {str(tmp_path / 'none')!r}"))
+
+
+def test_data_on_disk_needs_its_folder(tmp_path):
+    cell = "dataset: str = 'rendered-faces'\ndata_root: str = ''"
+    check(notebook_globals(cell))
+    check(notebook_globals(cell, f"dataset = 'celeba'; data_root = {str(tmp_path)!r}"))
+    with pytest.raises(ParameterError, match="dataset = 'celeba' needs data_root"):
+        check(notebook_globals(cell, "dataset = 'celeba'"))
+
+
+def test_valid_values_are_those_that_the_library_takes():
+    from diga_lib import data, runtime
+
+    def choices(name):
+        return get_args(Parameters.model_fields[name].annotation)
+
+    assert choices("dataset") == data.NAMES
+    assert choices("precision") == runtime.PRECISIONS
+    assert runtime.device(choices("device")[0]) and runtime.device(choices("device")[1])
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -70,10 +70,12 @@ def test_threads(monkeypatch):
 def test_peak_memory_sees_a_large_array():
     code = (
         "from diga_lib import runtime; import numpy as np; before = runtime.peak_memory_mb();"
-        "np.ones(100_000_000); print(runtime.peak_memory_mb() - before)"
+        "np.ones(100_000_000); print(before, runtime.peak_memory_mb())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(800, abs=100)  # 100 million numbers of 8 bytes
+    before, after = map(float, done.stdout.split())
+    # 100 million numbers of 8 bytes, beside what is held then, which is at most the peak before.
+    assert max(before, 800) < after < before + 850
 
 
 def test_versions_are_those_imported():
