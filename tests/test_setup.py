@@ -1,8 +1,10 @@
 """The set-up: pyproject.toml, the lock, environment.yml and CI agree, and `make` installs what they say, once."""
 
+import ast
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -55,6 +57,20 @@ def test_the_lock_has_everything_that_its_packages_need_and_nothing_else():
     wrong = [str(r) for r in asked if LOCK.get(canonicalize_name(r.name), "0") not in r.specifier]
     assert not wrong
     assert LOCK.keys() == {canonicalize_name(requirement.name) for requirement in asked}
+
+
+def test_the_library_imports_only_what_the_project_asks_for():
+    asked = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    provided_by = metadata.packages_distributions()
+    for path in (ROOT / "diga_lib").rglob("*.py"):
+        # At the top of a file; what is imported inside a function is for who has it.
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            for module in {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"diga_lib"}:
+                providers = {canonicalize_name(name) for name in provided_by[module]}
+                assert providers & asked, f"{path.name} imports {module}, which pyproject.toml does not ask for"
 
 
 def test_what_is_installed_is_what_the_lock_says():
