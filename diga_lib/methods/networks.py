@@ -46,7 +46,8 @@ def small():
     return nn.Sequential(
         nn.PixelUnshuffle(4),
         nn.Conv2d(48, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        ResidualBlock(64, 64), ResidualBlock(64, 128, 2), ResidualBlock(128, 128),
+        nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+        ResidualBlock(64, 128, 2), ResidualBlock(128, 128),
         nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
@@ -80,7 +81,7 @@ class Classifier(nn.Module):
     Parameters
     ----------
     backbone : nn.Module
-        Maps float (N, 3, H, W) in [-1, 1] to features (N, D).
+        Maps float (N, 3, H, W) in [-0.5, 0.5] to features (N, D).
     head : nn.Module
         Maps features (N, D) to logits (N, classes).
     """
@@ -91,7 +92,7 @@ class Classifier(nn.Module):
 
     def features(self, x):
         """Return the features (N, D) of float images (N, 3, H, W) in [0, 1]."""
-        return self.backbone(x * 2 - 1)
+        return self.backbone(x - 0.5)  # the first normalisation sets the scale
 
     def forward(self, x):
         """Return the logits (N, classes) of float images (N, 3, H, W) in [0, 1]."""
