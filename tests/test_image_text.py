@@ -1,0 +1,342 @@
+"""The image–text model: captions that tell the truth, the loss, resumption, what ships, and a CLIP by name."""
+
+import json
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from diga_lib import image_text, image_text_training
+from diga_lib.data import faces
+from diga_lib.image_text_captions import NOUNS, PHRASES, VOCABULARY, caption
+from diga_lib.latent import checkpoints
+
+TINY = {"channels": 8, "width": 16, "layers": 1, "heads": 2, "dimension": 16}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """Faces of a seed that nothing was trained on: images and attributes."""
+    images, attributes, _ = faces.render(8, np.arange(400))
+    return images, attributes
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return image_text.load("rendered-faces-text", device="cpu")
+
+
+def tiny():
+    torch.manual_seed(0)
+    return image_text.RenderedFacesText(VOCABULARY, **TINY).eval()
+
+
+# ---- captions ---------------------------------------------------------------------------------------------
+
+
+def test_captions_say_only_what_is_true():
+    attributes = faces.parameters(3, np.arange(300))[1].to_dict("records")
+    rng = np.random.default_rng(0)
+    for row in attributes:
+        text = f" {caption(row, rng)} ".replace(",", "")
+        assert any(f" {noun} " in text for noun in (*NOUNS[None], *NOUNS[row["Male"]]))
+        if not row["Male"]:  # words are searched whole, since "woman" has "man" in it
+            assert not any(f" {noun} " in text for noun in NOUNS[1])
+        for name, sides in PHRASES.items():
+            own, other = sides[row[name]], sides[1 - row[name]]
+            for phrase in other:
+                # What is false of this attribute may only be there as a part of something true.
+                parts = [f" {true} " for true in own if f" {phrase} " in f" {true} "]
+                if " " not in phrase and name in ("Blond_Hair", "Pale_Skin", "Bald"):
+                    parts += [f" {true} " for true in own]
+                assert f" {phrase} " not in text or any(part in text for part in parts), (text, name)
+
+
+def test_naming_an_attribute_does_not_depend_on_its_value():
+    rng = np.random.default_rng(1)
+    named = {}
+    for value in (0, 1):
+        row = dict.fromkeys((*PHRASES, "Male"), value)
+        texts = [f" {caption(row, rng)} " for _ in range(3000)]
+        named[value] = np.mean([any(f" {word} " in text for word in PHRASES["Young"][value]) for text in texts])
+    assert abs(named[0] - named[1]) < 0.04 and named[0] > 0.1
+
+
+def test_every_caption_and_prompt_can_be_read():
+    model, rng = tiny(), np.random.default_rng(2)
+    rows = faces.parameters(4, np.arange(200))[1].to_dict("records")
+    prompts = [caption(row, rng) for row in rows] + [p for pair in image_text.PROMPTS.values() for p in pair]
+    vectors = model.encode_text(prompts)
+    assert vectors.dtype == torch.float32
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(len(prompts)), atol=1e-5)
+    assert set(image_text.PROMPTS) == set(faces.ATTRIBUTES) - {"Attractive"}
+
+
+# ---- the model's manners ----------------------------------------------------------------------------------
+
+
+def test_padding_and_punctuation_change_nothing():
+    model = tiny()
+    alone = model.encode_text(["a smiling man"])
+    beside = model.encode_text(["A smiling man.", "an old woman without a smile, wearing lipstick"])
+    assert torch.allclose(alone[0], beside[0], atol=0.02)  # bf16
+
+
+def test_word_order_counts():
+    vectors = tiny().encode_text(["a man without glasses with hair", "a man with glasses without hair"])
+    assert not torch.allclose(vectors[0], vectors[1], atol=1e-3)
+
+
+def test_prompt_embeddings_can_be_learned():
+    model = tiny().requires_grad_(False)
+    tokens = model.tokenize(["a face with smile"])
+    learned = model.text.tokens(tokens).clone().requires_grad_()
+    F.normalize(model.text.encode(learned, tokens == 0), dim=1)[0, 0].backward()
+    assert learned.grad.abs().sum() > 0
+    assert torch.equal(model.text.encode(learned, tokens == 0), model.text(tokens))
+
+
+@pytest.mark.parametrize("bad, sentence", [
+    (["a face with tentacles"], "does not know 'tentacles'.*woman"),
+    (["a man " * 40], "1 to 48 words"), ([""], "1 to 48 words"), ([], "1 to 48 words"), ("a man", "list of sentences")])
+def test_bad_prompts(bad, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        tiny().encode_text(bad)
+
+
+def test_images_in_all_their_forms():
+    model = tiny()
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), np.uint8)
+    images.setflags(write=False)
+    vectors = model.encode_image(images)
+    for same in (torch.from_numpy(images.copy()), images.astype(np.float32) / 255, images.astype(np.float64) / 255):
+        assert torch.allclose(model.encode_image(same), vectors, atol=1e-3)
+    assert torch.allclose(model.encode_image(images, batch_size=2), vectors, atol=0.02)
+    assert model.encode_image(np.repeat(np.repeat(images, 2, 2), 2, 3)).shape == vectors.shape
+    assert model.encode_image(images[:0]).shape == (0, TINY["dimension"])
+    for bad, sentence in [(images.astype(int), "must be uint8"), (images[0], "shape"),
+                          (images.astype(np.float32), r"in \[0, 1\]")]:
+        with pytest.raises(ValueError, match=sentence):
+            model.encode_image(bad)
+
+
+def test_probabilities_are_a_softmax_of_scaled_cosines():
+    model = tiny()
+    images, prompts = np.random.default_rng(1).random((3, 3, 64, 64), np.float32), ["a man", "a woman", "a face"]
+    logits = float(model.scale) * model.encode_image(images).numpy() @ model.encode_text(prompts).numpy().T
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(model.probabilities(images, prompts), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="'Attractive'; valid attributes: Smiling"):
+        model.zero_shot(images, "Attractive")
+
+
+# ---- training ---------------------------------------------------------------------------------------------
+
+
+def test_info_nce_is_the_loop_over_pairs():
+    generator = torch.Generator().manual_seed(0)
+    image, text = torch.randn(7, 5, generator=generator), torch.randn(7, 5, generator=generator)
+    total = 0.0
+    for i in range(7):
+        def fit(a, b):
+            return torch.exp(3.0 * torch.dot(image[a], text[b]) / image[a].norm() / text[b].norm())
+        total -= torch.log(fit(i, i) / sum(fit(i, j) for j in range(7)))
+        total -= torch.log(fit(i, i) / sum(fit(j, i) for j in range(7)))
+    assert torch.allclose(image_text_training.info_nce(image, text, torch.tensor(3.0)), total / 14, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def few():
+    images, attributes, _ = faces.render(5, np.arange(64))
+    return images, attributes
+
+
+SETTINGS = image_text_training.Settings(epochs=3, batch_size=16)
+
+
+class Stopped(Exception):
+    """Raised in the middle of a run, as a power cut would."""
+
+
+def test_a_stopped_run_ends_as_an_uninterrupted_one(few, tmp_path):
+    def stop(_, record):
+        if record["epoch"] == 2:
+            raise Stopped
+
+    checkpoint = tmp_path / "state.safetensors"
+    whole = image_text_training.train(*few, SETTINGS, device="cpu", **TINY)
+    with pytest.raises(Stopped):
+        image_text_training.train(*few, SETTINGS, checkpoint, "cpu", stop, **TINY)
+    with pytest.raises(ValueError, match="other settings"):
+        image_text_training.train(*few, replace(SETTINGS, lr=1e-4), checkpoint, "cpu", **TINY)
+    records = []
+    resumed = image_text_training.train(*few, SETTINGS, checkpoint, "cpu", lambda _, r: records.append(r), **TINY)
+    assert [record["epoch"] for record in records] == [3] and not checkpoint.exists()
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_too_few_images_and_bad_settings(few):
+    with pytest.raises(ValueError, match="64 images; at least one batch of 256"):
+        image_text_training.train(*few)
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        image_text_training.Settings(epochs=0)
+
+
+def test_softening_only_blurs():
+    x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    y = image_text_training.soften(x, torch.Generator().manual_seed(1))
+    same = (x == y).flatten(1).all(1).float().mean()
+    assert 0.3 < same < 0.7
+    # Each blurred image is its original moved toward the mean of its 3 x 3 neighbours, so it varies less.
+    assert (y.var((1, 2, 3)) <= x.var((1, 2, 3)) + 1e-6).all()
+    assert torch.allclose(image_text_training.soften(torch.full((9, 3, 8, 8), 0.3)), torch.tensor(0.3))
+
+
+# ---- what ships -------------------------------------------------------------------------------------------
+
+LEAST = {"Smiling": 0.85, "Male": 0.95, "Young": 0.80, "Eyeglasses": 0.95, "Black_Hair": 0.85, "Big_Nose": 0.80,
+         "Heavy_Makeup": 0.80}
+
+
+@pytest.mark.parametrize("attribute", LEAST)
+def test_shipped_model_knows_unseen_faces(shipped, unseen, attribute):
+    images, attributes = unseen
+    predicted = shipped.zero_shot(images, attribute) > 0.5
+    assert (predicted == attributes[attribute]).mean() >= LEAST[attribute] - 0.02  # 400 faces: one standard error
+
+
+def test_shipped_model_names_the_more_fitting_of_many_captions(shipped, unseen):
+    """Retrieval: a face's own caption, of eight attributes, against those of 49 other faces (chance: 2 %)."""
+    images, attributes = unseen
+    rng = np.random.default_rng(0)
+    captions = [caption(row, rng) for row in attributes.head(50).to_dict("records")]
+    cosines = shipped.encode_image(images[:50]) @ shipped.encode_text(captions).T
+    assert (cosines.argsort(1, descending=True)[:, :5] == torch.arange(50)[:, None]).any(1).float().mean() > 0.4
+
+
+def test_shipped_file_is_small_and_damage_is_found(shipped, tmp_path, monkeypatch):
+    file = checkpoints.path("rendered-faces-text")
+    assert file.stat().st_size < 8e6
+    assert set(shipped.numbers) == set(VOCABULARY)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / file.name).write_bytes(data)
+    (tmp_path / checkpoints.TABLE).write_text((file.parent / checkpoints.TABLE).read_text())
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoints.path("rendered-faces-text", tmp_path)
+
+
+def test_written_models_are_read_back(tmp_path):
+    model = tiny()
+    image_text_training.write(model, tmp_path / "model.safetensors")
+    again = image_text.read(tmp_path / "model.safetensors")
+    assert again.config == model.config
+    assert torch.equal(again.encode_text(["a man"]), model.encode_text(["a man"]))
+
+
+# ---- a CLIP by name ---------------------------------------------------------------------------------------
+
+
+class FakeClip(torch.nn.Module):
+    """Behaves as an open_clip model does: reads normalised 8 x 8 images, and tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.logit_scale = torch.nn.Parameter(torch.tensor(2.0))
+        self.eyes = torch.nn.Linear(3 * 64, 4)
+        self.words = torch.nn.Embedding(300, 4)
+        self.seen = None
+
+    def encode_image(self, x):
+        self.seen = x
+        return self.eyes(x.flatten(1))
+
+    def encode_text(self, tokens):
+        return self.words(tokens).mean(1)
+
+
+@pytest.fixture
+def open_clip(monkeypatch):
+    """A module that answers as open_clip does, and fails if it is asked to fetch anything."""
+    def create_model(name, pretrained="openai"):
+        assert pretrained is None, "would be downloaded"
+        return FakeClip()
+
+    fake = types.SimpleNamespace(
+        get_model_config=lambda name: {"Tiny": {"text_cfg": {}}, "Mail": {"text_cfg": {"hf_tokenizer_name": "x"}}}.get(name),
+        create_model=create_model, get_tokenizer=lambda name: lambda texts: torch.tensor([[len(t)] for t in texts]),
+        get_model_preprocess_cfg=lambda model: {"size": (8, 8), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)},
+        list_pretrained_tags_by_model=lambda name: ["wrong", "right"],
+        get_pretrained_cfg=lambda name, tag: {"hf_hub": f"somebody/{tag}/", "quick_gelu": tag == "wrong"})
+    monkeypatch.setitem(sys.modules, "open_clip", fake)
+    return fake
+
+
+def test_a_clip_with_weights_at_a_path(open_clip, tmp_path):
+    torch.manual_seed(1)
+    save_file(FakeClip().state_dict(), tmp_path / "clip.safetensors")
+    torch.manual_seed(1)
+    reference = FakeClip()
+    model = image_text.load(f"open_clip:Tiny:{tmp_path / 'clip.safetensors'}", "cpu")
+    images = np.random.default_rng(0).random((6, 3, 8, 8), np.float32)
+    prompts = ["a face with smile", "a face without smile"]
+    x = (torch.from_numpy(images) - torch.tensor([0.5, 0.4, 0.3])[:, None, None])
+    x /= torch.tensor([0.2, 0.25, 0.5])[:, None, None]
+    a = F.normalize(reference.encode_image(x), dim=1)
+    b = F.normalize(reference.encode_text(torch.tensor([[len(p)] for p in prompts])), dim=1)
+    expected = (reference.logit_scale.exp() * a @ b.T).softmax(1)
+    np.testing.assert_allclose(model.probabilities(images, prompts), expected.detach(), atol=0.05)  # bf16
+    torch.testing.assert_close(model.model.seen, x)
+    assert model.zero_shot(np.zeros((2, 3, 20, 20), np.uint8), "Smiling").shape == (2,)
+
+
+def test_a_clip_in_the_cache_is_found_and_the_wrong_activation_passed_over(open_clip, tmp_path, monkeypatch):
+    save_file(FakeClip().state_dict(), tmp_path / "right.safetensors")
+    cached = {("somebody/right", "open_clip_model.safetensors"): str(tmp_path / "right.safetensors"),
+              ("somebody/wrong", "open_clip_model.safetensors"): str(tmp_path / "wrong.safetensors")}
+    hub = types.SimpleNamespace(try_to_load_from_cache=lambda repository, file: cached.get((repository, file)))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert isinstance(image_text.load("open_clip:Tiny", "cpu"), image_text.ImageText)
+    cached.clear()
+    with pytest.raises(FileNotFoundError, match="no weights of 'Tiny' in the cache"):
+        image_text.load("open_clip:Tiny", "cpu")
+
+
+def test_names_that_are_not_there(open_clip, monkeypatch):
+    with pytest.raises(ValueError, match="valid are 'rendered-faces-text' and names such as"):
+        image_text.load("clip")
+    for name in ("Nothing", "Mail"):
+        with pytest.raises(ValueError, match=f"no model '{name}'"):
+            image_text.load(f"open_clip:{name}")
+    with pytest.raises(FileNotFoundError, match="at nowhere.safetensors"):
+        image_text.load("open_clip:Tiny:nowhere.safetensors")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(FileNotFoundError, match="needs the package open_clip_torch"):
+        image_text.load("open_clip:Tiny")
+
+
+# ---- the command ------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_and_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path))
+    monkeypatch.setattr(image_text_training, "UNSEEN", 40)
+    image_text_training.main(["--n", "32", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
+                              "--output", str(tmp_path / "out.safetensors")])
+    printed = capsys.readouterr().out
+    assert json.loads(printed.splitlines()[0])["epoch"] == 1 and "Smiling" in printed
+    assert isinstance(image_text.read(tmp_path / "out.safetensors"), image_text.ImageText)
