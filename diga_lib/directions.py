@@ -9,17 +9,22 @@ standard deviations of the training latents along it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
+from scipy.linalg import cho_factor, cho_solve
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from diga_lib.clusters import Clusters, fit_clusters
+from diga_lib.image_text import PROMPTS
+
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))
+STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # per training image
 
 
 @dataclass(frozen=True)
@@ -142,70 +147,104 @@ def agreement(found: Direction, codes: Tensor, target: np.ndarray, generator, ju
     return float(np.mean(kept))
 
 
-# ---------------------------------------------------------------------------------- clusters inside each class
-@dataclass(frozen=True)
-class Clusters:
-    """Two clusters inside each target class along one coordinate, as a fitted mixture.
+# ----------------------------------------------------------------------------------------------------- the choice
+def spurious_direction(
+    codes: Tensor,
+    target: np.ndarray,
+    generator=None,
+    judge: Callable | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    coefficients: Sequence[float] = COEFFICIENTS,
+    degree: float = 3.0,
+    images: int = 100,
+    refined: bool = True,
+    seed: int = 0,
+) -> Direction:
+    """Find the direction of the spurious attribute: ``n_strong - c n_weak`` with the best c and strengths.
 
-    The spurious attribute splits *each* class into a large and a small cluster, in opposite proportions. The gap and
-    the spread are shared by both classes; each class has its own offset, which takes up what the target itself adds.
+    With a judge the choice is the paper's: the combination after whose edits an image-text model still sees the
+    target most often. Without one it is the combination that splits each class into the clearest two clusters, see
+    :mod:`diga_lib.clusters`.
 
-    Attributes
+    Parameters
     ----------
-    probability : array (N,)
-        Posterior of the upper cluster.
-    share : array (2,)
-        Share of the upper cluster in class 0 and class 1.
-    gap, spread : float
-        Distance of the two clusters, and standard deviation inside one.
-    offset : array (2,)
-        Middle between the two clusters in each class.
-    gain : float
-        Log-likelihood per image over one Gaussian per class of shared spread.
+    codes, target : Tensor (N, levels, width) and int array (N,)
+        Training latents and labels.
+    generator : object with ``decode``, optional
+        Needed with a judge.
+    judge : callable, optional
+        Float images (N, 3, R, R) to P(target = 1), array (N,); for example
+        ``lambda images: image_text_model.zero_shot(images, "Smiling")``.
+    strengths : sequence of float
+        Candidates for both lambdas, *per training image* (lambda / N): the strong one is always the larger.
+    coefficients : sequence of float
+        Candidates for c.
+    degree : float
+        Standard deviations of the judge's edits.
+    images : int
+        How many training images the judge sees edited, each with both signs (100 in the paper).
+    refined : bool
+        Whether the winner is sharpened by :func:`refine`.
+    seed : int
+        Chooses the judge's images.
+
+    Returns
+    -------
+    Direction
+        With ``scores``: a row per candidate (strong, weak, coefficient, agreement, gain, gap, share0, share1).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two strengths, or a judge without a generator.
     """
+    if len(set(strengths)) < 2:
+        raise ValueError(f"strengths are {list(strengths)}; at least two different ones are needed.")
+    if judge is not None and generator is None:
+        raise ValueError("A judge looks at edited images, so it needs the generator that decodes them.")
+    y = np.asarray(target)
+    levels = sorted(strengths)
+    normals = dict(zip(levels, biased_directions(codes, y, [s * len(codes) for s in levels])))
+    some = np.random.default_rng(seed).choice(len(codes), min(images, len(codes)), replace=False)
+    reader = _Reader(codes, y)
+    rows = []
+    for weak, strong in itertools.combinations(levels, 2):
+        for c in coefficients:
+            candidate = combine(normals[strong], normals[weak], float(c))
+            clusters = fit_clusters(reader.coordinate(candidate), y)
+            row = {"strong": strong, "weak": weak, "coefficient": float(c), "agreement": np.nan, "gain": clusters.gain,
+                   "gap": abs(clusters.gap) / clusters.spread, "share0": clusters.share[0], "share1": clusters.share[1]}
+            if judge is not None:
+                row["agreement"] = agreement(paper_direction(codes, candidate), codes[some], y[some], generator, judge, degree)
+            rows.append(row)
+    scores = pd.DataFrame(rows)
+    best = scores.loc[scores["gain" if judge is None else "agreement"].idxmax()]
+    chosen = combine(normals[best.strong], normals[best.weak], best.coefficient)
+    found = refine(codes, y, chosen)[0] if refined else paper_direction(codes, chosen)
+    return replace(found, coefficient=best.coefficient, strong=best.strong, weak=best.weak, scores=scores)
 
-    probability: np.ndarray
-    share: np.ndarray
-    gap: float
-    spread: float
-    offset: np.ndarray
-    gain: float
+
+class _Reader:
+    """Fisher's reading direction for any shift, from one factorisation of the within-class covariance."""
+
+    def __init__(self, codes: Tensor, target: np.ndarray):
+        self.z = codes.flatten(1).double().numpy()
+        self.factor = cho_factor(within_covariance(self.z, target))
+
+    def reader(self, shift: np.ndarray) -> np.ndarray:
+        reader = cho_solve(self.factor, shift)
+        return reader / (reader @ shift)
+
+    def coordinate(self, direction: Tensor) -> np.ndarray:
+        return self.z @ self.reader(direction.flatten().double().numpy())
 
 
-def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> Clusters:
-    """Fit :class:`Clusters` to coordinates (N,) by expectation-maximisation.
-
-    The upper cluster starts as the majority of the class that lies higher.
-    """
-    t, y = np.asarray(coordinate, np.float64), np.asarray(target)
-    means = np.array([t[y == k].mean() for k in (0, 1)])
-    single = np.sqrt(np.mean((t - means[y]) ** 2))
-    top = int(means[1] > means[0])
-    share = np.where(np.arange(2) == top, 0.8, 0.2)
-    gap = 2.0 * single
-    offset, spread = means - gap * (share - 0.5), 0.7 * single
-    last = -np.inf
-    for _ in range(steps):
-        upper = _log_normal(t, offset[y] + gap / 2, spread) + np.log(share[y])
-        lower = _log_normal(t, offset[y] - gap / 2, spread) + np.log1p(-share[y])
-        q = expit(upper - lower)
-        likelihood = np.logaddexp(upper, lower).mean()
-        if likelihood - last < tolerance:
-            break
-        last = likelihood
-        share = np.array([np.clip(q[y == k].mean(), 0.02, 0.98) for k in (0, 1)])
-        # Given q, offsets and gap are a least-squares problem: t = offset_y + gap (q - 1/2).
-        centred_t, centred_q = t.copy(), q.copy()
-        for k in (0, 1):
-            centred_t[y == k] -= t[y == k].mean()
-            centred_q[y == k] -= q[y == k].mean()
-        variance_q = np.mean(q * (1 - q)) + np.mean(centred_q**2)
-        gap = np.mean(centred_t * centred_q) / variance_q
-        offset = np.array([t[y == k].mean() - gap * (q[y == k].mean() - 0.5) for k in (0, 1)])
-        residual = q * (t - offset[y] - gap / 2) ** 2 + (1 - q) * (t - offset[y] + gap / 2) ** 2
-        spread = np.sqrt(residual.mean())
-    one = _log_normal(t, means[y], single).mean()
-    return Clusters(q, share, float(gap), float(spread), offset, float(likelihood - one))
+def within_covariance(z: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Covariance (D, D) of rows z (N, D) around their class means, with a small ridge."""
+    centred = z.copy()
+    for k in (0, 1):
+        centred[target == k] -= z[target == k].mean(0)
+    return centred.T @ centred / len(z) + 1e-3 * np.eye(z.shape[1])
 
 
 def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) -> tuple[Direction, Clusters]:
@@ -228,22 +267,15 @@ def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) ->
         A degree is then one standard deviation inside a cluster, and coordinate 0 lies between the clusters.
     """
     shape = codes.shape[1:]
-    z, y = codes.flatten(1).double().numpy(), np.asarray(target)
-    shift = start.flatten().double().numpy()
-    centred = z.copy()
-    for k in (0, 1):
-        centred[y == k] -= z[y == k].mean(0)
-    within = centred.T @ centred / len(z) + 1e-3 * np.eye(z.shape[1])
+    y, reading = np.asarray(target), _Reader(codes, np.asarray(target))
+    z, shift = reading.z, start.flatten().double().numpy()
     for _ in range(rounds):
-        reader = np.linalg.solve(within, shift)
-        reader /= reader @ shift
-        clusters = fit_clusters(z @ reader, y)
+        clusters = fit_clusters(z @ reading.reader(shift), y)
         q = clusters.probability
         parts = [np.cov(np.c_[q[y == k], z[y == k]].T, bias=True)[0, 1:] * (y == k).mean() for k in (0, 1)]
         shift = np.sum(parts, axis=0)
         shift /= np.linalg.norm(shift)
-    reader = np.linalg.solve(within, shift)
-    reader /= reader @ shift
+    reader = reading.reader(shift)
     clusters = fit_clusters(z @ reader, y)
     as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(shape)  # noqa: E731
     found = Direction(as_tensor(shift), as_tensor(reader), clusters.spread, float(clusters.offset.mean()))
@@ -263,6 +295,56 @@ def true_shifts(codes: Tensor, target: np.ndarray, spurious: np.ndarray) -> tupl
     return shift(np.asarray(spurious), np.asarray(target)), shift(np.asarray(target), np.asarray(spurious))
 
 
+def flip_rates(
+    found: Direction, codes: Tensor, target: np.ndarray, spurious: np.ndarray, generator, target_probe, spurious_probe,
+    degree: float,
+) -> dict[str, float]:
+    """How often edits against a face's own spurious attribute change what two probes see in the decoded picture.
+
+    For scoring only: it reads the spurious attribute.
+
+    Parameters
+    ----------
+    found, codes, target, spurious, generator
+        Direction, latents (N, levels, width), labels (N,) and attributes (N,) of unseen faces, and what decodes.
+    target_probe, spurious_probe : callables
+        Float images (N, 3, R, R) in [0, 1] to 0/1 predictions (N,). Train them on unbiased original images.
+    degree : float
+        Standard deviations moved.
+
+    Returns
+    -------
+    dict
+        "spurious": share of faces the spurious probe then puts on the other side, among those it reads rightly
+        before the edit; "target": share on which the target probe changes its mind.
+    """
+    s = np.asarray(spurious)
+    means = [float(found.coordinate(codes[s == k]).mean()) for k in (0, 1)]
+    towards_one = 1.0 if means[1] > means[0] else -1.0
+    sign = torch.from_numpy(np.where(s == 1, -towards_one, towards_one).astype(np.float32))
+    before, after = generator.decode(codes), generator.decode(found.move(codes, sign * degree))
+    right = spurious_probe(before) == s
+    return {
+        "spurious": float(np.mean(spurious_probe(after)[right] != s[right])),
+        "target": float(np.mean(target_probe(after) != target_probe(before))),
+    }
+
+
+def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
+    """Name a direction: how far each attribute word of an image-text model moves from -degree to +degree.
+
+    Returns
+    -------
+    DataFrame
+        Columns attribute, change (mean difference of zero-shot probabilities, in [-1, 1]), largest first.
+    """
+    low, high = (generator.decode(found.move(codes, sign * degree)) for sign in (-1, 1))
+    words = list(PROMPTS)
+    change = [float(np.mean(model.zero_shot(high, word) - model.zero_shot(low, word))) for word in words]
+    table = pd.DataFrame({"attribute": words, "change": change})
+    return table.sort_values("change", key=np.abs, ascending=False, ignore_index=True)
+
+
 def cosine(one: Tensor, other: Tensor) -> float:
     """Cosine of two directions (levels, width)."""
     return float((one * other).sum() / one.norm() / other.norm())
@@ -271,6 +353,3 @@ def cosine(one: Tensor, other: Tensor) -> float:
 def _unit(vector: Tensor) -> Tensor:
     return vector / vector.norm()
 
-
-def _log_normal(t: np.ndarray, mean, spread: float) -> np.ndarray:
-    return -0.5 * ((t - mean) / spread) ** 2 - np.log(spread) - 0.9189385332046727

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from diga_lib.augmentation import CounterfactualViews
-from diga_lib.directions import fit_clusters
+from diga_lib.clusters import fit_clusters
 from diga_lib.methods.erm import ERM
 from diga_lib.methods.image_augmentation import augment
 

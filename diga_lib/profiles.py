@@ -1,0 +1,37 @@
+"""How much is computed: one place for the sizes of the quick and the full profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one profile.
+
+    Attributes
+    ----------
+    pool : int
+        Rendered faces that splits are drawn from.
+    n_train, n_test_per_group : int
+    epochs : int
+        Of supervised training.
+    byol_epochs : int
+        Of the self-supervised stage of the paper's DiGA.
+    seeds : int
+        Repetitions of a training run.
+    """
+
+    pool: int
+    n_train: int
+    n_test_per_group: int
+    epochs: int
+    byol_epochs: int
+    seeds: int
+
+
+SIZES = {
+    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=3, seeds=1),
+    "full": Sizes(pool=26_000, n_train=10_000, n_test_per_group=1_000, epochs=8, byol_epochs=12, seeds=3),
+}
+POOL_SEED = 0  # of the population that splits are drawn from; generator and image-text model learn from another
