@@ -77,10 +77,12 @@ class ImageText:
         Raises
         ------
         ValueError
-            If the images are of another shape, type or range.
+            If the images are of another shape, type or range, or there are none.
         """
+        if not len(images):
+            raise ValueError("There are no images; at least one is needed.")
         parts = [self._unit(self.image_features(self._prepare(images[start:start + batch_size])))
-                 for start in range(0, max(len(images), 1), batch_size)]
+                 for start in range(0, len(images), batch_size)]
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -112,7 +114,7 @@ class ImageText:
             (n, len(prompts)), float32: softmax over the prompts at the model's temperature.
         """
         cosines = self.encode_image(images) @ self.encode_text(prompts).T
-        return (float(self.scale) * cosines).softmax(1).numpy()
+        return (self.scale.item() * cosines).softmax(1).numpy()
 
     def zero_shot(self, images, attribute):
         """Return the probability (n,), float32, of an attribute against its absence, by its pair in ``PROMPTS``.

@@ -194,11 +194,14 @@ def _restore(path, run, model, optimizer):
         tensors = {key: file.get_tensor(key) for key in file.keys()}
         epoch = int(file.metadata()["epoch"])
     model.load_state_dict({key[len("model."):]: value for key, value in tensors.items() if key[:6] == "model."})
-    state = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {number: {} for number in range(len(parameters))}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, number, name = key.split(".")
-            state.setdefault(int(number), {})[name] = value
+            # The fused optimiser walks through memory, so its averages must lie there as the weights do.
+            laid = value if name == "step" else torch.empty_like(parameters[int(number)]).copy_(value)
+            state[int(number)][name] = laid.detach()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return epoch
 

@@ -106,7 +106,7 @@ def test_prompt_embeddings_can_be_learned():
     learned = model.text.tokens(tokens).clone().requires_grad_()
     F.normalize(model.text.encode(learned, tokens == 0), dim=1)[0, 0].backward()
     assert learned.grad.abs().sum() > 0
-    assert torch.equal(model.text.encode(learned, tokens == 0), model.text(tokens))
+    assert torch.allclose(model.text.encode(learned, tokens == 0), model.text(tokens), atol=1e-5)
 
 
 @pytest.mark.parametrize("bad, sentence", [
@@ -126,8 +126,7 @@ def test_images_in_all_their_forms():
         assert torch.allclose(model.encode_image(same), vectors, atol=1e-3)
     assert torch.allclose(model.encode_image(images, batch_size=2), vectors, atol=0.02)
     assert model.encode_image(np.repeat(np.repeat(images, 2, 2), 2, 3)).shape == vectors.shape
-    assert model.encode_image(images[:0]).shape == (0, TINY["dimension"])
-    for bad, sentence in [(images.astype(int), "must be uint8"), (images[0], "shape"),
+    for bad, sentence in [(images.astype(int), "must be uint8"), (images[0], "shape"), (images[:0], "no images"),
                           (images.astype(np.float32), r"in \[0, 1\]")]:
         with pytest.raises(ValueError, match=sentence):
             model.encode_image(bad)
@@ -136,7 +135,7 @@ def test_images_in_all_their_forms():
 def test_probabilities_are_a_softmax_of_scaled_cosines():
     model = tiny()
     images, prompts = np.random.default_rng(1).random((3, 3, 64, 64), np.float32), ["a man", "a woman", "a face"]
-    logits = float(model.scale) * model.encode_image(images).numpy() @ model.encode_text(prompts).numpy().T
+    logits = model.scale.item() * model.encode_image(images).numpy() @ model.encode_text(prompts).numpy().T
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(model.probabilities(images, prompts), expected, rtol=1e-4)
     with pytest.raises(ValueError, match="'Attractive'; valid attributes: Smiling"):
