@@ -1,0 +1,159 @@
+"""Sliders that redraw faces, in a running notebook and on a published page that has no kernel.
+
+The frames are painted once, when the widget is made. A link on the reader's side joins the slider to them, so a
+drag (or the arrow keys, once the slider has the focus) is answered without Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from ipywidgets import HTML, Layout, SelectionSlider, Stack, VBox, jslink
+from PIL import Image
+from torch import Tensor
+
+from diga_lib.directions import Direction, boundary, combine, paper_direction
+
+DEGREES = (-3.0, -1.5, 0.0, 1.5, 3.0)
+
+
+def frames_slider(
+    frames: Sequence[np.ndarray],
+    labels: Sequence[str],
+    description: str,
+    alt: str,
+    start: int | None = None,
+    zoom: float = 1.5,
+) -> VBox:
+    """Put a slider above pictures, of which it shows one.
+
+    Parameters
+    ----------
+    frames : sequence of uint8 arrays (H, W, 3)
+        One picture for each place of the slider.
+    labels : sequence of str
+        What the slider says at each place; all different.
+    description : str
+        Name of the slider.
+    alt : str
+        What the pictures show, in words, for who cannot see them; the slider's name and label are added.
+    start : int, optional
+        The first place shown; the middle if not given.
+    zoom : float
+        Pixels on the page for each pixel of the frames; on a narrow page they shrink to fit.
+
+    Returns
+    -------
+    ipywidgets.VBox
+
+    Raises
+    ------
+    ValueError
+        If the frames, the labels or the start are not valid.
+    """
+    labels = [str(label) for label in labels]
+    start = len(frames) // 2 if start is None else start
+    if len(frames) == 0 or len(frames) != len(labels) or len(set(labels)) != len(labels):
+        raise ValueError(f"{len(frames)} frames and labels {labels}: each frame needs its own label.")
+    if not 0 <= start < len(frames):
+        raise ValueError(f"start is {start}; valid is a whole number from 0 to {len(frames) - 1}.")
+    pictures = [HTML(_picture(f, f"{alt}, {description} {label}", zoom)) for f, label in zip(frames, labels)]
+    slider = SelectionSlider(
+        options=labels, index=start, description=description, continuous_update=True,
+        style={"description_width": "initial"}, layout=Layout(width="95%", max_width="480px"),
+    )  # fmt: skip
+    stack = Stack(pictures, selected_index=start)
+    jslink((slider, "index"), (stack, "selected_index"))
+    return VBox([slider, stack])
+
+
+def degree_slider(
+    generator, found: Direction, codes: Tensor, degrees: Sequence[float] = np.linspace(-4, 4, 17)
+) -> VBox:
+    """Let a reader move faces along a direction.
+
+    Parameters
+    ----------
+    generator : object with ``decode``
+    found : Direction
+    codes : Tensor (N, levels, width)
+        The faces, shown in one row.
+    degrees : sequence of float
+        Places of the slider, in standard deviations.
+    """
+    frames = [tile(generator.decode(found.move(codes, float(d))), len(codes)) for d in degrees]
+    return frames_slider(frames, [f"{d:+.2g}" for d in degrees], "degree", f"{len(codes)} faces in a row")
+
+
+def strength_slider(
+    generator, codes: Tensor, train_codes: Tensor, target: np.ndarray, strengths: Sequence[float],
+    degrees: Sequence[float] = DEGREES,
+) -> VBox:
+    """Let a reader choose the strength of regularisation and see the faces move along the boundary's normal.
+
+    Parameters
+    ----------
+    generator : object with ``decode``
+    codes : Tensor (N, levels, width)
+        The faces, one row each, with a column for each degree.
+    train_codes, target : Tensor (M, levels, width) and int array (M,)
+        What the boundaries are fitted to.
+    strengths : sequence of float
+        Places of the slider: lambda for each training image.
+    degrees : sequence of float
+        In standard deviations of the training latents.
+    """
+    normals = [boundary(train_codes, target, strength * len(train_codes)) for strength in strengths]
+    directions = [paper_direction(train_codes, normal) for normal in normals]
+    return _direction_slider(generator, directions, codes, degrees, [f"{s:.3g}" for s in strengths], "λ per image")
+
+
+def coefficient_slider(
+    generator, codes: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor, coefficients: Sequence[float],
+    degrees: Sequence[float] = DEGREES,
+) -> VBox:
+    """Let a reader choose c and see the faces move along ``n_strong - c n_weak``.
+
+    Parameters
+    ----------
+    generator, codes, train_codes, degrees
+        As for :func:`strength_slider`.
+    strong, weak : Tensor (levels, width)
+        Normals of the two boundaries.
+    coefficients : sequence of float
+        Places of the slider.
+    """
+    directions = [paper_direction(train_codes, combine(strong, weak, float(c))) for c in coefficients]
+    return _direction_slider(generator, directions, codes, degrees, [f"{c:.2g}" for c in coefficients], "c")
+
+
+def tile(images: Tensor, columns: int) -> np.ndarray:
+    """Join float images (N, 3, H, W) in [0, 1], row by row, to one picture, uint8 (rows H, columns W, 3)."""
+    if len(images) % columns:
+        raise ValueError(f"{len(images)} images do not fill rows of {columns}: valid is a multiple.")
+    x = (images.detach().cpu() * 255).round().byte().numpy()
+    count, channels, height, width = x.shape
+    x = x.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    return x.reshape(count // columns * height, columns * width, channels)
+
+
+def _direction_slider(generator, directions, codes, degrees, labels, description) -> VBox:
+    repeated = codes.repeat_interleave(len(degrees), 0)
+    steps = np.tile(np.asarray(degrees, np.float32), len(codes))
+    frames = [tile(generator.decode(found.move(repeated, steps)), len(degrees)) for found in directions]
+    return frames_slider(frames, labels, description, f"{len(codes)} faces, each moved by {len(degrees)} degrees")
+
+
+def _picture(frame: np.ndarray, alt: str, zoom: float) -> str:
+    """HTML of a picture with its bytes inside; an Image widget has no alternative text."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError("A frame is not a picture: valid are uint8 arrays of shape (height, width, 3).")
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "WEBP", quality=90)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (f'<img alt="{html.escape(alt)}" src="data:image/webp;base64,{data}" '
+            f'style="width: {round(zoom * frame.shape[1])}px; max-width: 100%; height: auto">')
