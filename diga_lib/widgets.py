@@ -109,12 +109,13 @@ def strength_slider(
     """
     normals = [boundary(train_codes, target, strength * len(train_codes)) for strength in strengths]
     directions = [paper_direction(train_codes, normal) for normal in normals]
-    return _direction_slider(generator, directions, codes, degrees, [f"{s:.3g}" for s in strengths], "λ per image")
+    labels = [f"{strength:.3g}" for strength in strengths]
+    return _direction_slider(generator, directions, codes, degrees, labels, "λ per image")
 
 
 def coefficient_slider(
-    generator, codes: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor, coefficients: Sequence[float],
-    degrees: Sequence[float] = DEGREES,
+    generator, codes: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor,
+    coefficients: Sequence[float], degrees: Sequence[float] = DEGREES,
 ) -> VBox:
     """Let a reader choose c and see the faces move along ``n_strong - c n_weak``.
 
@@ -145,7 +146,7 @@ def _direction_slider(generator, directions, codes, degrees, labels, description
     repeated = codes.repeat_interleave(len(degrees), 0)
     steps = np.tile(np.asarray(degrees, np.float32), len(codes))
     frames = [tile(generator.decode(found.move(repeated, steps)), len(degrees)) for found in directions]
-    return frames_slider(frames, labels, description, f"{len(codes)} faces, each moved by {len(degrees)} degrees")
+    return frames_slider(frames, labels, description, f"{len(codes)} faces at {len(degrees)} degrees")
 
 
 def _picture(frame: np.ndarray, alt: str, zoom: float) -> str:

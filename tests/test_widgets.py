@@ -41,7 +41,8 @@ def test_the_link_between_slider_and_pictures_is_in_what_a_page_embeds():
     links = [state for state in dependency_state(box).values() if state["model_name"] == "LinkModel"]
     assert len(links) == 1
     ends = [links[0]["state"][end] for end in ("source", "target")]
-    assert {(model.removeprefix("IPY_MODEL_"), trait) for model, trait in ends} == {(slider.model_id, "index"), (stack.model_id, "selected_index")}
+    joined = {(model.removeprefix("IPY_MODEL_"), trait) for model, trait in ends}
+    assert joined == {(slider.model_id, "index"), (stack.model_id, "selected_index")}
     for k, (alt, pixels) in enumerate(pictures(box)):
         assert alt == f"a &quot;grey&quot; square, letter {'abcd'[k]}"
         assert np.abs(pixels.astype(int) - 60 * k).max() <= 3
