@@ -115,7 +115,7 @@ class Generator(nn.Module):
     def _device(self) -> torch.device:
         return next(self.parameters()).device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, images: np.ndarray | Tensor, batch_size: int = 256) -> Tensor:
         """Invert images.
 
@@ -147,7 +147,7 @@ class Generator(nn.Module):
                 codes.append(self.encoder(batch).float())
         return torch.cat(codes) if codes else torch.empty(0, LEVELS, WIDTH)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
         """Paint images (N, 3, R, R), float32 in [0, 1], from codes (N, levels, width)."""
         self.eval()

@@ -32,23 +32,26 @@ class ResidualBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
 
-def small():
-    """Build the 0.6 M-parameter backbone for images of about 64 pixels.
+def _layer(inputs, outputs, stride):
+    return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
-    The stem folds each 4 x 4 patch into channels, which loses nothing and leaves no layer at the full
-    resolution, where a processor spends most of its time on normalisation and activations.
+
+def small():
+    """Build the 0.5 M-parameter backbone for images of about 64 pixels.
+
+    The stem folds each 2 x 2 patch into channels, which loses nothing and leaves no layer at the full resolution.
+    The maps are pooled to 4 x 4, not to one: faces are aligned, so where something is counts, and a smile of a
+    few pixels is learned in hundreds of steps instead of thousands.
 
     Returns
     -------
     nn.Sequential
-        Maps float (N, 3, H, W), with H and W multiples of 4, to (N, 128).
+        Maps float (N, 3, H, W), with even H and W, to (N, 128).
     """
     return nn.Sequential(
-        nn.PixelUnshuffle(4),
-        nn.Conv2d(48, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        nn.Conv2d(64, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        ResidualBlock(64, 128, 2), ResidualBlock(128, 128),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.PixelUnshuffle(2), *_layer(12, 32, 1), *_layer(32, 64, 2), *_layer(64, 64, 1), *_layer(64, 128, 2),
+        *_layer(128, 128, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+        nn.Linear(2048, 128), nn.BatchNorm1d(128), nn.ReLU(inplace=True))
 
 
 def resnet18():
