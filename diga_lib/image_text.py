@@ -23,7 +23,6 @@ from torch import nn
 
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
-from diga_lib.methods.networks import ResidualBlock
 
 # For each attribute: what to say of a face without it, and of a face with it. "Attractive" is nobody's to say.
 PROMPTS = {
@@ -186,6 +185,10 @@ class TextTower(nn.Module):
         return self.head(states.sum(1) / present.sum(1))
 
 
+def _layer(inputs, outputs, stride=1):
+    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+
+
 class RenderedFacesText(ImageText, nn.Module):
     """The small contrastive model, 1.1 M parameters as shipped.
 
@@ -213,9 +216,9 @@ class RenderedFacesText(ImageText, nn.Module):
         self.numbers = {word: number for number, word in enumerate(words, PAD + 1)}
         # Faces are aligned, so where a cue lies tells what it is: 4 x 4 places are kept, not one average.
         self.image = nn.Sequential(
-            nn.PixelUnshuffle(4), nn.Conv2d(48, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True), ResidualBlock(channels, channels), ResidualBlock(channels, 2 * channels, 2),
-            ResidualBlock(2 * channels, 2 * channels), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+            nn.PixelUnshuffle(4), *_layer(48, channels), *_layer(channels, channels),
+            *_layer(channels, 2 * channels, 2), *_layer(2 * channels, 2 * channels),
+            *_layer(2 * channels, 2 * channels), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
             nn.Linear(32 * channels, dimension, bias=False), nn.BatchNorm1d(dimension)).to(memory_format=torch.channels_last)
         self.text = TextTower(len(self.numbers) + 1, context, width, layers, heads, dimension)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
