@@ -6,7 +6,6 @@ pass of the decoder, a fraction of the classifier's own cost.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from diga_lib.directions import Direction
@@ -19,24 +18,24 @@ class CounterfactualViews:
     ----------
     generator : object with ``encode`` and ``decode``
     found : Direction
+    images : uint8 array (N, 3, R, R)
+
+    Attributes
+    ----------
     codes : Tensor (N, levels, width)
-        The images' codes, from ``generator.encode``.
-    generator_rng : torch.Generator
-        Source of the random degrees.
+    coordinate : Tensor (N,)
+        Where each image lies along the direction, in standard deviations.
     """
 
-    def __init__(self, generator, found: Direction, codes: Tensor, rng: torch.Generator):
-        self.generator, self.found, self.codes, self.rng = generator, found, codes, rng
-        self.coordinate = found.coordinate(codes)
-
-    def uniform(self, count: int, low: float, high: float) -> Tensor:
-        """Random numbers (count,) in [low, high]."""
-        return low + (high - low) * torch.rand(count, generator=self.rng, device=self.rng.device)
+    def __init__(self, generator, found: Direction, images):
+        self.generator, self.found = generator, found
+        self.codes = generator.encode(images)
+        self.coordinate = found.coordinate(self.codes)
 
     def shifted(self, index: Tensor, degrees: Tensor) -> Tensor:
-        """Images (B, 3, R, R) of the faces `index` moved by `degrees` (B,) standard deviations."""
+        """Images (B, 3, R, R), float32 in [0, 1], of the faces `index` moved by `degrees` (B,)."""
         return self.generator.decode(self.found.move(self.codes[index], degrees))
 
-    def placed(self, index: Tensor, coordinates: Tensor) -> Tensor:
-        """Images of the faces `index` with their coordinate replaced by `coordinates` (B,)."""
-        return self.generator.decode(self.found.move(self.codes[index], coordinates - self.coordinate[index]))
+    def degrees_to(self, index: Tensor, coordinates: Tensor) -> Tensor:
+        """The degrees (B,) that bring the faces `index` to given coordinates: an intervention, not a shift."""
+        return coordinates - self.coordinate[index]

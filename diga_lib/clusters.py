@@ -26,7 +26,7 @@ class Clusters:
     probability : array (N,)
         Posterior of the upper cluster.
     share : array (2,)
-        Share of the upper cluster in class 0 and class 1.
+        Share of the upper cluster in class 0 and class 1; they add up to one.
     gap, spread : float
         Distance of the two clusters, and standard deviation inside one.
     offset : array (2,)
@@ -64,7 +64,9 @@ def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, t
         if likelihood - last < tolerance:
             break
         last = likelihood
-        share = np.array([np.clip(q[y == k].mean(), 0.02, 0.98) for k in (0, 1)])
+        # Opposite proportions: what splits both classes alike (glasses, say) is no shortcut and must not win.
+        major = np.clip(np.mean([q[y == top].mean(), 1 - q[y != top].mean()]), 0.55, 0.98)
+        share = np.where(np.arange(2) == top, major, 1 - major)
         # Given q, offsets and gap are a least-squares problem: t = offset_y + gap (q - 1/2).
         centred_t, centred_q = t.copy(), q.copy()
         for k in (0, 1):

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
+
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
 from diga_lib.latent.perceptual import FACTORS, FactorNetwork
 
-__all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "load", "load_factor_network"]
+__all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "load", "load_factor_network", "save"]
+
+PARTS = ("encoder", "decoder")  # two files, each small enough for a repository
 
 
-def load(name: str = "rendered-faces-64", device: str = "auto") -> Generator:
+def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> list[Path]:
+    """Write a generator's weights (float16, one file a part) and register them; returns the files."""
+    resolution = {"resolution": torch.tensor(generator.resolution)}
+    states = [generator.encoder.state_dict() | resolution, generator.decoder.state_dict()]
+    return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states)]
+
+
+def load(
+    name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER
+) -> Generator:
     """Load a shipped generator.
 
     Parameters
     ----------
     name : str
-        Name of the weights, see :func:`diga_lib.latent.checkpoints.names`.
+        Name of the weights: the files ``name-encoder`` and ``name-decoder`` of
+        :func:`diga_lib.latent.checkpoints.names`.
     device : {"auto", "cpu", "cuda", "mps"}
+    folder : path
+        Where the weights and their table lie.
 
     Returns
     -------
@@ -29,9 +47,10 @@ def load(name: str = "rendered-faces-64", device: str = "auto") -> Generator:
     ValueError, FileNotFoundError
         If the weights are unknown, missing or damaged; see :func:`diga_lib.latent.checkpoints.path`.
     """
-    state = checkpoints.load_state(name)
-    generator = Generator(resolution=int(state.pop("resolution")))
-    generator.load_state_dict(state)
+    encoder, decoder = (checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS)
+    generator = Generator(resolution=int(encoder.pop("resolution")))
+    generator.encoder.load_state_dict(encoder)
+    generator.decoder.load_state_dict(decoder)
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from diga_lib import data, latent, runtime
 from diga_lib.latent import checkpoints
 from diga_lib.latent.perceptual import train_factor_network
@@ -37,8 +35,8 @@ def main() -> None:
         checkpoints.save_state(factor_name, network.state_dict(), given.weights)
     work = given.work or runtime.cache_folder("training", given.name)
     generator = Training(pool.images, network, work, epochs=given.epochs).run()
-    state = generator.state_dict() | {"resolution": torch.tensor(given.resolution)}
-    print(f"Wrote {checkpoints.save_state(given.name, state, given.weights)}")
+    for file in latent.save(generator, given.name, given.weights):
+        print(f"Wrote {file}")
 
 
 if __name__ == "__main__":

@@ -47,40 +47,36 @@ class DiGA(ERM):
         self.invariance, self.originals, self.balance = invariance, originals, balance
 
     def prepare(self, train):
-        codes = self.generator_network.encode(train.images)
-        self.counterfactual = CounterfactualViews(self.generator_network, self.found, codes, self.generator)
-        coordinate = self.counterfactual.coordinate.cpu().numpy()
-        self.clusters = fit_clusters(coordinate, train.target)
+        self.faces = CounterfactualViews(self.generator_network, self.found, train.images)
+        self.clusters = fit_clusters(self.faces.coordinate.cpu().numpy(), train.target)
         self.upper = torch.from_numpy(self.clusters.probability).float().to(self.device)
 
     def sampler(self, train, generator):
-        if not self.balance:
-            return super().sampler(train, generator)
-        group = 2 * torch.from_numpy(train.target) + (self.upper.cpu() > 0.5)
-        weight = 1 / torch.bincount(group, minlength=4).clamp(min=1)[group]
-        return torch.multinomial(weight.double(), len(train), replacement=True, generator=generator)
+        return balanced_order(train.target, self.upper, generator) if self.balance else super().sampler(train, generator)
 
     def views(self, x, y, index, step):
-        first, second = self.edits(index)
-        if self.originals:
-            keep = torch.rand(len(x), generator=self.generator, device=x.device) < self.originals
-            first = torch.where(keep[:, None, None, None], x, first)
-        both = torch.cat([first, second])
-        return augment(both, self.settings.augment, self.generator), torch.cat([y, y])
+        first, second = self.degrees_of_views(index)
+        edited = torch.rand(len(x), generator=self.generator, device=x.device) >= self.originals
+        images = self.faces.shifted(torch.cat([index[edited], index]), torch.cat([first[edited], second]))
+        one, other = images.split([int(edited.sum()), len(x)])
+        x[edited] = one
+        return augment(torch.cat([x, other]), self.settings.augment, self.generator), torch.cat([y, y])
 
-    def edits(self, index):
-        """Return two edited images of each face, (B, 3, H, W) each."""
-        c, count = self.counterfactual, len(index)
+    def degrees_of_views(self, index):
+        """Return how far each of the two views of each face is moved, (B,) twice, in standard deviations."""
+        count, gap = len(index), self.clusters.gap
         if self.edit == "shift":
-            low, high = self.degrees
-            return c.shifted(index, c.uniform(count, low, high)), c.shifted(index, -c.uniform(count, low, high))
+            return self.uniform(count, *self.degrees), -self.uniform(count, *self.degrees)
         if self.edit == "place":
-            reach = self.clusters.gap / 2 + 1
-            return tuple(c.placed(index, c.uniform(count, -reach, reach)) for _ in range(2))
+            reach, middle = gap / 2 + 1, torch.from_numpy(self.clusters.offset).float().mean()
+            return tuple(self.faces.degrees_to(index, middle + self.uniform(count, -reach, reach)) for _ in range(2))
         # Moving by the clusters' distance, less what the face has already: its place inside a cluster is kept.
-        upper, gap = self.upper[index], self.clusters.gap
-        side = (torch.rand(count, generator=self.generator, device=index.device) < 0.5).float()
-        return c.shifted(index, (side - upper) * gap), c.shifted(index, (1 - side - upper) * gap)
+        side = (self.uniform(count, 0, 1) < 0.5).float()
+        return (side - self.upper[index]) * gap, (1 - side - self.upper[index]) * gap
+
+    def uniform(self, count, low, high):
+        """Draw (count,) numbers between low and high."""
+        return low + (high - low) * torch.rand(count, generator=self.generator, device=self.device)
 
     def loss(self, index, logits, y):
         loss = F.cross_entropy(logits, y)
@@ -88,3 +84,33 @@ class DiGA(ERM):
             first, second = logits.chunk(2)
             loss = loss + self.invariance * (first - second).square().mean()
         return loss
+
+
+class PseudoGroups(ERM):
+    """ERM that visits the four pseudo groups (target x cluster along a direction) equally often; no edits.
+
+    Parameters
+    ----------
+    generator : object with ``encode``
+    found : Direction
+    settings, **changes
+        As for `ERM`.
+    """
+
+    def __init__(self, generator, found, settings=None, **changes):
+        super().__init__(settings, **changes)
+        self.generator_network, self.found = generator, found
+
+    def prepare(self, train):
+        coordinate = self.found.coordinate(self.generator_network.encode(train.images)).cpu().numpy()
+        self.upper = torch.from_numpy(fit_clusters(coordinate, train.target).probability)
+
+    def sampler(self, train, generator):
+        return balanced_order(train.target, self.upper, generator)
+
+
+def balanced_order(target, upper, generator):
+    """Draw positions (N,), with replacement, such that the groups target x (upper > 0.5) come equally often."""
+    group = 2 * torch.from_numpy(target) + (upper.cpu() > 0.5)
+    weight = 1 / torch.bincount(group, minlength=4).clamp(min=1)[group]
+    return torch.multinomial(weight.double(), len(target), replacement=True, generator=generator)
