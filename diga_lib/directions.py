@@ -25,6 +25,7 @@ from diga_lib.image_text import PROMPTS
 
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))
 STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # per training image
+CLEAR = 0.02  # log-likelihood per image that two clusters a class must gain over one
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,8 @@ def spurious_direction(
     images : int
         How many training images the judge sees edited, each with both signs (100 in the paper).
     refined : bool
-        Whether the winner is sharpened by :func:`refine`.
+        Whether the result is the strongest boundary sharpened by :func:`refine` instead, if that finds clear
+        clusters (a gain above ``CLEAR``). Refining needs no c: what it keeps has no part of the target anyway.
     seed : int
         Chooses the judge's images.
 
@@ -219,8 +221,10 @@ def spurious_direction(
             rows.append(row)
     scores = pd.DataFrame(rows)
     best = scores.loc[scores["gain" if judge is None else "agreement"].idxmax()]
-    chosen = combine(normals[best.strong], normals[best.weak], best.coefficient)
-    found = refine(codes, y, chosen)[0] if refined else paper_direction(codes, chosen)
+    found = paper_direction(codes, combine(normals[best.strong], normals[best.weak], best.coefficient))
+    if refined:
+        sharper, clusters = refine(codes, y, normals[levels[-1]])
+        found = sharper if clusters.gain > CLEAR else found
     return replace(found, coefficient=best.coefficient, strong=best.strong, weak=best.weak, scores=scores)
 
 
@@ -258,7 +262,7 @@ def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) ->
     ----------
     codes, target : (N, levels, width) and (N,)
     start : Tensor (levels, width)
-        The paper's combined direction.
+        Where to begin: the strongest boundary, or the paper's combined direction.
     rounds : int
 
     Returns

@@ -90,8 +90,9 @@ def setting(
     )
     generator = generator or latent.load()
     codes = generator.encode(split.train.images)
-    plain = directions.spurious_direction(codes, split.train.target, generator, judge, refined=False)
-    refined, _ = directions.refine(codes, split.train.target, plain.direction)
+    plain, refined = (
+        directions.spurious_direction(codes, split.train.target, generator, judge, refined=sharpen) for sharpen in (False, True)
+    )
     return Setting(split, balanced, generator, codes, plain, refined, sizes, profile)
 
 

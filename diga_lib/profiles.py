@@ -31,7 +31,7 @@ class Sizes:
 
 
 SIZES = {
-    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=3, seeds=1),
-    "full": Sizes(pool=26_000, n_train=10_000, n_test_per_group=1_000, epochs=8, byol_epochs=12, seeds=3),
+    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=1, seeds=1),
+    "full": Sizes(pool=18_000, n_train=6_000, n_test_per_group=1_000, epochs=8, byol_epochs=2, seeds=3),
 }
 POOL_SEED = 0  # of the population that splits are drawn from; generator and image-text model learn from another
