@@ -1,0 +1,148 @@
+"""Stage 1 against closed forms, scipy and worlds whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from diga_lib import directions
+from diga_lib.clusters import fit_clusters
+
+SHAPE = (2, 5)
+
+
+def world(n=4000, bias=1 / 9, seed=0, gap=4.0):
+    """Gaussian codes with a target shift, a spurious shift that goes with it, and an attribute split evenly."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    agree = rng.random(n) < 1 / (1 + bias)
+    s = np.where(agree, y, 1 - y)
+    glasses = rng.random(n) < 0.3
+    z = rng.normal(size=(n, 10)) * np.linspace(0.6, 1.4, 10)
+    shifts = np.zeros((3, 10))
+    shifts[0, [0, 1]] = 1.2, 0.8  # target
+    shifts[1, [4, 5, 6]] = gap * np.array([0.8, -0.5, 0.4])  # spurious
+    shifts[2, 8] = 9.0  # glasses: clusters too, larger ones, but in equal shares
+    z += np.c_[y, s, glasses] @ shifts
+    as_code = lambda v: torch.tensor(v / np.linalg.norm(v), dtype=torch.float32).view(SHAPE)  # noqa: E731
+    return torch.tensor(z, dtype=torch.float32).view(n, *SHAPE), y, s, as_code(shifts[0]), as_code(shifts[1])
+
+
+@pytest.mark.parametrize("strength", [0.1, 30.0, 3000.0])
+def test_boundary_minimises_the_regularised_loss(strength):
+    codes, y, *_ = world(300)
+    z, sign = codes.flatten(1).double().numpy(), 2 * y - 1
+
+    def loss(w):
+        return np.logaddexp(0, -sign * (z @ w[:-1] + w[-1])).sum() + strength / 2 * (w[:-1] ** 2).sum()
+
+    best = minimize(loss, np.zeros(11)).x[:-1]
+    found = directions.boundary(codes, y, strength).flatten().numpy()
+    assert found @ best / np.linalg.norm(best) > 0.9995
+    assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_strong_regularisation_tends_to_the_difference_of_the_class_means():
+    codes, y, *_ = world()
+    difference = codes[y == 1].mean(0) - codes[y == 0].mean(0)
+    strong, weak = directions.biased_directions(codes, y, [1e7, 1e-2])
+    assert directions.cosine(strong, difference) > 0.999
+    assert directions.cosine(weak, difference) < 0.95
+
+
+def test_combining_with_the_cosine_leaves_nothing_of_the_weak_boundary():
+    strong, weak = directions.biased_directions(*world()[:2], [1e5, 1.0])
+    rest = directions.combine(strong, weak, directions.cosine(strong, weak))
+    assert abs(directions.cosine(rest, weak)) < 1e-5
+
+
+def test_moving_and_placing_are_counted_in_standard_deviations():
+    codes, y, _, _, spurious = world()
+    found = directions.paper_direction(codes, spurious)
+    before = found.coordinate(codes)
+    assert float(before.std()) == pytest.approx(1, abs=1e-4) and float(before.mean()) == pytest.approx(0, abs=1e-4)
+    torch.testing.assert_close(found.coordinate(found.move(codes, 2.5)), before + 2.5, atol=1e-4, rtol=0)
+    goal = torch.linspace(-3, 3, len(codes))
+    placed = found.place(codes, goal)
+    torch.testing.assert_close(found.coordinate(placed), goal, atol=1e-4, rtol=0)
+    across = placed - codes
+    across = across - torch.einsum("nlw,lw->n", across, spurious)[:, None, None] * spurious
+    assert float(across.abs().max()) < 1e-4  # nothing but the coordinate changed
+
+
+def test_clusters_are_those_that_made_the_data():
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 20_000)
+    upper = rng.random(len(y)) < np.where(y == 1, 0.85, 0.15)
+    t = rng.normal(size=len(y)) * 0.7 + 2.6 * upper + 1.1 * y
+    fit = fit_clusters(t, y)
+    assert fit.gap == pytest.approx(2.6, abs=0.1) and fit.spread == pytest.approx(0.7, abs=0.03)
+    np.testing.assert_allclose(fit.share, [0.15, 0.85], atol=0.02)
+    np.testing.assert_allclose(fit.offset, [1.3, 2.4], atol=0.1)
+    assert ((fit.probability > 0.5) == upper).mean() > 0.95
+    assert fit.gain > 0.05
+
+
+def test_one_cloud_a_class_has_no_clusters_to_gain_from():
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 5000)
+    assert abs(fit_clusters(rng.normal(size=5000) + 2 * y, y).gain) < 0.01
+
+
+def test_refining_finds_the_spurious_shift_and_leaves_the_target_out():
+    codes, y, s, target, spurious = world()
+    start = directions.boundary(codes, y, 100.0 * len(codes))
+    found, clusters = directions.refine(codes, y, start)
+    assert directions.cosine(found.direction, spurious) > 0.98 > directions.cosine(start, spurious)
+    assert abs(directions.cosine(found.direction, target)) < 0.1 < directions.cosine(start, target)
+    assert ((clusters.probability > 0.5) == s).mean() > 0.97
+    # A degree is one standard deviation inside a cluster, and 0 lies between the clusters.
+    coordinate = found.coordinate(codes).numpy()
+    assert coordinate[s == 1].mean() == pytest.approx(-coordinate[s == 0].mean(), abs=0.5)
+    assert np.std(coordinate[(s == 1) & (y == 1)]) == pytest.approx(1, abs=0.1)
+
+
+def test_the_choice_without_a_judge_is_recorded_and_uses_no_truth():
+    codes, y, s, target, spurious = world()
+    found = directions.spurious_direction(codes, y, strengths=(1e-3, 1e-1, 1e2), coefficients=(0.0, 0.5, 1.0))
+    assert len(found.scores) == 3 * 3 and found.scores["agreement"].isna().all()
+    assert directions.cosine(found.direction, spurious) > 0.98
+
+
+class Plain:
+    """A generator whose pictures are its codes."""
+
+    @staticmethod
+    def decode(codes):
+        return codes.flatten(1)
+
+
+def test_the_judge_chooses_the_combination_that_keeps_the_target():
+    codes, y, _, target, _ = world()
+    middle = float((codes * target).sum((1, 2)).mean())
+    judge = lambda images: ((images @ target.flatten() - middle) > 0).numpy().astype(float)  # noqa: E731
+    found = directions.spurious_direction(codes, y, Plain(), judge, strengths=(1e-1, 1e2), refined=False, images=400)
+    assert found.scores["agreement"].max() == found.scores.set_index("coefficient").loc[found.coefficient, "agreement"]
+    start = found.scores.iloc[0]
+    assert start.coefficient == 0 and found.coefficient > 0 and found.scores["agreement"].max() > start.agreement
+
+
+def test_flip_rates_by_hand():
+    codes = torch.tensor([[-1.0, 5.0], [-1.0, -5.0], [1.0, 5.0], [1.0, 0.2]]).view(4, 1, 2)
+    direction = torch.tensor([[1.0, 0.1]])
+    found = directions.Direction(direction, torch.tensor([[1.0, 0.0]]), 1.0)
+    see = lambda column: lambda images: (images[:, column] > 0).numpy().astype(int)  # noqa: E731
+    rates = directions.flip_rates(found, codes, [1, 0, 1, 1], [0, 0, 1, 1], Plain(), see(1), see(0), degree=3.0)
+    assert rates == {"spurious": 1.0, "target": 0.25}  # only 0.2 - 0.3 changes the target's sign
+
+
+def test_bad_requests_say_what_is_valid():
+    codes, y, *_ = world(100)
+    with pytest.raises(ValueError, match="above 0"):
+        directions.boundary(codes, y, 0)
+    with pytest.raises(ValueError, match="both 0 and 1"):
+        directions.boundary(codes, np.zeros(100, int), 1)
+    with pytest.raises(ValueError, match="at least two"):
+        directions.spurious_direction(codes, y, strengths=[1.0])
+    with pytest.raises(ValueError, match="needs the generator"):
+        directions.spurious_direction(codes, y, judge=lambda images: images)
