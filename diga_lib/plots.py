@@ -1,0 +1,313 @@
+"""The book's pictures: each function takes data and an axes, draws, and returns the axes.
+
+Without an axes a figure of a fitting size is made. Colours are those of seaborn's colour-blind palette, and the target
+is blue and the spurious attribute orange on every page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from diga_lib.data import LabelledImages
+from diga_lib.metrics import GroupMetrics
+
+TARGET, SPURIOUS, OTHER = "#0173b2", "#de8f05", "#949494"
+COLOURS = sns.color_palette("colorblind")
+WIDTH, DPI = 7.2, 120  # inches and dots per inch of a figure as wide as the text
+
+
+def axes(ax: Axes | None = None, height: float = 3.2, width: float = WIDTH) -> Axes:
+    """Return `ax`, or a new axes of so many inches if there is none."""
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, height), dpi=DPI, layout="constrained")
+    return ax
+
+
+# ------------------------------------------------------------------------------------------------------------- faces
+def as_pixels(images) -> np.ndarray:
+    """Turn images into pixels that can be drawn.
+
+    Parameters
+    ----------
+    images : uint8 array, or float array or tensor in [0, 1], shape (..., 3, H, W)
+
+    Returns
+    -------
+    uint8 array (..., H, W, 3)
+    """
+    pixels = np.asarray(images)
+    if pixels.dtype != np.uint8:
+        pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.moveaxis(pixels, -3, -1)
+
+
+def face_grid(
+    rows, row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw a grid of pictures as one image, with words beside the rows and above the columns.
+
+    Parameters
+    ----------
+    rows : uint8 array, or float array or tensor in [0, 1], shape (R, C, 3, H, W); or a list of R rows (C, 3, H, W)
+    row_labels, column_labels : sequences of str, optional
+        R and C words.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ValueError
+        If the labels are not as many as the rows or the columns.
+    """
+    pixels = np.stack([as_pixels(row) for row in rows])
+    count, across, high, wide, _ = pixels.shape
+    for what, labels, n in (("row_labels", row_labels, count), ("column_labels", column_labels, across)):
+        if labels is not None and len(labels) != n:
+            raise ValueError(f"{what} has {len(labels)} words; the grid needs {n}.")
+    gap = max(1, wide // 32)
+    sheet = np.full((count * (high + gap) - gap, across * (wide + gap) - gap, 3), 255, np.uint8)
+    for i, j in np.ndindex(count, across):
+        sheet[i * (high + gap) :, j * (wide + gap) :][:high, :wide] = pixels[i, j]
+    if ax is None:
+        labelled = 1.1 if row_labels is not None else 0.0
+        face = min(0.95, (WIDTH - labelled) / across)
+        top = 0.3 if column_labels is not None else 0.05
+        ax = axes(height=count * face * high / wide + top, width=across * face + labelled)
+    ax.imshow(sheet, interpolation="lanczos")
+    ax.set_xticks([j * (wide + gap) + wide / 2 for j in range(across)] if column_labels is not None else [])
+    ax.set_yticks([i * (high + gap) + high / 2 for i in range(count)] if row_labels is not None else [])
+    if column_labels is not None:
+        ax.set_xticklabels(column_labels, fontsize=8)
+    if row_labels is not None:
+        ax.set_yticklabels(row_labels, fontsize=8)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    sns.despine(ax=ax, left=True, bottom=True)
+    return ax
+
+
+def contact_sheet(images, columns: int = 10, ax: Axes | None = None) -> Axes:
+    """Draw pictures (N, 3, H, W) side by side, row after row; places without a picture stay white."""
+    pixels = np.moveaxis(as_pixels(images), -1, -3)
+    columns = min(columns, len(pixels))
+    missing = -len(pixels) % columns
+    pixels = np.concatenate([pixels, np.full((missing, *pixels.shape[1:]), 255, np.uint8)])
+    return face_grid(pixels.reshape(-1, columns, *pixels.shape[1:]), ax=ax)
+
+
+# ------------------------------------------------------------------------------------------------------------ groups
+def group_counts(part: LabelledImages, target: str, spurious: str, ax: Axes | None = None) -> Axes:
+    """Draw how many images each group has, as a square table of numbers: targets down, spurious values across.
+
+    Parameters
+    ----------
+    part : LabelledImages
+        With its spurious attribute.
+    target, spurious : str
+        Their names.
+    ax : Axes, optional
+    """
+    counts = np.bincount(part.group, minlength=2 * part.n_spurious).reshape(2, -1)
+    across = part.n_spurious
+    ax = axes(ax, height=2.6, width=2.4 + 1.1 * across)
+    words = [f"{spurious} = {value}" for value in range(across)], [f"{target} = {value}" for value in (0, 1)]
+    sns.heatmap(counts, annot=True, fmt=",d", cmap="Blues", cbar=False, square=True, linewidths=2, vmin=0,
+                xticklabels=words[0], yticklabels=words[1], annot_kws={"fontsize": 12}, ax=ax)  # fmt: skip
+    ax.tick_params(length=0, labelrotation=0)
+    return ax
+
+
+def group_accuracies(
+    metrics: Mapping[str, GroupMetrics], target: str, spurious: str, ax: Axes | None = None
+) -> Axes:
+    """Draw the accuracy of each group as bars, a colour for each method.
+
+    Parameters
+    ----------
+    metrics : mapping of str to GroupMetrics
+        Name of a method to what it reaches on a test set.
+    target, spurious : str
+        Their names.
+    ax : Axes, optional
+    """
+    def words(group: str) -> str:
+        y, s = group[1:].split("s")
+        return f"{target} = {y}\n{spurious} = {s}"
+
+    table = pd.DataFrame([{"method": name, "group": words(group), "accuracy": value}
+                          for name, m in metrics.items() for group, value in m.groups.items()])  # fmt: skip
+    ax = axes(ax)
+    colours = [COLOURS[i] for i in range(len(metrics))]
+    sns.barplot(table, x="group", y="accuracy", hue="method", palette=colours, ax=ax)
+    for bars in ax.containers:
+        ax.bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
+    ax.set(ylim=(0, 1.08), xlabel="", ylabel="accuracy on the balanced test set")
+    ax.axhline(0.5, color=OTHER, linewidth=0.8, linestyle=":")
+    sns.move_legend(ax, "lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(metrics), title=None, frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+# -------------------------------------------------------------------------------------------------------- directions
+def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic: bool = True) -> Axes:
+    """Draw angles between directions and true shifts against a strength or a coefficient.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Index: the strength (or c), named as the axis is to be called; a column for each attribute, angles in degrees.
+    target : str
+        The column that is the target; the others are spurious attributes.
+    ax : Axes, optional
+    logarithmic : bool
+        Whether the horizontal axis is.
+    """
+    ax = axes(ax)
+    for name, style in zip(table.columns, ("-", "--", "-.", ":")):
+        colour = TARGET if name == target else SPURIOUS
+        ax.plot(table.index, table[name], "o" + style, color=colour, label=f"to the shift of {name}")
+    ax.axhline(90, color=OTHER, linewidth=0.8, linestyle=":")
+    if logarithmic:
+        ax.set_xscale("log")
+    ax.set(xlabel=table.index.name, ylabel="angle in degrees")
+    ax.invert_yaxis()  # the closer to a shift, the higher
+    ax.legend(frameon=False)
+    sns.despine(ax=ax)
+    return ax
+
+
+def plane(
+    points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarray], ax: Axes | None = None
+) -> Axes:
+    """Draw points of two classes in a plane and, for each normal, its boundary and its arrow.
+
+    Parameters
+    ----------
+    points : float array (N, 2)
+    target : int array (N,), 0 or 1
+    normals : mapping of str to float array (2,)
+        Name to unit normal of a boundary through the origin.
+    ax : Axes, optional
+    """
+    ax = axes(ax, height=4.2, width=4.6)
+    reach = float(np.quantile(np.abs(points), 0.995)) * 1.1
+    for value, marker in ((0, "o"), (1, "^")):
+        some = points[np.asarray(target) == value]
+        ax.scatter(*some.T, s=9, marker=marker, color=COLOURS[4 + value], alpha=0.35, linewidth=0, label=f"y = {value}")
+    for (name, normal), colour in zip(normals.items(), (COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[7])):
+        along = np.array([-normal[1], normal[0]]) * 2 * reach
+        ax.plot(*np.stack([-along, along]).T, color=colour, linewidth=1, linestyle="--")
+        ax.annotate("", xy=normal * reach * 0.62, xytext=(0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+        ax.plot([], [], color=colour, linewidth=2, label=name)
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    sns.despine(ax=ax)
+    return ax
+
+
+def changed_words(table: pd.DataFrame, ax: Axes | None = None, most: int = 10) -> Axes:
+    """Draw which attribute words change most along a direction, as `directions.changed_words` returns them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns attribute and change, largest first.
+    ax : Axes, optional
+    most : int
+        How many words.
+    """
+    some = table.head(most)
+    ax = axes(ax, height=0.6 + 0.26 * len(some))
+    colours = [COLOURS[0] if change > 0 else COLOURS[3] for change in some["change"]]
+    ax.barh(some["attribute"], some["change"], color=colours)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.invert_yaxis()
+    ax.set(xlabel="change of the word's probability along the direction", xlim=(-1, 1))
+    ax.tick_params(axis="y", length=0)
+    sns.despine(ax=ax, left=True)
+    return ax
+
+
+def strength_map(
+    scores: pd.DataFrame, value: str, ax: Axes | None = None, label: str | None = None, **heatmap
+) -> Axes:
+    """Draw a map over the pairs of strengths: at each the best `value` over the coefficients.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        ``Direction.scores``: columns strong, weak, coefficient and `value`.
+    value : str
+        The column to show.
+    ax : Axes, optional
+    label : str, optional
+        Words for the colours' scale; by default the column's name.
+    **heatmap
+        For ``seaborn.heatmap``, such as vmin and vmax.
+    """
+    best = scores.loc[scores.groupby(["strong", "weak"])[value].idxmax()]
+    table = best.pivot(index="strong", columns="weak", values=value).sort_index(ascending=False)
+    words = best.assign(words=[f"{v:.2f}\nc = {c:g}" for v, c in zip(best[value], best["coefficient"])])
+    words = words.pivot(index="strong", columns="weak", values="words").reindex_like(table).fillna("")
+    ax = axes(ax, height=3.6, width=5.4)
+    style = {"cmap": "crest", "linewidths": 1, "cbar_kws": {"label": label or value}} | heatmap
+    sns.heatmap(table, annot=words, fmt="", annot_kws={"fontsize": 8}, ax=ax, **style)
+    ax.set(xlabel="weak strength, per image", ylabel="strong strength, per image")
+    ax.set_xticklabels([f"{v:g}" for v in table.columns], rotation=0)
+    ax.set_yticklabels([f"{v:g}" for v in table.index], rotation=0)
+    return ax
+
+
+# ----------------------------------------------------------------------------------------------------------- results
+def intervals(table: pd.DataFrame, column: str, ax: Axes | None = None, label: str | None = None) -> Axes:
+    """Draw mean and 95 % interval of each row of a `results.summary`, first row on top.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `results.summary`.
+    column : str
+        "accuracy", "worst_group" or "equalized_odds".
+    ax : Axes, optional
+    label : str, optional
+        Words for the horizontal axis.
+    """
+    ax = axes(ax, height=0.7 + 0.3 * len(table))
+    names = [" ".join(filter(None, key)) if isinstance(key, tuple) else str(key) for key in table.index]
+    places = np.arange(len(table))
+    spread = table[column, "interval"].fillna(0)
+    ax.errorbar(table[column, "mean"], places, xerr=spread, fmt="o", color=TARGET, capsize=3)
+    ax.set_yticks(places, names)
+    ax.set(xlabel=label or column.replace("_", " "), ylim=(len(table) - 0.5, -0.5))
+    ax.grid(axis="x", alpha=0.3)
+    sns.despine(ax=ax)
+    return ax
+
+
+def before_after(table: pd.DataFrame, ax: Axes | None = None, label: str = "") -> Axes:
+    """Draw two values of each row as two joined dots, first row on top.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Two columns, whose names go to the legend; the index holds the rows' names.
+    ax : Axes, optional
+    label : str
+        Words for the horizontal axis.
+    """
+    ax = axes(ax, height=0.9 + 0.27 * len(table))
+    places = np.arange(len(table))
+    before, after = table.columns
+    ax.hlines(places, table[before], table[after], color=OTHER, linewidth=2, zorder=1)
+    for column, colour in ((before, TARGET), (after, SPURIOUS)):
+        ax.scatter(table[column], places, s=36, color=colour, label=column, zorder=2)
+    ax.set_yticks(places, table.index)
+    ax.set(xlabel=label, ylim=(len(table) - 0.5, -0.5))
+    ax.grid(axis="x", alpha=0.3)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=2, frameon=False)
+    sns.despine(ax=ax)
+    return ax
