@@ -208,7 +208,7 @@ class RenderedFacesText(ImageText, nn.Module):
         Most words of a prompt.
     """
 
-    def __init__(self, words, size=64, channels=64, width=64, layers=2, heads=4, dimension=128, context=48):
+    def __init__(self, words, size=64, channels=64, width=64, layers=2, heads=4, dimension=128, context=64):
         super().__init__()
         self.config = {"words": list(words), "size": size, "channels": channels, "width": width,
                        "layers": layers, "heads": heads, "dimension": dimension, "context": context}
@@ -263,8 +263,12 @@ class RenderedFacesText(ImageText, nn.Module):
 
     def text_features(self, prompts):
         """Map prompts (list of str) to features (n, dimension)."""
-        with runtime.autocast(self.device):
-            return self.text(self.tokenize(prompts))
+        tokens = self.tokenize(prompts)
+        lengths = (tokens != PAD).sum(1)
+        order = lengths.argsort(stable=True)
+        with runtime.autocast(self.device):  # prompts of like length together: half of the work would be padding
+            parts = [self.text(tokens[rows, :lengths[rows].max()]) for rows in order.split(64)]
+        return torch.cat(parts)[order.argsort()]
 
 
 def load(name="rendered-faces-text", device="auto"):

@@ -10,13 +10,13 @@ PHRASES = {
     "Young": (("old", "elderly", "older", "aged"), ("young", "youthful", "younger")),
     "Eyeglasses": (("without glasses", "without eyeglasses", "wearing no glasses"),
                    ("with glasses", "with eyeglasses", "wearing glasses", "wearing spectacles", "bespectacled")),
-    "Black_Hair": (("without black hair", "who does not have black hair"),
+    "Black_Hair": (("without black hair", "with no black hair"),
                    ("with black hair", "who has black hair")),
-    "Blond_Hair": (("without blond hair", "who does not have blonde hair"),
+    "Blond_Hair": (("without blond hair", "with no blonde hair"),
                    ("with blond hair", "with blonde hair", "blond", "who has blond hair")),
-    "Brown_Hair": (("without brown hair", "who does not have brown hair"),
+    "Brown_Hair": (("without brown hair", "with no brown hair"),
                    ("with brown hair", "who has brown hair")),
-    "Gray_Hair": (("without gray hair", "without grey hair", "who does not have gray hair"),
+    "Gray_Hair": (("without gray hair", "without grey hair", "with no gray hair"),
                   ("with gray hair", "with grey hair", "who has gray hair")),
     "Big_Nose": (("with a small nose", "without a big nose", "with a narrow nose"),
                  ("with a big nose", "with a large nose", "with a wide nose")),
@@ -38,8 +38,8 @@ PHRASES = {
 }
 NOUNS = {None: ("person", "face", "human face"), 0: ("woman", "lady", "female person", "female face"),
          1: ("man", "gentleman", "male person", "male face")}
-FRAMES = ("", "", "a photo of", "a picture of", "a portrait of")
-MOST_NAMED = 6  # attributes in one caption
+FRAMES = ("", "", "", "", "a photo of", "a picture of", "a portrait of")
+MOST_NAMED = 12  # attributes in one caption: fewer say less of a face, and it is learned more slowly
 
 
 def _vocabulary():

@@ -68,9 +68,9 @@ class Settings:
         Of initialisation, order, captions and augmentation.
     """
 
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 256
-    lr: float = 2e-3
+    lr: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
 
