@@ -11,12 +11,13 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
 
-.PHONY: help book test lab strip lock set-up clean
+.PHONY: help book test lab bench strip lock set-up clean
 
 help:
 	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
 	@echo "make test   set up, then test everything: library, notebooks, book"
 	@echo "make lab    set up, then open the notebooks in JupyterLab"
+	@echo "make bench  images a second of rendering, encoding, decoding and training"
 	@echo "make strip  remove outputs from the notebooks, as they are committed"
 	@echo "make lock   rewrite requirements.lock from what is installed in $(VENV)"
 	@echo "make clean  remove what the build made (not $(VENV))"
@@ -32,6 +33,9 @@ test: set-up
 
 lab: set-up
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
+
+bench: set-up
+	@$(PY) tools/bench.py
 
 strip: set-up
 	$(VENV)/bin/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb

@@ -25,6 +25,7 @@ from diga_lib.image_text import PROMPTS
 
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))
 STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # per training image
+SCAN = 2000  # faces on which candidates are compared without a judge
 CLEAR = 0.02  # log-likelihood per image that two clusters a class must gain over one
 
 
@@ -185,7 +186,7 @@ def spurious_direction(
     images : int
         How many training images the judge sees edited, each with both signs (100 in the paper).
     refined : bool
-        Whether the result is the strongest boundary sharpened by :func:`refine` instead, if that finds clear
+        Whether to :func:`sharpen` the result: to take the strongest boundary, refined, instead, if that finds clear
         clusters (a gain above ``CLEAR``). Refining needs no c: what it keeps has no part of the target anyway.
     seed : int
         Chooses the judge's images.
@@ -209,11 +210,12 @@ def spurious_direction(
     normals = dict(zip(levels, biased_directions(codes, y, [s * len(codes) for s in levels])))
     some = np.random.default_rng(seed).choice(len(codes), min(images, len(codes)), replace=False)
     reader = _Reader(codes, y)
+    scan = np.random.default_rng(seed).permutation(len(y))[:SCAN]
     rows = []
     for weak, strong in itertools.combinations(levels, 2):
         for c in coefficients:
             candidate = combine(normals[strong], normals[weak], float(c))
-            clusters = fit_clusters(reader.coordinate(candidate), y)
+            clusters = fit_clusters(reader.coordinate(candidate)[scan], y[scan])
             row = {"strong": strong, "weak": weak, "coefficient": float(c), "agreement": np.nan, "gain": clusters.gain,
                    "gap": abs(clusters.gap) / clusters.spread, "share0": clusters.share[0], "share1": clusters.share[1]}
             if judge is not None:
@@ -222,10 +224,17 @@ def spurious_direction(
     scores = pd.DataFrame(rows)
     best = scores.loc[scores["gain" if judge is None else "agreement"].idxmax()]
     found = paper_direction(codes, combine(normals[best.strong], normals[best.weak], best.coefficient))
-    if refined:
-        sharper, clusters = refine(codes, y, normals[levels[-1]])
-        found = sharper if clusters.gain > CLEAR else found
-    return replace(found, coefficient=best.coefficient, strong=best.strong, weak=best.weak, scores=scores)
+    found = replace(found, coefficient=best.coefficient, strong=best.strong, weak=best.weak, scores=scores)
+    return sharpen(codes, y, found) if refined else found
+
+
+def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
+    """Replace a combined direction by the refined strongest boundary, if that finds clear clusters."""
+    start = boundary(codes, target, max(STRENGTHS) * len(codes))
+    sharper, clusters = refine(codes, target, start)
+    if clusters.gain < CLEAR:
+        return plain
+    return replace(sharper, coefficient=plain.coefficient, strong=plain.strong, weak=plain.weak, scores=plain.scores)
 
 
 class _Reader:

@@ -90,9 +90,8 @@ def setting(
     )
     generator = generator or latent.load()
     codes = generator.encode(split.train.images)
-    plain, refined = (
-        directions.spurious_direction(codes, split.train.target, generator, judge, refined=sharpen) for sharpen in (False, True)
-    )
+    plain = directions.spurious_direction(codes, split.train.target, generator, judge, refined=False)
+    refined = directions.sharpen(codes, split.train.target, plain)
     return Setting(split, balanced, generator, codes, plain, refined, sizes, profile)
 
 

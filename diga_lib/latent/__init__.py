@@ -13,13 +13,13 @@ from diga_lib.latent.perceptual import FACTORS, FactorNetwork
 
 __all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "load", "load_factor_network", "save"]
 
-PARTS = ("encoder", "decoder")  # two files, each small enough for a repository
+PARTS = ("base", "encoder", "decoder")  # one file each, small enough for a repository
 
 
 def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> list[Path]:
     """Write a generator's weights (float16, one file a part) and register them; returns the files."""
     resolution = {"resolution": torch.tensor(generator.resolution)}
-    states = [generator.encoder.state_dict() | resolution, generator.decoder.state_dict()]
+    states = [generator.base.state_dict() | resolution, generator.encoder.state_dict(), generator.decoder.state_dict()]
     return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states)]
 
 
@@ -31,7 +31,7 @@ def load(
     Parameters
     ----------
     name : str
-        Name of the weights: the files ``name-encoder`` and ``name-decoder`` of
+        Name of the weights: the files ``name-base``, ``name-encoder`` and ``name-decoder`` of
         :func:`diga_lib.latent.checkpoints.names`.
     device : {"auto", "cpu", "cuda", "mps"}
     folder : path
@@ -47,8 +47,9 @@ def load(
     ValueError, FileNotFoundError
         If the weights are unknown, missing or damaged; see :func:`diga_lib.latent.checkpoints.path`.
     """
-    encoder, decoder = (checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS)
-    generator = Generator(resolution=int(encoder.pop("resolution")))
+    base, encoder, decoder = (checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS)
+    generator = Generator(resolution=int(base.pop("resolution")))
+    generator.base.load_state_dict(base)
     generator.encoder.load_state_dict(encoder)
     generator.decoder.load_state_dict(decoder)
     return generator.to(runtime.device(device)).eval().requires_grad_(False)

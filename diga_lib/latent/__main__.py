@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--root", help="folder of the images, for data that is not rendered")
     parser.add_argument("--images", type=int, default=30_000, help="how many images")
     parser.add_argument("--resolution", type=int, default=64, help="side of the images, a multiple of 32")
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--name", default="rendered-faces-64", help="name of the weights")
     parser.add_argument("--weights", type=Path, default=checkpoints.FOLDER, help="folder the weights go to")
     parser.add_argument("--work", type=Path, help="folder for the state between epochs (default: in the cache)")

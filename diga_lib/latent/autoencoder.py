@@ -1,7 +1,9 @@
 """The generator: an encoder to W+ (levels x width) and a decoder whose level l is driven by the l-th code.
 
-It plays the part of StyleGAN2 with its inversion encoder: coarse levels place the head and the hair, fine levels
-paint the skin and the lips. Being trained as an autoencoder it inverts an image in one pass.
+It plays the part of StyleGAN2 with its inversion encoder. Both halves start from the pool's principal components,
+which aligned faces make a very good start (:class:`LinearBase`): level 0 holds the components that vary most, the
+last level the finest. What the networks add to that, they learn: sharp edges, small parts, and which code each part
+of the face answers to. Being trained as an autoencoder it inverts an image in one pass.
 """
 
 from __future__ import annotations
@@ -16,29 +18,66 @@ from diga_lib import runtime
 LEVELS, WIDTH = 5, 64
 
 
+def _norm(channels: int, affine: bool) -> nn.GroupNorm:
+    # Statistics of each image by itself: a picture must not depend on its batch.
+    return nn.GroupNorm(8, channels, affine=affine)
+
+
 def _down(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.SiLU(inplace=True))
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), _norm(outputs, True), nn.SiLU(inplace=True))
+
+
+class LinearBase(nn.Module):
+    """Principal components of a pool: codes of unit variance, and the picture that is linear in them."""
+
+    def __init__(self, resolution: int):
+        super().__init__()
+        size = 3 * resolution**2
+        self.resolution = resolution
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("basis", torch.zeros(LEVELS * WIDTH, size))
+        self.register_buffer("scale", torch.ones(LEVELS * WIDTH))
+
+    @torch.no_grad()
+    def fit(self, images: np.ndarray, most: int = 8000) -> None:
+        """Find the components of the first `most` images, uint8 (N, 3, R, R)."""
+        x = torch.from_numpy(np.array(images[:most])).float().flatten(1) / 255
+        count = min(LEVELS * WIDTH, len(x) - 1)
+        mean = x.mean(0)
+        x -= mean
+        values, vectors = torch.linalg.eigh(x @ x.T)  # fewer images than pixels: the small Gram matrix will do
+        basis, _ = torch.linalg.qr(x.T @ vectors[:, -count:].flip(1))
+        self.mean.copy_(mean)
+        self.basis[:count].copy_(basis.T)
+        self.scale[:count].copy_((x @ basis).std(0))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, 3, R, R) in [0, 1] to codes (N, levels, width)."""
+        return ((images.flatten(1) - self.mean) @ self.basis.T).float().div(self.scale).view(-1, LEVELS, WIDTH)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes to images, not clipped."""
+        flat = (codes.flatten(1) * self.scale) @ self.basis
+        return (flat.float() + self.mean).view(-1, 3, self.resolution, self.resolution)
 
 
 class Encoder(nn.Module):
-    """Images (N, 3, R, R) in [0, 1] to standardised codes (N, levels, width)."""
+    """Images (N, 3, R, R) in [0, 1] to what is added to the base's codes, (N, levels, width)."""
 
     def __init__(self, channels: int = 32, resolution: int = 64):
         super().__init__()
         c, fold = channels, resolution // 32
         self.fold = nn.PixelUnshuffle(fold)
         self.trunk = nn.Sequential(
-            _down(3 * fold * fold, c), _down(c, 2 * c, 2), _down(2 * c, 2 * c), _down(2 * c, 4 * c, 2), _down(4 * c, 4 * c),
+            _down(3 * fold * fold, c), _down(c, 2 * c, 2), _down(2 * c, 2 * c), _down(2 * c, 4 * c, 2),
             _down(4 * c, 4 * c), nn.Conv2d(4 * c, 2 * c, 1), nn.Flatten(),
         )  # fmt: skip
         self.to_codes = nn.Linear(2 * c * 64, LEVELS * WIDTH)
-        # Unit variance in each coordinate: lengths in W+ then mean the same along every axis.
-        self.standardise = nn.BatchNorm1d(LEVELS * WIDTH, affine=False, momentum=0.02)
+        nn.init.zeros_(self.to_codes.weight)
+        nn.init.zeros_(self.to_codes.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        codes = self.to_codes(self.trunk(self.fold(images * 2 - 1)))
-        return self.standardise(codes.float()).view(-1, LEVELS, WIDTH)
+        return self.to_codes(self.trunk(self.fold(images * 2 - 1))).float().view(-1, LEVELS, WIDTH)
 
 
 class StyledBlock(nn.Module):
@@ -55,7 +94,7 @@ class StyledBlock(nn.Module):
         self.place = nn.Linear(WIDTH, placed * side * side)
         self.first = nn.Conv2d(inputs, outputs * (4 if up else 1), 3, 1, 1)
         self.second = nn.Conv2d(outputs + placed, outputs, 3, 1, 1)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs, affine=False) for _ in range(2))
+        self.norms = nn.ModuleList(_norm(outputs, False) for _ in range(2))
         self.style = nn.Linear(WIDTH, 4 * outputs)
         nn.init.normal_(self.style.weight, 0, 0.05)
         nn.init.zeros_(self.style.bias)
@@ -72,7 +111,7 @@ class StyledBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (N, levels, width) to images (N, 3, R, R), before they are clipped to [0, 1]."""
+    """Codes (N, levels, width) to what is added to the base's images, (N, 3, R, R)."""
 
     def __init__(self, channels: int = 32, resolution: int = 64):
         super().__init__()
@@ -85,6 +124,8 @@ class Decoder(nn.Module):
         ])  # fmt: skip
         fold = resolution // 32
         self.to_image = nn.Conv2d(c, 3 * fold * fold, 3, 1, 1)
+        nn.init.zeros_(self.to_image.weight)
+        nn.init.zeros_(self.to_image.bias)
         self.unfold = nn.PixelShuffle(fold)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -109,8 +150,18 @@ class Generator(nn.Module):
         if resolution % 32 or resolution < 32:
             raise ValueError(f"resolution is {resolution}; the generator needs a multiple of 32.")
         self.resolution = resolution
+        self.base = LinearBase(resolution)
         self.encoder, self.decoder = Encoder(resolution=resolution), Decoder(resolution=resolution)
         self.to(memory_format=torch.channels_last)
+
+    def codes_of(self, images: Tensor) -> Tensor:
+        """Codes (N, levels, width), with gradient, of float images (N, 3, R, R) in [0, 1]."""
+        return self.base.encode(images) + self.encoder(images)
+
+    def images_of(self, codes: Tensor) -> Tensor:
+        """Images (N, 3, R, R), with gradient and not clipped, of codes (N, levels, width)."""
+        picture = self.base.decode(codes) + self.decoder(codes).float()
+        return picture.contiguous(memory_format=torch.channels_last)
 
     def _device(self) -> torch.device:
         return next(self.parameters()).device
@@ -128,7 +179,7 @@ class Generator(nn.Module):
         Returns
         -------
         Tensor
-            Codes (N, levels, width), float32; over the training pool each coordinate has mean 0 and variance 1.
+            Codes (N, levels, width), float32; coordinates are of unit variance or so, the coarse ones first.
 
         Raises
         ------
@@ -144,7 +195,7 @@ class Generator(nn.Module):
         for start in range(0, len(images), batch_size):
             batch = to_float(images[start : start + batch_size], self._device())
             with runtime.autocast(self._device()):
-                codes.append(self.encoder(batch).float())
+                codes.append(self.codes_of(batch))
         return torch.cat(codes) if codes else torch.empty(0, LEVELS, WIDTH)
 
     @torch.no_grad()
@@ -156,7 +207,7 @@ class Generator(nn.Module):
         images = []
         for batch in codes.to(self._device()).split(batch_size):
             with runtime.autocast(self._device()):
-                images.append(self.decoder(batch).float().clamp(0, 1))
+                images.append(self.images_of(batch).clamp(0, 1))
         return torch.cat(images) if images else torch.empty(0, 3, self.resolution, self.resolution)
 
 

@@ -64,7 +64,7 @@ class Training:
         Highest learning rate: a short warm-up, then a cosine to zero.
     """
 
-    def __init__(self, images, perceptual, folder, epochs=15, batch_size=64, lr=1.5e-3, seed=0):
+    def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0):
         self.images, self.folder = images, Path(folder)
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
@@ -75,7 +75,8 @@ class Training:
         # Written as a function of the step alone, so that going on needs nothing but the step's number.
         self.schedule = lambda step: lr * min(1, (step + 1) / (0.05 * steps)) * 0.5 * (1 + _cosine(step / steps))
         self.history: list[dict] = []
-        self._resume()
+        if not self._resume():
+            self.generator.base.fit(images)
 
     def run(self) -> Generator:
         """Train to the last epoch and return the generator."""
@@ -96,7 +97,7 @@ class Training:
             if torch.rand((), generator=shuffle) < 0.5:
                 x = x.flip(3).contiguous(memory_format=torch.channels_last)
             with runtime.autocast(self.device):
-                again = self.generator.decoder(self.generator.encoder(x))
+                again = self.generator.images_of(self.generator.codes_of(x))
                 loss = reconstruction_loss(x, again.float(), self.perceptual)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule(epoch * per_epoch + number)
@@ -119,10 +120,10 @@ class Training:
     def _settings(self) -> dict:
         return {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "images": len(self.images)}
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
         file = self.folder / "training.safetensors"
         if not file.exists():
-            return
+            return False
         from safetensors import safe_open
 
         with safe_open(str(file), "pt") as opened:
@@ -142,6 +143,7 @@ class Training:
                 adam["state"].setdefault(int(number), {})[moment] = value
         self.optimizer.load_state_dict(adam)
         self.history = json.loads(text["history"])
+        return True
 
 
 def _cosine(progress: float) -> float:

@@ -21,12 +21,13 @@ def _mlp(inputs, hidden, outputs):
 class _EncoderBackbone(nn.Module):
     """The generator's encoder as a backbone: its codes, flattened, are the features."""
 
-    def __init__(self, encoder):
+    def __init__(self, generator):
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).requires_grad_(True)
+        self.base, self.encoder = copy.deepcopy(generator.base), copy.deepcopy(generator.encoder).requires_grad_(True)
 
     def forward(self, x):
-        return self.encoder((x + 1) / 2).flatten(1)
+        images = (x + 1) / 2
+        return (self.base.encode(images) + self.encoder(images)).flatten(1)
 
 
 class DiGABYOL(ERM):
@@ -34,7 +35,7 @@ class DiGABYOL(ERM):
 
     Parameters
     ----------
-    generator : object with ``encode``, ``decode`` and, for `start` "encoder", ``encoder``
+    generator : object with ``encode``, ``decode`` and, for `start` "encoder", ``base`` and ``encoder``
     found : Direction
     degrees : (float, float)
         Lowest and highest degree of the views, in standard deviations.
@@ -69,7 +70,7 @@ class DiGABYOL(ERM):
 
     def build(self):
         if self.start == "encoder":
-            backbone = _EncoderBackbone(self.generator_network.encoder)
+            backbone = _EncoderBackbone(self.generator_network)
             width = backbone.encoder.to_codes.out_features
         else:
             make, width = BACKBONES[self.settings.backbone]

@@ -1,0 +1,152 @@
+"""The generator: shipped weights, what its pictures keep, and a training that can be stopped."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+
+from diga_lib import latent
+from diga_lib.data import faces
+from diga_lib.latent import checkpoints
+from diga_lib.latent.perceptual import FACTORS, FactorNetwork, factor_table
+from diga_lib.latent.training import Training, reconstruction_loss
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return latent.load()
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """Faces of a population that nothing was trained on."""
+    return faces.render(61, range(500))
+
+
+def test_codes_and_pictures_do_not_depend_on_the_batch(generator, unseen):
+    images = unseen[0][:40]
+    codes = generator.encode(images)
+    assert codes.shape == (40, latent.LEVELS, latent.WIDTH) and codes.dtype == torch.float32
+    torch.testing.assert_close(codes, generator.encode(images, batch_size=7), atol=0.05, rtol=0)
+    pictures = generator.decode(codes)
+    assert pictures.shape == (40, 3, 64, 64) and 0 <= float(pictures.min()) and float(pictures.max()) <= 1
+    torch.testing.assert_close(pictures, generator.decode(codes, batch_size=9), atol=0.03, rtol=0)
+    torch.testing.assert_close(codes, generator.encode(torch.from_numpy(images).float() / 255), atol=0.05, rtol=0)
+
+
+def test_a_reconstruction_is_nearer_than_the_nearest_other_face(generator, unseen):
+    """An independent yardstick for fidelity: retrieval among 200 faces, in pixels."""
+    images = torch.from_numpy(unseen[0][:200]).float() / 255
+    again = generator.decode(generator.encode(images))
+    distances = torch.cdist(again.flatten(1), images.flatten(1))
+    assert (distances.argmin(1) == torch.arange(200)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("attribute", ["Smiling", "Male", "Black_Hair", "Big_Nose"])
+def test_attributes_can_be_read_from_the_codes(generator, unseen, attribute):
+    images, table, _ = faces.render(62, range(2500))
+    train, test = generator.encode(images).flatten(1), generator.encode(unseen[0]).flatten(1)
+    probe = LogisticRegression(C=0.01, max_iter=500).fit(train, table[attribute])
+    assert probe.score(test, unseen[1][attribute]) > 0.82
+
+
+def test_wrong_shapes_are_named(generator):
+    with pytest.raises(ValueError, match=r"\(2, 3, 32, 32\).*takes \(N, 3, 64, 64\)"):
+        generator.encode(np.zeros((2, 3, 32, 32), np.uint8))
+    with pytest.raises(ValueError, match="takes"):
+        generator.decode(torch.zeros(2, 320))
+    with pytest.raises(ValueError, match="multiple of 32"):
+        latent.Generator(50)
+
+
+def test_the_factor_network_reads_action_units(unseen):
+    read = latent.load_factor_network().read(unseen[0])
+    for unit in faces.ACTION_UNITS:
+        assert np.corrcoef(read[unit], unseen[2][unit])[0, 1] > 0.7
+
+
+# ------------------------------------------------------------------------------------------------ weights on disk
+def test_weights_survive_and_damage_is_named(tmp_path):
+    weights = {"a": torch.randn(4, 5), "n": torch.arange(3)}
+    file = checkpoints.save_state("mine", weights, tmp_path)
+    back = checkpoints.load_state("mine", tmp_path)
+    torch.testing.assert_close(back["a"], weights["a"], atol=1e-2, rtol=1e-2)
+    assert back["n"].tolist() == [0, 1, 2] and checkpoints.names(tmp_path) == ["mine"]
+    damaged = bytearray(file.read_bytes())
+    damaged[-3] ^= 1
+    file.write_bytes(damaged)
+    with pytest.raises(ValueError, match="mine.safetensors is damaged"):
+        checkpoints.load_state("mine", tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="missing"):
+        checkpoints.path("mine", tmp_path)
+    with pytest.raises(ValueError, match="valid names: mine"):
+        checkpoints.path("other", tmp_path)
+
+
+def test_every_shipped_file_is_verified_and_small():
+    for name in checkpoints.names():
+        assert checkpoints.path(name).stat().st_size <= 8_000_000
+
+
+# ------------------------------------------------------------------------------------------------------ training
+def _state(folder):
+    return load_file(str(folder / "training.safetensors"))
+
+
+def test_a_stopped_training_goes_on_to_the_same_end(tmp_path):
+    images = faces.render(63, range(48))[0]
+    perceptual = FactorNetwork()
+    settings = dict(epochs=3, batch_size=16, seed=4)
+    Training(images, perceptual, tmp_path / "whole", **settings).run()
+
+    class Stop(Exception):
+        pass
+
+    stopped = Training(images, perceptual, tmp_path / "parts", **settings)
+    epoch = stopped._epoch
+
+    def until_second(number):
+        if number == 2:
+            raise Stop
+        return epoch(number)
+
+    stopped._epoch = until_second
+    with pytest.raises(Stop):
+        stopped.run()
+    again = Training(images, perceptual, tmp_path / "parts", **settings)
+    assert len(again.history) == 2
+    again.run()
+    whole, parts = _state(tmp_path / "whole"), _state(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        torch.testing.assert_close(whole[name].float(), parts[name].float(), atol=1e-3, rtol=1e-2, msg=name)
+    with pytest.raises(ValueError, match="belongs to a training with"):
+        Training(images, perceptual, tmp_path / "parts", epochs=5, batch_size=16, seed=4)
+
+
+def test_the_loss_is_zero_for_a_perfect_copy_and_counts_what_the_network_sees():
+    images = torch.from_numpy(faces.render(64, range(8))[0]).float() / 255
+    network = latent.load_factor_network()
+    assert float(reconstruction_loss(images, images.clone(), network)) == 0
+    # The same amount of error costs more on the mouth than on the background.
+    noise = 0.2 * torch.randn(8, 3, 8, 20, generator=torch.Generator().manual_seed(0))
+    mouth, corner = images.clone(), images.clone()
+    mouth[:, :, 46:54, 22:42] += noise
+    corner[:, :, 2:10, 0:20] += noise
+    assert reconstruction_loss(images, mouth, network) > 1.1 * reconstruction_loss(images, corner, network)
+
+
+def test_the_factor_table_holds_the_truth(unseen):
+    table = factor_table(unseen[1], unseen[2])
+    assert table.shape == (500, len(FACTORS))
+    np.testing.assert_array_equal(table[:, FACTORS.index("AU12")], unseen[2]["AU12"])
+    np.testing.assert_array_equal(table[:, FACTORS.index("Male")], unseen[1]["Male"])
+
+
+def test_the_table_of_weights_is_plain_json():
+    entries = json.loads((checkpoints.FOLDER / checkpoints.TABLE).read_text())
+    assert all(set(entry) == {"file", "sha256"} and len(entry["sha256"]) == 64 for entry in entries.values())

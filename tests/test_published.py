@@ -1,0 +1,45 @@
+"""The published table: complete, well-formed, and saying what the pages say of it."""
+
+import numpy as np
+import pytest
+
+from diga_lib import results
+from diga_lib.experiments import RESULTS, ROWS
+from diga_lib.profiles import SIZES
+
+
+@pytest.fixture(scope="module")
+def table():
+    frame = results.read(RESULTS)
+    return frame[(frame["target"] == "Smiling") & (frame["spurious"] == "Male") & (frame["profile"] == "full")]
+
+
+def rows(table, name):
+    row = ROWS[name]
+    return table[(table["method"] == row.method) & (table["variant"] == row.variant)]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_was_run_with_several_seeds_on_the_profile_s_data(table, name):
+    found = rows(table, name)
+    assert found["seed"].is_unique and len(found) >= 2
+    assert np.isclose(found["bias"], 1 / 9).all()
+    assert all(extra["n_train"] == SIZES["full"].n_train for extra in found["extra"])
+
+
+def test_the_numbers_of_a_line_agree_with_each_other(table):
+    for _, line in table.iterrows():
+        g = line["groups"]
+        assert line["worst_group"] == pytest.approx(min(g.values()))
+        # The test set is balanced, so accuracy is the groups' mean.
+        assert line["accuracy"] == pytest.approx(np.mean(list(g.values())), abs=1e-6)
+        assert line["equalized_odds"] == pytest.approx(max(abs(g["y1s1"] - g["y1s0"]), abs(g["y0s1"] - g["y0s0"])))
+
+
+def test_erm_shows_the_problem_and_diga_meets_the_bars(table):
+    mean = lambda name, column: rows(table, name)[column].mean()  # noqa: E731
+    assert mean("erm", "equalized_odds") >= 0.15
+    assert mean("diga", "equalized_odds") <= 0.35 * mean("erm", "equalized_odds")
+    assert mean("diga", "worst_group") >= mean("erm", "worst_group") + 0.10
+    assert mean("diga", "accuracy") >= mean("erm", "accuracy")
+    assert mean("balanced", "worst_group") >= mean("erm", "worst_group")
