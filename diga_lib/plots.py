@@ -257,8 +257,8 @@ def strength_map(
     style = {"cmap": "crest", "linewidths": 1, "cbar_kws": {"label": label or value}} | heatmap
     sns.heatmap(table, annot=words, fmt="", annot_kws={"fontsize": 8}, ax=ax, **style)
     ax.set(xlabel="weak strength, per image", ylabel="strong strength, per image")
-    ax.set_xticklabels([f"{v:g}" for v in table.columns], rotation=0)
-    ax.set_yticklabels([f"{v:g}" for v in table.index], rotation=0)
+    ax.set_xticklabels([f"{v:g}" for v in table.columns], rotation=0, fontsize=8)
+    ax.set_yticklabels([f"{v:g}" for v in table.index], rotation=0, fontsize=8)
     return ax
 
 
