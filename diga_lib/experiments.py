@@ -116,8 +116,6 @@ ROWS = {
                       lambda s: DiGA(s.generator, s.plain, "shift", balance=False, originals=0.0, epochs=s.sizes.epochs)),
     "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction",
                       lambda s: DiGA(s.generator, s.refined, "place", balance=False, originals=0.0, epochs=s.sizes.epochs)),
-    "diga-flip": Row("DiGA", "one stage: both clusters, refined direction",
-                     lambda s: DiGA(s.generator, s.refined, "flip", balance=False, originals=0.0, epochs=s.sizes.epochs)),
     "pseudo-groups": Row("DiGA", "no edits: resample the pseudo groups",
                          lambda s: PseudoGroups(s.generator, s.refined, epochs=s.sizes.epochs)),
     "diga": Row("DiGA", "one stage: both clusters and pseudo groups", lambda s: DiGA(s.generator, s.refined, epochs=s.sizes.epochs)),

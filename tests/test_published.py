@@ -19,10 +19,14 @@ def rows(table, name):
     return table[(table["method"] == row.method) & (table["variant"] == row.variant)]
 
 
+# The rows that conclusions are drawn from have all seeds; the steps on the way may have fewer, and the page says so.
+CONCLUSIVE = ("erm", "diga", "pseudo-groups", "group-dro", "balanced")
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_every_row_was_run_with_several_seeds_on_the_profile_s_data(table, name):
+def test_every_row_was_run_on_the_profile_s_data(table, name):
     found = rows(table, name)
-    assert found["seed"].is_unique and len(found) >= 2
+    assert found["seed"].is_unique and len(found) >= (SIZES["full"].seeds if name in CONCLUSIVE else 1)
     assert np.isclose(found["bias"], 1 / 9).all()
     assert all(extra["n_train"] == SIZES["full"].n_train for extra in found["extra"])
 
