@@ -147,7 +147,7 @@ class ImageText:
 
 
 class TextTower(nn.Module):
-    """A small transformer over words; the mean of their last states stands for the sentence.
+    """A convolution over neighbouring words and a small transformer; the mean of their last states stands for the sentence.
 
     Parameters
     ----------
@@ -160,6 +160,8 @@ class TextTower(nn.Module):
     def __init__(self, words, context, width, layers, heads, dimension):
         super().__init__()
         self.tokens = nn.Embedding(words, width)
+        # Binds "without" to the word it is about; attention alone learns that very late on so little data.
+        self.phrases = nn.Conv1d(width, width, 5, padding=2)
         self.positions = nn.Parameter(0.1 * torch.randn(context, width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
@@ -179,8 +181,10 @@ class TextTower(nn.Module):
         padding : torch.Tensor
             (B, L), bool: which tokens are not there.
         """
-        x = embeddings + self.positions[:embeddings.shape[1]]
         present = (~padding).unsqueeze(2)
+        words = embeddings * present  # so that padding says nothing to its neighbours
+        phrases = F.gelu(self.phrases(words.transpose(1, 2)).transpose(1, 2))
+        x = words + phrases + self.positions[:words.shape[1]]
         states = self.transformer(x, src_key_padding_mask=padding) * present
         return self.head(states.sum(1) / present.sum(1))
 

@@ -68,7 +68,7 @@ class Settings:
         Of initialisation, order, captions and augmentation.
     """
 
-    epochs: int = 20
+    epochs: int = 16
     batch_size: int = 256
     lr: float = 3e-3
     weight_decay: float = 0.05
