@@ -23,6 +23,7 @@ from torch import nn
 
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
+from diga_lib.latent.perceptual import FactorNetwork
 
 # For each attribute: what to say of a face without it, and of a face with it. "Attractive" is nobody's to say.
 PROMPTS = {
@@ -189,10 +190,6 @@ class TextTower(nn.Module):
         return self.head(states.sum(1) / present.sum(1))
 
 
-def _layer(inputs, outputs, stride=1):
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-
-
 class RenderedFacesText(ImageText, nn.Module):
     """The small contrastive model, 1.1 M parameters as shipped.
 
@@ -202,8 +199,6 @@ class RenderedFacesText(ImageText, nn.Module):
         The vocabulary.
     size : int
         Side of the images in pixels, a multiple of 4.
-    channels : int
-        Width of the convolutional network that sees the images.
     width, layers, heads : int
         Of the transformer that reads the prompts.
     dimension : int
@@ -212,18 +207,16 @@ class RenderedFacesText(ImageText, nn.Module):
         Most words of a prompt.
     """
 
-    def __init__(self, words, size=64, channels=64, width=64, layers=2, heads=4, dimension=128, context=64):
+    def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64):
         super().__init__()
-        self.config = {"words": list(words), "size": size, "channels": channels, "width": width,
+        self.config = {"words": list(words), "size": size, "width": width,
                        "layers": layers, "heads": heads, "dimension": dimension, "context": context}
         self.size, self.context = size, context
         self.numbers = {word: number for number, word in enumerate(words, PAD + 1)}
-        # Faces are aligned, so where a cue lies tells what it is: 4 x 4 places are kept, not one average.
-        self.image = nn.Sequential(
-            nn.PixelUnshuffle(4), *_layer(48, channels), *_layer(channels, channels),
-            *_layer(channels, 2 * channels, 2), *_layer(2 * channels, 2 * channels),
-            *_layer(2 * channels, 2 * channels), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
-            nn.Linear(32 * channels, dimension, bias=False), nn.BatchNorm1d(dimension)).to(memory_format=torch.channels_last)
+        # The eyes are borrowed: what the factor network sees last, frozen. Which words go with it is learned.
+        self.eyes = FactorNetwork().requires_grad_(False)
+        self.image = nn.Sequential(nn.Linear(self.eyes.head[2].out_features, dimension, bias=False),
+                                   nn.BatchNorm1d(dimension))
         self.text = TextTower(len(self.numbers) + 1, context, width, layers, heads, dimension)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
@@ -260,10 +253,21 @@ class RenderedFacesText(ImageText, nn.Module):
             tokens[row, :len(sentence)] = torch.tensor([self.numbers[word] for word in sentence])
         return tokens.to(self.device)
 
+    def see(self, x):
+        """Map float images (B, 3, size, size) in [0, 1] to what the frozen eyes see (B, 256), float32."""
+        with torch.no_grad(), runtime.autocast(self.device):
+            _, maps = self.eyes(x.contiguous(memory_format=torch.channels_last))
+            return self.eyes.head[:4](maps[-1]).float()
+
     def image_features(self, x):
         """Map float images (B, 3, size, size) in [0, 1] to features (B, dimension)."""
-        with runtime.autocast(self.device):
-            return self.image((x * 2 - 1).contiguous(memory_format=torch.channels_last))
+        return self.image(self.see(x))
+
+    def train(self, mode=True):
+        """Set the training mode of all but the frozen eyes."""
+        super().train(mode)
+        self.eyes.eval()
+        return self
 
     def text_features(self, prompts):
         """Map prompts (list of str) to features (n, dimension)."""

@@ -39,7 +39,7 @@ PHRASES = {
 NOUNS = {None: ("person", "face", "human face"), 0: ("woman", "lady", "female person", "female face"),
          1: ("man", "gentleman", "male person", "male face")}
 FRAMES = ("", "", "", "", "a photo of", "a picture of", "a portrait of")
-MOST_NAMED = 12  # attributes in one caption: fewer say less of a face, and it is learned more slowly
+MOST_NAMED = 4  # attributes in one caption: short captions bind a word to its attribute soonest
 
 
 def _vocabulary():

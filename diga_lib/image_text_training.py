@@ -15,12 +15,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from diga_lib import data, runtime
+from diga_lib import data, latent, runtime
 from diga_lib.data.faces import VERSION
 from diga_lib.image_text import PROMPTS, RenderedFacesText
 from diga_lib.image_text_captions import VOCABULARY, caption
 from diga_lib.latent import checkpoints
-from diga_lib.methods.image_augmentation import augment
+from diga_lib.latent.autoencoder import to_float
 
 UNSEEN = 2000  # faces of the next seed, on which the result is measured
 
@@ -61,14 +61,14 @@ class Settings:
     Parameters
     ----------
     epochs, batch_size : int
-        Passes over the faces, with new captions and views each time; pairs that are contrasted with one another.
+        Passes over the faces, with new captions each time; pairs that are contrasted with one another.
     lr, weight_decay : float
         Peak learning rate of AdamW (a short rise, then a cosine to 0), and its decoupled decay of matrices.
     seed : int
-        Of initialisation, order, captions and augmentation.
+        Of initialisation, order and captions.
     """
 
-    epochs: int = 16
+    epochs: int = 14
     batch_size: int = 256
     lr: float = 3e-3
     weight_decay: float = 0.05
@@ -116,24 +116,24 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
     on = runtime.device(device)
     runtime.seed_everything(settings.seed)
     model = RenderedFacesText(VOCABULARY, **shape).to(on)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    decayed, others = ([p for p in learned if (p.ndim > 1) == matrix] for matrix in (True, False))
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], settings.lr,
                                   weight_decay=settings.weight_decay, fused=True)
     run = json.dumps({"settings": asdict(settings), "model": model.config, "faces": VERSION, "n": len(images)})
     first = _restore(checkpoint, run, model, optimizer) if checkpoint and Path(checkpoint).exists() else 0
+    model.eyes.load_state_dict(latent.load_factor_network(device=device).state_dict())
+    seen = torch.cat([model.see(to_float(images[i:i + 256], on)) for i in range(0, len(images), 256)])
     rows, steps = attributes.to_dict("records"), len(images) // settings.batch_size
     for epoch in range(first, settings.epochs):
         begun, total = time.perf_counter(), 0.0
         rng = np.random.default_rng([settings.seed, epoch])
-        generator = torch.Generator(on).manual_seed(int(rng.integers(2**62)))
         model.train()
         order = rng.permutation(len(images))
         for step in runtime.progress(range(steps), f"epoch {epoch + 1} of {settings.epochs}"):
             index = order[step * settings.batch_size:(step + 1) * settings.batch_size]
-            x = torch.from_numpy(np.array(images[index])).to(on).float() / 255
             captions = [caption(rows[i], rng) for i in index]
-            loss = info_nce(model.image_features(soften(augment(x, "light", generator), generator)).float(),
+            loss = info_nce(model.image(seen[torch.from_numpy(index).to(on)]),
                             model.text_features(captions).float(), model.scale)
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * _schedule((epoch * steps + step) / (settings.epochs * steps))
@@ -150,26 +150,6 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
     if checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     return model.eval().requires_grad_(False)
-
-
-def soften(x, generator=None):
-    """Blur half of the images a little, each in its own degree: the model will also see decoded faces.
-
-    Parameters
-    ----------
-    x : torch.Tensor
-        Images (N, 3, H, W), float.
-    generator : torch.Generator, optional
-        On the device of `x`.
-
-    Returns
-    -------
-    torch.Tensor
-        Images (N, 3, H, W).
-    """
-    share = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) * 2 - 1
-    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), "replicate"), 3, 1)
-    return x.lerp(blurred, share.clamp(min=0))
 
 
 def _schedule(done):

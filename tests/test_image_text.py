@@ -16,7 +16,7 @@ from diga_lib.data import faces
 from diga_lib.image_text_captions import NOUNS, PHRASES, VOCABULARY, caption
 from diga_lib.latent import checkpoints
 
-TINY = {"channels": 8, "width": 16, "layers": 1, "heads": 2, "dimension": 16}
+TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_naming_an_attribute_does_not_depend_on_its_value():
         row = dict.fromkeys((*PHRASES, "Male"), value)
         texts = [f" {caption(row, rng)} " for _ in range(3000)]
         named[value] = np.mean([any(f" {word} " in text for word in PHRASES["Young"][value]) for text in texts])
-    assert abs(named[0] - named[1]) < 0.04 and named[0] > 0.1
+    assert abs(named[0] - named[1]) < 0.04 and named[0] > 0.05
 
 
 def test_every_caption_and_prompt_can_be_read():
@@ -193,16 +193,6 @@ def test_too_few_images_and_bad_settings(few):
         image_text_training.train(*few)
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         image_text_training.Settings(epochs=0)
-
-
-def test_softening_only_blurs():
-    x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    y = image_text_training.soften(x, torch.Generator().manual_seed(1))
-    same = (x == y).flatten(1).all(1).float().mean()
-    assert 0.3 < same < 0.7
-    # Each blurred image is its original moved toward the mean of its 3 x 3 neighbours, so it varies less.
-    assert (y.var((1, 2, 3)) <= x.var((1, 2, 3)) + 1e-6).all()
-    assert torch.allclose(image_text_training.soften(torch.full((9, 3, 8, 8), 0.3)), torch.tensor(0.3))
 
 
 # ---- what ships -------------------------------------------------------------------------------------------
