@@ -1,8 +1,9 @@
 """The image–text model: which words fit a face. It plays CLIP's role, and a real CLIP can take its place by name.
 
 ``load("rendered-faces-text")`` is a small contrastive model of this project, trained on rendered faces and
-captions such as "a smiling young man with glasses and black hair" (`image_text_training`). It knows the words of
-those captions and no others. ``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
+captions such as "a smiling young man with glasses and black hair" (`image_text_training`). Its eyes are those of the
+network that reads the renderer's factors (`latent.perceptual`), so they were taught with labels, unlike CLIP's; the
+rest learned from captions alone. It knows the words of those captions and no others. ``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
 ``python -m diga_lib.image_text`` trains the small model from nothing.
 
 References
@@ -191,7 +192,7 @@ class TextTower(nn.Module):
 
 
 class RenderedFacesText(ImageText, nn.Module):
-    """The small contrastive model, 1.1 M parameters as shipped.
+    """The small contrastive model: 1.0 M parameters as shipped, of which 0.8 M are the frozen eyes.
 
     Parameters
     ----------
