@@ -3,7 +3,8 @@
 ``load("rendered-faces-text")`` is a small contrastive model of this project, trained on rendered faces and
 captions such as "a smiling young man with glasses and black hair" (`image_text_training`). Its eyes are those of the
 network that reads the renderer's factors (`latent.perceptual`), so they were taught with labels, unlike CLIP's; the
-rest learned from captions alone. It knows the words of those captions and no others. ``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
+rest learned from captions alone. It knows the words of those captions and no others.
+``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
 ``python -m diga_lib.image_text`` trains the small model from nothing.
 
 References
@@ -149,7 +150,7 @@ class ImageText:
 
 
 class TextTower(nn.Module):
-    """A convolution over neighbouring words and a small transformer; the mean of their last states stands for the sentence.
+    """A convolution over neighbouring words, then a small transformer whose mean state stands for the sentence.
 
     Parameters
     ----------
