@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
 
 from diga_lib import latent
 from diga_lib.data import faces
@@ -45,12 +44,26 @@ def test_a_reconstruction_is_nearer_than_the_nearest_other_face(generator, unsee
     assert (distances.argmin(1) == torch.arange(200)).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("attribute", ["Smiling", "Male", "Black_Hair", "Big_Nose"])
-def test_attributes_can_be_read_from_the_codes(generator, unseen, attribute):
-    images, table, _ = faces.render(62, range(2500))
-    train, test = generator.encode(images).flatten(1), generator.encode(unseen[0]).flatten(1)
-    probe = LogisticRegression(C=0.01, max_iter=500).fit(train, table[attribute])
-    assert probe.score(test, unseen[1][attribute]) > 0.82
+# How well a network that has seen neither knows a reconstruction by its original (correlation of what it reads).
+KEPT = {"AU12": 0.9, "AU26": 0.9, "AU5": 0.9, "male_shape": 0.9, "age": 0.75, "skin_tone": 0.95, "makeup": 0.85,
+        "nose_size": 0.75, "hair_length": 0.9}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def read(generator, unseen):
+    network = latent.load_factor_network()
+    return network.read(unseen[0]), network.read(generator.decode(generator.encode(unseen[0])))
+
+
+@pytest.mark.parametrize("factor", KEPT)
+def test_reconstructions_keep_what_the_book_edits(read, factor):
+    assert np.corrcoef(read[0][factor], read[1][factor])[0, 1] > KEPT[factor]
+
+
+def test_reconstructions_are_near_in_every_pixel(generator, unseen):
+    images = torch.from_numpy(unseen[0]).float() / 255
+    error = (generator.decode(generator.encode(unseen[0])) - images).square().mean((1, 2, 3))
+    assert float(-10 * torch.log10(error).mean()) > 29  # dB
 
 
 def test_wrong_shapes_are_named(generator):
@@ -98,9 +111,9 @@ def _state(folder):
 
 
 def test_a_stopped_training_goes_on_to_the_same_end(tmp_path):
-    images = faces.render(63, range(48))[0]
+    images = faces.render(63, range(16))[0]
     perceptual = FactorNetwork()
-    settings = dict(epochs=3, batch_size=16, seed=4)
+    settings = dict(epochs=3, batch_size=8, seed=4)
     Training(images, perceptual, tmp_path / "whole", **settings).run()
 
     class Stop(Exception):
@@ -125,7 +138,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path):
     for name in whole:
         torch.testing.assert_close(whole[name].float(), parts[name].float(), atol=1e-3, rtol=1e-2, msg=name)
     with pytest.raises(ValueError, match="belongs to a training with"):
-        Training(images, perceptual, tmp_path / "parts", epochs=5, batch_size=16, seed=4)
+        Training(images, perceptual, tmp_path / "parts", epochs=5, batch_size=8, seed=4)
 
 
 def test_the_loss_is_zero_for_a_perfect_copy_and_counts_what_the_network_sees():
