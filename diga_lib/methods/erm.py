@@ -270,6 +270,10 @@ class ERM:
         """Return the predicted targets, int64 (n,), for images uint8 (n, 3, H, W)."""
         return (self.scores(images) > 0.5).astype(np.int64)
 
+    def logits(self, images):
+        """Return the logits, float32 (n, 2), for images uint8 (n, 3, H, W)."""
+        return self._run(lambda x: self.network(x).float(), images)
+
     def features(self, images):
         """Return the backbone's features, float32 (n, D), for images uint8 (n, 3, H, W)."""
         return self._run(lambda x: self.network.features(x).float(), images)

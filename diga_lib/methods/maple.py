@@ -1,0 +1,180 @@
+"""MAPLE: choose the training images such that a network trained on them has a low out-of-distribution risk."""
+
+import torch
+import torch.nn.functional as F
+
+from diga_lib.methods.eiil import infer_environments, irm_risk
+from diga_lib.methods.two_stages import TwoStages
+
+RISKS = ("irm", "rex")
+
+
+def project(scores, total):
+    """Return the point nearest to `scores` (n,) whose entries are in [0, 1] and sum to `total`.
+
+    It is ``clip(scores - v, 0, 1)`` for the one shift v that gives that sum, found by bisection.
+    """
+    low, high = scores.min() - 1, scores.max()
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (scores - middle).clamp(0, 1).sum() > total else (low, middle)
+    return (scores - (low + high) / 2).clamp(0, 1)
+
+
+def sample_mask(scores, sharpness, generator=None):
+    """Draw a mask of 0 and 1 (n,) with probabilities `scores`, with the gradient of its Gumbel-sigmoid relaxation."""
+    u = torch.rand(2, len(scores), generator=generator, dtype=scores.dtype, device=scores.device).clamp(1e-6, 1 - 1e-6)
+    logit = torch.log(scores + 1e-6) - torch.log(1 - scores + 1e-6)
+    soft = (sharpness * (logit + torch.log(u[0].log() / u[1].log()))).sigmoid()
+    return (soft > 0.5).to(soft) + soft - soft.detach()
+
+
+def head_gradient(head, features, y, mask):
+    """Return the gradient, (D,), of a linear head's mean cross-entropy over the images of the mask (n,)."""
+    return ((features @ head).sigmoid() - y) * mask @ features / mask.sum().clamp(min=1)
+
+
+def rex_risk(margin, y, environment, weight):
+    """Return the environments' mean risk plus `weight` times the variance of their risks; divided as `irm_risk`."""
+    losses = F.binary_cross_entropy_with_logits(margin, y.to(margin), reduction="none")
+    risks = torch.stack([losses[environment == e].mean() for e in (0, 1) if (environment == e).any()])
+    return (risks.mean() + weight * risks.var(correction=0)) / max(1.0, weight)
+
+
+def outer_risk(mask, head, features, y, environment, lr, weight, risk=irm_risk):
+    """Return the risk over both environments after one step of SGD on the images of the mask.
+
+    Parameters
+    ----------
+    mask : torch.Tensor
+        Weight of each image in the step, (n,); the risk can be differentiated with respect to it.
+    head : torch.Tensor
+        Weights of a linear head before the step, (D,).
+    features : torch.Tensor
+        (n, D), one of them constant.
+    y, environment : torch.Tensor
+        Targets and environments, each 0 or 1, (n,).
+    lr : float
+        Of the step.
+    weight : float
+        Of the penalty in the risk.
+    risk : callable
+        `irm_risk` or `rex_risk`.
+
+    Returns
+    -------
+    torch.Tensor
+        A scalar.
+    """
+    return risk(features @ (head - lr * head_gradient(head, features, y, mask)), y, environment, weight)
+
+
+class MAPLE(TwoStages):
+    """Learn which images to train on, by a bilevel search on the features of a reference; then train on them.
+
+    Every image has a score, the probability that it is kept. In each step of the search a mask is drawn from the
+    scores, a head is trained on the images of the mask, and the risk of that head over two environments is
+    differentiated through the head's last step to the mask and, straight through its Gumbel-sigmoid relaxation, to
+    the scores; these move by Adam and are projected so that they are in [0, 1] and sum to ``share * n``.
+    Afterwards a new network is trained on images that are drawn in proportion to their scores.
+
+    Assumptions. The authors train a whole (small) network in each step of the search and know the environments.
+    Here the search trains a linear head only, on the reference's frozen and whitened features, an approximation
+    that makes it seconds; the environments are inferred as in `EIIL`, from the same reference. The final network is
+    trained as long as every other method's, so an image that is kept is met more often.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        As for `ERM`.
+    share : float
+        Share of the images that is kept, above 0 and at most 1.
+    risk : {"irm", "rex"}
+        Of the outer problem.
+    penalty_weight : float
+        Of the penalty in that risk, at least 0; the authors' code has the penalty alone.
+    search_steps : int
+        Of the outer problem, at least 1.
+    search_lr : float
+        Of Adam on the scores, above 0.
+    first_epochs, reference, **changes
+        As for `TwoStages`.
+
+    Attributes
+    ----------
+    environment, score : torch.Tensor
+        After `fit`: the inferred environment, int64 (n,), and the score, float32 (n,), of each training image.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not in its range.
+
+    References
+    ----------
+    Zhou et al., Model agnostic sample reweighting for out-of-distribution learning, ICML 2022, algorithm 1; the
+    defaults are those of the run on coloured digits.
+    """
+
+    inner_steps, inner_lr, momentum = 100, 0.1, 0.9
+
+    def __init__(self, settings=None, share=0.3, risk="irm", penalty_weight=1e4, search_steps=30, search_lr=1.5,
+                 first_epochs=1, reference=None, **changes):
+        super().__init__(settings, first_epochs, reference, **changes)
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share!r}; it must be above 0 and at most 1.")
+        if risk not in RISKS:
+            raise ValueError(f"risk is {risk!r}; valid values: {', '.join(RISKS)}.")
+        if not penalty_weight >= 0 or not search_lr > 0:
+            raise ValueError(f"penalty_weight is {penalty_weight!r} and search_lr {search_lr!r}; "
+                             "penalty_weight must be at least 0 and search_lr above 0.")
+        if not isinstance(search_steps, int) or search_steps < 1:
+            raise ValueError(f"search_steps is {search_steps!r}; it must be a whole number of at least 1.")
+        self.share, self.risk, self.penalty_weight = share, risk, penalty_weight
+        self.search_steps, self.search_lr = search_steps, search_lr
+
+    def prepare(self, train):
+        """Infer the environments and search for the scores."""
+        reference, y = self.trained_reference(train), torch.from_numpy(train.target)
+        generator = torch.Generator().manual_seed(self.generator.initial_seed())
+        self.environment = infer_environments(torch.from_numpy(reference.logits(train.images)), y, generator=generator)
+        self.score = self.search(whiten(torch.from_numpy(reference.features(train.images))), y, generator)
+
+    def search(self, features, y, generator):
+        """Return the scores (n,) of images with whitened features (n, D), a constant one included."""
+        total, risk = self.share * len(y), rex_risk if self.risk == "rex" else irm_risk
+        scores = torch.full((len(y),), self.share, requires_grad=True)
+        optimizer = torch.optim.Adam([scores], self.search_lr)
+        for step in range(self.search_steps):
+            sharpness = 1 / (1 - 0.97 * step / self.search_steps)  # the masks become less random
+            mask = sample_mask(scores, sharpness, generator)
+            head = self.train_head(features, y, mask.detach())
+            optimizer.zero_grad()
+            outer_risk(mask, head, features, y, self.environment, self.inner_lr, self.penalty_weight, risk).backward()
+            torch.nn.utils.clip_grad_norm_(scores, 3.0)
+            optimizer.step()
+            with torch.no_grad():
+                scores.copy_(project(scores, total))
+        return scores.detach()
+
+    def train_head(self, features, y, mask):
+        """Return a linear head (D,) trained by SGD with momentum, from zero, on the images of the mask."""
+        kept, velocity = mask > 0, torch.zeros(features.shape[1])
+        features, y, head, mask = features[kept], y[kept], torch.zeros_like(velocity), mask[kept]
+        for _ in range(self.inner_steps):
+            velocity = self.momentum * velocity + head_gradient(head, features, y, mask)
+            head = head - self.inner_lr * velocity
+        return head
+
+    def sampler(self, train, generator):
+        """Draw an epoch, with replacement, in proportion to the scores."""
+        return self.draw(self.score, generator)
+
+
+def whiten(features):
+    """Return features (n, D) rotated and scaled to the identity as covariance, and a constant one: (n, <= D + 1).
+
+    Directions that hardly vary (below 1 / 1000 of the widest) are left out.
+    """
+    u, s, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
+    return torch.cat([u[:, s > 1e-3 * s[0]] * len(features) ** 0.5, torch.ones(len(features), 1)], 1)

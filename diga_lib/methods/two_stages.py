@@ -1,0 +1,47 @@
+"""What JTT, EIIL and MAPLE share: a plainly trained reference network, looked at before the actual training."""
+
+from dataclasses import replace
+
+import torch
+
+from diga_lib.methods.erm import ERM
+
+
+class TwoStages(ERM):
+    """Base of methods that first train a network by ERM and then look at what it says of the training images.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        As for `ERM`.
+    first_epochs : int
+        Epochs of the reference, at least 1; it has a learning-rate schedule of that length to itself, and otherwise
+        the same settings and seed. A network that was trained for long makes no errors to learn from.
+    reference : ERM, optional
+        A reference that was trained before, so that several runs may share it; `first_epochs` is then not used.
+    **changes
+        As for `ERM`.
+
+    Raises
+    ------
+    ValueError
+        If `first_epochs` is not in its range, or `reference` has not been trained.
+    """
+
+    def __init__(self, settings=None, first_epochs=1, reference=None, **changes):
+        super().__init__(settings, **changes)
+        if not isinstance(first_epochs, int) or first_epochs < 1:
+            raise ValueError(f"first_epochs is {first_epochs!r}; it must be a whole number of at least 1.")
+        if reference is not None and reference.network is None:
+            raise ValueError("The reference has not been trained; call its fit first.")
+        self.first_epochs, self.reference = first_epochs, reference
+
+    def trained_reference(self, train):
+        """Return the reference that was given, or train one on `train` with the seed of this run."""
+        if self.reference is not None:
+            return self.reference
+        return ERM(replace(self.settings, epochs=self.first_epochs)).fit(train, seed=self.generator.initial_seed())
+
+    def draw(self, weight, generator):
+        """Draw as many positions (n,) as there are weights (n,), with replacement and in proportion to them."""
+        return torch.multinomial(weight.double().cpu(), len(weight), replacement=True, generator=generator)
