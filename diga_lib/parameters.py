@@ -29,6 +29,8 @@ CELEBA_ATTRIBUTES = (
     "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
 ).split()
 
+ON_DISK = ("celeba", "utkface", "dogs-vs-cats", "folder")  # data sets that need data_root
+
 
 class ParameterError(ValueError):
     """A parameter that does not exist or has a bad value. A notebook shows its sentence and no traceback."""
@@ -67,6 +69,16 @@ def _existing_folder(value: str) -> str:
     return str(folder.resolve())
 
 
+def _generator(value: Any) -> Any:
+    """Accept "", a file of weights (made absolute), and a generator that a cell has loaded from it already."""
+    if value == "" or callable(getattr(value, "decode", None)) and not isinstance(value, str | bytes):
+        return value
+    file = Path(value).expanduser() if isinstance(value, str) else Path()
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise ValueError("no such file of weights")
+    return str(file.resolve())
+
+
 def _available_device(value: str) -> str:
     if value in ("cuda", "mps"):  # torch is slow to import, and "auto" and "cpu" are always there
         from diga_lib import runtime
@@ -84,8 +96,11 @@ class Parameters(BaseModel):
     model_config = ConfigDict(strict=True)
 
     profile: Literal["quick", "full"] = "quick"
-    dataset: Literal["rendered-faces", "celeba", "folder"] = "rendered-faces"
+    dataset: Literal["rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters"] = "rendered-faces"
     data_root: Folder = Field("", description='the folder of a data set that exists, or ""')
+    generator: Annotated[Any, AfterValidator(_generator)] = Field(
+        "", description='a .safetensors file that `python -m diga_lib.latent` wrote, or "" for the one that is shipped'
+    )
     target: str = "Smiling"
     spurious: str = "Male"
     bias: Annotated[float, BeforeValidator(_number)] = Field(
@@ -102,10 +117,16 @@ def attribute_names(dataset: str) -> list[str] | None:
     """Return the attributes of a data set by CelebA's names, or None where only its own table knows them."""
     if dataset == "celeba":
         return list(CELEBA_ATTRIBUTES)
+    if dataset == "utkface":
+        return ["Male", "Young", "Ethnicity"]
     if dataset == "rendered-faces":
         from diga_lib.data import faces
 
         return list(faces.ATTRIBUTES)
+    if dataset == "rendered-critters":
+        from diga_lib.data import critters
+
+        return list(critters.ATTRIBUTES)
     return None
 
 
@@ -141,8 +162,12 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise ParameterError(_sentence(name, values[name], model)) from None
-    if "data_root" in declared and checked.dataset != "rendered-faces" and not checked.data_root:
+    if "data_root" in declared and checked.dataset in ON_DISK and not checked.data_root:
         raise ParameterError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
+    if "data_root" in declared and checked.dataset not in ON_DISK and checked.data_root:
+        raise ParameterError(
+            f"data_root = {checked.data_root!r} belongs to no dataset; valid with it is dataset = {', '.join(ON_DISK)}"
+        )
     if not {"target", "spurious"}.isdisjoint(declared):
         _check_attributes(checked, declared)
     namespace.update({name: getattr(checked, name) for name in declared})

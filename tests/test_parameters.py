@@ -7,7 +7,7 @@ from typing import get_args
 import nbformat
 import pytest
 
-from diga_lib.parameters import ParameterError, Parameters, check
+from diga_lib.parameters import ON_DISK, ParameterError, Parameters, attribute_names, check
 
 
 def notebook_globals(source: str, injected: str = "") -> dict:
@@ -35,7 +35,7 @@ def test_good_values_pass_and_take_their_type():
         ("seed = 1", "no parameter 'seed' (did you mean seeds?)", "bias, seeds"),  # known elsewhere, not here
         ("zzz = 1", "no parameter 'zzz'; its", "target, spurious"),
         ('profile = "fast"', "profile = 'fast' is not valid", "quick, full"),
-        ('dataset = "mnist"', "dataset = 'mnist' is not valid", "rendered-faces, celeba, folder"),
+        ('dataset = "mnist"', "dataset = 'mnist' is not valid", "rendered-faces, celeba, utkface, dogs-vs-cats, folder, rendered-critters"),
         ("bias = 0", "bias = 0 is not valid", "above 0 and up to 1"),
         ("bias = 1.5", "bias = 1.5 is not valid", "above 0 and up to 1"),
         ('bias = "1/0"', "bias = '1/0' is not valid", "above 0 and up to 1"),
@@ -99,6 +99,38 @@ def test_data_on_disk_needs_its_folder(tmp_path):
     check(notebook_globals(cell, f"dataset = 'celeba'; data_root = {str(tmp_path)!r}"))
     with pytest.raises(ParameterError, match="dataset = 'celeba' needs data_root"):
         check(notebook_globals(cell, "dataset = 'celeba'"))
+
+
+def test_a_folder_without_its_data_set_is_refused(tmp_path):
+    cell = "dataset: str = 'rendered-faces'\ndata_root: str = ''"
+    with pytest.raises(ParameterError, match="belongs to no dataset; valid with it is dataset = celeba"):
+        check(notebook_globals(cell, f"data_root = {str(tmp_path)!r}"))
+
+
+def test_data_sets_that_need_a_folder_are_those_that_are_read():
+    from diga_lib.data import readers
+
+    assert set(ON_DISK) == set(readers.LAYOUTS)
+    assert attribute_names("utkface") == list(readers.UTKFACE_ATTRIBUTES)
+
+
+def test_a_generator_is_a_file_of_weights(tmp_path):
+    cell = "profile: str = 'quick'\ngenerator: str = ''"
+    check(notebook_globals(cell))
+    (tmp_path / "mine.safetensors").touch()
+    namespace = notebook_globals(cell, f"generator = {str(tmp_path / 'mine.safetensors')!r}")
+    check(namespace)
+    assert namespace["generator"] == str((tmp_path / "mine.safetensors").resolve())
+
+    class Loaded:
+        def decode(self, codes):
+            return codes
+
+    namespace["generator"] = Loaded()  # the cell below was run, and now the check again
+    check(namespace)
+    for wrong in ("'nowhere.safetensors'", "'setup.py'", "3", "b'x'", "None"):
+        with pytest.raises(ParameterError, match="generator = .* is not valid; valid is a .safetensors file"):
+            check(notebook_globals(cell, f"generator = {wrong}"))
 
 
 def test_valid_values_are_those_that_the_library_takes():

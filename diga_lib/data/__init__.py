@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from .bias import biased_split
 from .dataset import BiasedSplit, ImageDataset, LabelledImages
 from .store import open_store
 
-__all__ = ["BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "load", "NAMES"]
+__all__ = ["BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load", "NAMES"]
 
-NAMES = ("rendered-faces", "celeba", "folder")
+NAMES = ("rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters")
 DEFAULT_FACES = 20_000
+RENDERED = {"rendered-faces": "faces", "rendered-critters": "critters"}  # data set: the module that draws it
 
 
 def load(
@@ -31,18 +33,18 @@ def load(
 
     Parameters
     ----------
-    name : {"rendered-faces", "celeba", "folder"}
-        The embedded faces; CelebA in its own layout below `root`; or a folder `root` of images with an
-        `attributes.csv` (see `diga_lib.data.readers`).
+    name : {"rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters"}
+        The embedded faces, or the embedded cats and dogs; CelebA, UTKFace or Dogs vs Cats in their own layouts
+        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.readers`).
     n : int, optional
-        Number of images: rendered faces 20,000 by default, otherwise all. Fewer are always the first ones of
+        Number of images: rendered images 20,000 by default, otherwise all. Fewer are always the first ones of
         more, so they come from the same files.
     seed : int
-        Chooses the rendered faces; face i depends on (seed, i) alone. Images on disk do not use it.
+        Chooses the rendered images; image i depends on (seed, i) alone. Images on disk do not use it.
     resolution : int
         Height and width in pixels, 16 to 512.
     root : path, optional
-        Where images on disk lie; needed for "celeba" and "folder" only.
+        Where images on disk lie; needed for all but rendered images.
     align : bool
         Turn, scale and shift photographs so that the eyes lie where rendered faces have them.
     missing : {"error", "drop"}
@@ -65,31 +67,61 @@ def load(
         if not (whole and least <= value <= most) and not (what == "n" and value is None):
             raise ValueError(f"{what} is {value!r}: valid is a whole number of at least {least}"
                              + (f" and at most {most}." if most < np.inf else "."))
-    if name == "rendered-faces":
-        return _rendered_faces(n or DEFAULT_FACES, int(seed), int(resolution))
+    if name in RENDERED:
+        return _rendered(name, n or DEFAULT_FACES, int(seed), int(resolution))
     if root is None:
         raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
-    from . import readers  # imports the face finder: only where photographs are read
+    from . import listing, readers  # imports the face finder: only where photographs are read
 
-    return readers.read(getattr(readers, name)(root), n, int(resolution), bool(align), missing)
+    return listing.read(readers.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
 
 
-def _rendered_faces(n, seed, resolution):
-    from . import faces  # imports torch: only where faces are drawn
+def from_parameters(dataset: str, data_root: str = "", profile: str = "quick", most: int | None = None) -> ImageDataset:
+    """The pool of images that a notebook's parameters ask for.
 
-    _, attributes, factors = faces.render(seed, np.arange(1), resolution)
-    identity = {"name": "rendered-faces", "seed": seed, "resolution": resolution, "version": faces.VERSION}
-    arrays = open_store(identity, n, partial(_render, seed=seed, resolution=resolution), "rendering faces")
+    Parameters
+    ----------
+    dataset : str
+        As `name` of :func:`load`.
+    data_root : path
+        The folder of images on disk; "" for rendered images.
+    profile : {"quick", "full"}
+        Chooses the number of images; all, where there are fewer on disk.
+    most : int, optional
+        The number of images, in place of the profile's.
+
+    Returns
+    -------
+    ImageDataset
+        Of 64 x 64 pixels. Photographs in which no face is found are left out, and a printed line says which.
+    """
+    from diga_lib.profiles import POOL_SEED, SIZES
+
+    most = SIZES[profile].pool if most is None else most
+    if dataset in RENDERED or not data_root:
+        return load(dataset, most, seed=POOL_SEED)
+    from . import listing, readers
+
+    if dataset not in readers.LAYOUTS:
+        raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(NAMES)}.")
+    found = readers.LAYOUTS[dataset](data_root)
+    return listing.read(found, min(most, len(found.paths)), 64, align=True, missing="drop")
+
+
+def _rendered(name, n, seed, resolution):
+    renderer = import_module(f".{RENDERED[name]}", __name__)  # imports torch: only where something is drawn
+    _, attributes, factors = renderer.render(seed, np.arange(1), resolution)
+    identity = {"name": name, "seed": seed, "resolution": resolution, "version": renderer.VERSION}
+    make = partial(_render, module=renderer.__name__, seed=seed, resolution=resolution)
+    arrays = open_store(identity, n, make, f"rendering {RENDERED[name]}")
     attributes = pd.DataFrame(np.array(arrays["attributes"]), columns=attributes.columns)
     factors = pd.DataFrame(np.array(arrays["factors"]), columns=factors.columns)
-    return ImageDataset(arrays["images"], attributes, factors, "rendered-faces")
+    return ImageDataset(arrays["images"], attributes, factors, name)
 
 
-def _render(indices, seed, resolution):
-    from . import faces
-
-    images, attributes, factors = faces.render(seed, indices, resolution)
+def _render(indices, module, seed, resolution):
+    images, attributes, factors = import_module(module).render(seed, indices, resolution)
     return {"images": images, "attributes": attributes.to_numpy(np.int8),
             "factors": factors.to_numpy(np.float32)}

@@ -96,6 +96,17 @@ def test_celeba_without_alignment_is_the_middle_square(celeba):
         assert np.abs(pool.images[i].astype(int) - np.asarray(expected).transpose(2, 0, 1)).max() <= 1
 
 
+def test_a_notebooks_parameters_take_what_there_is(celeba, monkeypatch):
+    root, values = celeba
+    assert len(data.from_parameters("celeba", str(root))) == len(values)  # fewer than the profile's pool
+    assert len(data.from_parameters("celeba", str(root), most=7)) == 7
+    assert data.from_parameters("rendered-faces", most=3).images.shape == (3, 3, 64, 64)
+    with pytest.raises(ValueError, match="'selfies' is not a data set: valid are rendered-faces, celeba"):
+        data.from_parameters("selfies", str(root))
+    with pytest.raises(ValueError, match="valid is root="):
+        data.from_parameters("celeba")
+
+
 @pytest.mark.parametrize("name, change, words", [
     ("list_attr_celeba.txt", lambda t: t.replace("12\n", "13\n", 1), ["announces 13 images and lists 12"]),
     ("list_attr_celeba.txt", lambda t: t.replace("12\n", "", 1), ["does not begin as CelebA's"]),
@@ -286,7 +297,7 @@ def test_a_photograph_lying_on_its_side_is_turned(tmp_path):
 
 
 @pytest.mark.parametrize("parameters, words", [
-    ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, folder"]),
+    ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, utkface, dogs-vs-cats, folder"]),
     ({"name": "celeba"}, ["root="]),
     ({"name": "rendered-faces", "n": 0}, ["n is 0", "at least 1"]),
     ({"name": "rendered-faces", "n": 2.5}, ["n is 2.5"]),
@@ -313,6 +324,87 @@ def test_rendered_faces_are_the_renderers_and_fewer_are_the_first(cache):
     pd.testing.assert_frame_equal(pool.factors.iloc[[3, 17]].reset_index(drop=True), factors)
     fewer = data.load("rendered-faces", n=10, seed=905, resolution=32)
     assert (fewer.images == pool.images[:10]).all() and len(list((cache / "data").iterdir())) == 1
+
+
+@pytest.fixture
+def utkface(tmp_path):
+    """Faces named as UTKFace names them, in two folders, and three files whose names lack something."""
+    root = tmp_path / "utkface"
+    names = ["part1/26_1_2_20170116184024662.jpg.chip.jpg", "part1/9_0_0_20170109150557335.jpg",
+             "part2/70_0_4_20170110182418864.jpg", "part2/34_1_1_20170116.jpg", "part2/35_0_3_20170117.jpg"]
+    others = ["part1/61_1_20170109142408075.jpg.chip.jpg", "part2/999_1_1_20170116.jpg", "part2/26_2_1_2017.jpg"]
+    for i, name in enumerate(names + others):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i, (200, 200)).save(root / name)
+    return root
+
+
+def test_utkface_reads_its_file_names(utkface, capsys):
+    pool = data.load("utkface", root=utkface, align=False)
+    table = pool.metadata.assign(age=pool.factors["age"], **pool.attributes).set_index("image_id")
+    assert len(pool) == 5 and (pool.attributes.dtypes == np.int8).all()
+    assert table.loc["part1/26_1_2_20170116184024662.jpg.chip.jpg"].tolist() == ["Asian", 26, 0, 1, 1]
+    assert table.loc["part1/9_0_0_20170109150557335.jpg"].tolist() == ["White", 9, 1, 1, 0]
+    assert table.loc["part2/70_0_4_20170110182418864.jpg"].tolist() == ["Others", 70, 1, 0, 1]
+    assert table["Young"].loc[["part2/34_1_1_20170116.jpg", "part2/35_0_3_20170117.jpg"]].tolist() == [1, 0]
+    said = capsys.readouterr().out
+    assert "Left out 3 of 8 files" in said and "61_1_20170109142408075" in said and "999_1_1" in said
+
+
+def test_utkface_without_a_single_such_name(tmp_path):
+    picture(0).save(tmp_path / "me.jpg")
+    refused("1 .jpg files", "age_gender_race_date.jpg", name="utkface", root=tmp_path)
+
+
+@pytest.fixture
+def dogs_vs_cats(tmp_path):
+    """Eight animals of different sizes in the competition's layout."""
+    root = tmp_path / "dogs-vs-cats"
+    (root / "train").mkdir(parents=True)
+    for i in range(4):
+        for k, kind in enumerate(("cat", "dog")):
+            picture(2 * i + k, (90 + 20 * i, 120)).save(root / "train" / f"{kind}.{i * 5}.jpg", quality=95)
+    return root
+
+
+def test_dogs_vs_cats_come_in_turn_as_middle_squares(dogs_vs_cats):
+    pool = data.load("dogs-vs-cats", root=dogs_vs_cats)
+    expected = [f"{kind}.{i}.jpg" for i in (0, 5, 10, 15) for kind in ("cat", "dog")]
+    assert pool.metadata["image_id"].tolist() == expected
+    assert pool.attributes["Dog"].tolist() == [0, 1] * 4 and list(pool.attributes) == ["Dog"]
+    whole = Image.open(dogs_vs_cats / "train" / "dog.15.jpg")
+    middle = whole.crop((15, 0, 135, 120)).resize((64, 64), Image.Resampling.LANCZOS)
+    assert np.abs(pool.images[-1].astype(int) - np.asarray(middle).transpose(2, 0, 1)).max() <= 1
+
+
+def test_dogs_vs_cats_take_the_fur_from_a_table(dogs_vs_cats):
+    rows = {"dog.10.jpg": 1, "cat.0.jpg": 0, "cat.15.jpg": 1}
+    (dogs_vs_cats / "attributes.csv").write_text(
+        "image_id,Dark_Fur\n" + "".join(f"{name},{value}\n" for name, value in rows.items()))
+    pool = data.load("dogs-vs-cats", root=dogs_vs_cats)
+    assert pool.metadata["image_id"].tolist() == list(rows)
+    assert pool.attributes["Dark_Fur"].tolist() == [1, 0, 1] and pool.attributes["Dog"].tolist() == [1, 0, 0]
+    assert pool.attributes.dtypes.eq(np.int8).all()
+
+
+@pytest.mark.parametrize("table, words, error", [
+    ("image_id,Dark_Fur\n", ["0 rows", "a column image_id"], ValueError),
+    ("image_id\ncat.0.jpg\n", ["the columns image_id", "Dark_Fur"], ValueError),
+    ("file,Dark_Fur\ncat.0.jpg,1\n", ["a column image_id"], ValueError),
+    ("image_id,Dark_Fur\ncat.0.jpg,black\n", ["column 'Dark_Fur'", "0 and 1"], ValueError),
+    ("image_id,Dog\ncat.0.jpg,1\n", ["column 'Dog'", "file names"], ValueError),
+    ("image_id,Dark_Fur\ncat.0.jpg,1\ncat.0.jpg,0\n", ["'cat.0.jpg'", "more than once"], ValueError),
+    ("image_id,Dark_Fur\nfox.0.jpg,1\n", ["fox.0.jpg", "cat.0.jpg or dog.0.jpg"], ValueError),
+    ("image_id,Dark_Fur\n../cat.0.jpg,1\n", ["../cat.0.jpg", "valid are files named"], ValueError),
+    ("image_id,Dark_Fur\ncat.77.jpg,1\n", ["no file", "cat.77.jpg"], FileNotFoundError),
+])
+def test_tables_of_fur_that_are_wrong(dogs_vs_cats, table, words, error):
+    (dogs_vs_cats / "attributes.csv").write_text(table)
+    refused(*words, name="dogs-vs-cats", root=dogs_vs_cats, error=error)
+
+
+def test_a_folder_without_cats_and_dogs(tmp_path):
+    refused("no .jpg files", "cat.0.jpg", name="dogs-vs-cats", root=tmp_path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
