@@ -9,6 +9,8 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
+from diga_lib.profiles import POOL_SEED, SIZES
+
 from .bias import biased_split
 from .dataset import BiasedSplit, ImageDataset, LabelledImages
 from .store import open_store
@@ -78,7 +80,14 @@ def load(
     return listing.read(readers.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
 
 
-def from_parameters(dataset: str, data_root: str = "", profile: str = "quick", most: int | None = None) -> ImageDataset:
+def from_parameters(
+    dataset: str,
+    data_root: str = "",
+    profile: str = "quick",
+    most: int | None = None,
+    resolution: int = 64,
+    seed: int = POOL_SEED,
+) -> ImageDataset:
     """The pool of images that a notebook's parameters ask for.
 
     Parameters
@@ -91,23 +100,23 @@ def from_parameters(dataset: str, data_root: str = "", profile: str = "quick", m
         Chooses the number of images; all, where there are fewer on disk.
     most : int, optional
         The number of images, in place of the profile's.
+    resolution, seed : int
+        As for :func:`load`.
 
     Returns
     -------
     ImageDataset
-        Of 64 x 64 pixels. Photographs in which no face is found are left out, and a printed line says which.
+        Photographs in which no face is found are left out, and a printed line says which.
     """
-    from diga_lib.profiles import POOL_SEED, SIZES
-
     most = SIZES[profile].pool if most is None else most
     if dataset in RENDERED or not data_root:
-        return load(dataset, most, seed=POOL_SEED)
+        return load(dataset, most, seed=seed, resolution=resolution)
     from . import listing, readers
 
     if dataset not in readers.LAYOUTS:
         raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(NAMES)}.")
     found = readers.LAYOUTS[dataset](data_root)
-    return listing.read(found, min(most, len(found.paths)), 64, align=True, missing="drop")
+    return listing.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
 
 
 def _rendered(name, n, seed, resolution):

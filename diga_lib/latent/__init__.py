@@ -9,9 +9,11 @@ import torch
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
+from diga_lib.latent.files import load_file, save_file
 from diga_lib.latent.perceptual import FACTORS, FactorNetwork
 
-__all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "load", "load_factor_network", "save"]
+__all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "from_parameters", "load", "load_factor_network",
+           "load_file", "save", "save_file"]
 
 PARTS = ("base", "encoder", "decoder")  # one file each, small enough for a repository
 
@@ -48,11 +50,33 @@ def load(
         If the weights are unknown, missing or damaged; see :func:`diga_lib.latent.checkpoints.path`.
     """
     base, encoder, decoder = (checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS)
-    generator = Generator(resolution=int(base.pop("resolution")))
+    generator = Generator(int(base.pop("resolution")), len(decoder["to_image.weight"][0]), len(base["scale"]))
     generator.base.load_state_dict(base)
     generator.encoder.load_state_dict(encoder)
     generator.decoder.load_state_dict(decoder)
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
+
+
+def from_parameters(generator="", dataset: str = "rendered-faces") -> Generator:
+    """The generator that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    generator : path or object with ``encode`` and ``decode``
+        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
+        is, so that a cell can be run again.
+    dataset : str
+        Chooses the shipped one: critters have one of their own.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See :func:`diga_lib.latent.files.load_file`.
+    """
+    if callable(getattr(generator, "decode", None)) and not isinstance(generator, str):
+        return generator
+    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
+    return load_file(generator) if generator else load(shipped)
 
 
 def load_factor_network(name: str = "rendered-faces-factors", device: str = "auto") -> FactorNetwork:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from diga_lib import runtime
 from diga_lib.latent.autoencoder import Generator, to_float
+from diga_lib.latent.files import digest
 from diga_lib.latent.perceptual import FactorNetwork
 
 # Weights of the terms beside the absolute error of the pixels.
@@ -19,7 +22,7 @@ GRADIENT, FEATURES, FACTORS = 1.0, 0.2, 0.1
 UNITS_COUNT = 3.0  # an action unit is worth three other factors: its pixels are few
 
 
-def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork) -> Tensor:
+def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork, units: int = 12) -> Tensor:
     """Absolute error of pixels and of their differences, distance of feature maps, distance of factors read.
 
     Parameters
@@ -28,6 +31,8 @@ def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork
         Originals and reconstructions, in [0, 1].
     perceptual : FactorNetwork
         Frozen.
+    units : int
+        How many of its factors, the first ones, are action units.
 
     Returns
     -------
@@ -44,7 +49,7 @@ def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork
     for one, other in zip(maps, maps_again):
         loss = loss + FEATURES / len(maps) * F.l1_loss(other.float(), one.float())
     weight = torch.ones(factors.shape[1], device=images.device)
-    weight[:12] = UNITS_COUNT
+    weight[:units] = UNITS_COUNT
     return loss + FACTORS * (weight * (factors_again - factors).abs()).mean()
 
 
@@ -65,11 +70,13 @@ class Training:
     """
 
     def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0):
+        if len(images) < batch_size:
+            raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} are needed.")
         self.images, self.folder = images, Path(folder)
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
         runtime.seed_everything(seed)
-        self.generator = Generator(images.shape[2]).to(self.device)
+        self.generator = Generator(images.shape[2], **shape).to(self.device)
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr, weight_decay=0.01, betas=(0.9, 0.99))
         steps = epochs * (len(images) // batch_size)
         # Written as a function of the step alone, so that going on needs nothing but the step's number.
@@ -98,7 +105,7 @@ class Training:
                 x = x.flip(3).contiguous(memory_format=torch.channels_last)
             with runtime.autocast(self.device):
                 again = self.generator.images_of(self.generator.codes_of(x))
-                loss = reconstruction_loss(x, again.float(), self.perceptual)
+                loss = reconstruction_loss(x, again.float(), self.perceptual, self.units)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.schedule(epoch * per_epoch + number)
             self.optimizer.zero_grad()
@@ -114,8 +121,9 @@ class Training:
         for number, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
         with runtime.atomic_write(self.folder / "training.safetensors") as temporary:
-            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings())}
-            save_file({name: value.contiguous() for name, value in state.items()}, str(temporary), metadata=text)
+            state = {name: value.cpu().contiguous() for name, value in state.items()}
+            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings()), "sha256": digest(state)}
+            save_file(state, str(temporary), metadata=text)
 
     def _settings(self) -> dict:
         return {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "images": len(self.images)}
@@ -124,16 +132,21 @@ class Training:
         file = self.folder / "training.safetensors"
         if not file.exists():
             return False
-        from safetensors import safe_open
-
-        with safe_open(str(file), "pt") as opened:
-            text = opened.metadata()
+        try:
+            with safe_open(str(file), "pt") as opened:
+                text = opened.metadata() or {}
+            state = load_file(str(file))
+        except SafetensorError as fault:
+            warnings.warn(f"{file} is damaged ({fault}): the training begins again.")
+            return False
+        if text.get("sha256") != digest(state):
+            warnings.warn(f"{file} is damaged (its hash is wrong): the training begins again.")
+            return False
         if json.loads(text["settings"]) != self._settings():
             raise ValueError(
                 f"{file} belongs to a training with {text['settings']}, not {json.dumps(self._settings())}; "
                 "remove it or choose another folder."
             )
-        state = load_file(str(file))
         weights = {name[8:]: value for name, value in state.items() if name.startswith("weights.")}
         self.generator.load_state_dict(weights)
         adam = self.optimizer.state_dict()
