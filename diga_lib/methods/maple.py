@@ -26,7 +26,7 @@ def sample_mask(scores, sharpness, generator=None):
     u = torch.rand(2, len(scores), generator=generator, dtype=scores.dtype, device=scores.device).clamp(1e-6, 1 - 1e-6)
     logit = torch.log(scores + 1e-6) - torch.log(1 - scores + 1e-6)
     soft = (sharpness * (logit + torch.log(u[0].log() / u[1].log()))).sigmoid()
-    return (soft > 0.5).to(soft) + soft - soft.detach()
+    return (soft > 0.5).to(soft) + (soft - soft.detach())
 
 
 def head_gradient(head, features, y, mask):
