@@ -19,14 +19,6 @@ from diga_lib.latent import checkpoints
 TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def unseen():
     """Faces of a seed that nothing was trained on: images and attributes."""
@@ -306,7 +298,7 @@ def test_a_clip_in_the_cache_is_found_and_the_wrong_activation_passed_over(open_
 
 
 def test_names_that_are_not_there(open_clip, monkeypatch):
-    with pytest.raises(ValueError, match="valid are 'rendered-faces-text' and names such as"):
+    with pytest.raises(ValueError, match="valid are 'rendered-faces-text', .* and names such as"):
         image_text.load("clip")
     for name in ("Nothing", "Mail"):
         with pytest.raises(ValueError, match=f"no model '{name}'"):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from diga_lib.data.dataset import LabelledImages
 
@@ -26,12 +25,3 @@ def train():
 @pytest.fixture(scope="session")
 def test():
     return toy(300, 1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Batches this small gain nothing from a second thread, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
