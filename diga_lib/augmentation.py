@@ -6,9 +6,12 @@ pass of the decoder, a fraction of the classifier's own cost.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from diga_lib.directions import Direction
+if TYPE_CHECKING:  # directions import the image-text model, whose network is made of the methods' blocks
+    from diga_lib.directions import Direction
 
 
 class CounterfactualViews:

@@ -1,58 +1,94 @@
-"""The rows of the fair-training table: what is run, on what, and where the numbers go.
+"""The rows of the tables: what is run, on what, and where the numbers go.
 
-``python -m diga_lib.experiments`` runs every row with every seed of the full profile and appends each finished run
-to ``book/results/fair_training.jsonl``; stopped at any time, it goes on with what is missing.
+``python -m diga_lib.experiments`` runs the rows of page 04 with every seed of the full profile and appends each
+finished run to ``book/results/fair_training.jsonl``; stopped at any time, it goes on with what is missing. The rows of
+the large tables (``TABLE``) are run by :mod:`diga_lib.grid`.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from torch import Tensor
 
-from diga_lib import data, directions, latent, results, runtime
+from diga_lib import data, directions, latent, methods, results, shared
+from diga_lib.clusters import fit_clusters
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
-from diga_lib.methods import ERM, GroupDRO
+from diga_lib.directions import Direction
+from diga_lib.methods import ERM
 from diga_lib.methods.byol import DiGABYOL
 from diga_lib.methods.diga import DiGA, PseudoGroups
 from diga_lib.metrics import group_metrics
 from diga_lib.profiles import POOL_SEED, SIZES, Sizes
 
-RESULTS = Path(__file__).resolve().parent.parent / "book" / "results" / "fair_training.jsonl"
+FOLDER = Path(__file__).resolve().parent.parent / "book" / "results"
+RESULTS = FOLDER / "fair_training.jsonl"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A biased split with everything that is computed once for all rows.
+    """A biased split, with everything that is computed at most once for all rows: when it is first asked for.
 
     Attributes
     ----------
-    split, balanced : BiasedSplit
-        The biased training set, and a balanced one of the same size with the same test set (for an oracle).
+    pool : ImageDataset
+        What the split was drawn from.
+    split : BiasedSplit
+        The biased training set, with a balanced test set.
     generator : object with ``encode`` and ``decode``
+    sizes : Sizes
+    profile : str
+    seed : int
+        Of the split.
+    judge : callable or None
+        See :func:`diga_lib.directions.spurious_direction`.
+    kept : dict or None
+        If given, it describes the setting, and what is computed is kept on disk for other processes.
+    balanced : BiasedSplit
+        A balanced training set of the same size with the same test set, for an oracle.
     codes : Tensor (n_train, levels, width)
     plain, refined : Direction
         The paper's combined direction, and the same sharpened by the clusters inside each class.
-    sizes : Sizes
-    profile : str
     """
 
+    pool: ImageDataset
     split: BiasedSplit
-    balanced: BiasedSplit
     generator: object
-    codes: Tensor
-    plain: directions.Direction
-    refined: directions.Direction
     sizes: Sizes
     profile: str
+    seed: int = 0
+    judge: Callable | None = None
+    kept: dict | None = field(default=None, repr=False)
 
     @property
     def train(self) -> LabelledImages:
         """The biased training set without the spurious attribute."""
         return self.split.train.without_spurious()
+
+    @cached_property
+    def balanced(self) -> BiasedSplit:
+        s = self.split
+        return data.biased_split(self.pool, s.target, s.spurious, 1.0, self.sizes.n_train,
+                                 n_test_per_group=self.sizes.n_test_per_group, seed=self.seed)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        return shared.once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
+
+    @cached_property
+    def plain(self) -> Direction:
+        return shared.once(self.kept, "plain", lambda: directions.spurious_direction(
+            self.codes, self.split.train.target, self.generator, self.judge, refined=False))
+
+    @cached_property
+    def refined(self) -> Direction:
+        return shared.once(self.kept, "refined", lambda: directions.sharpen(self.codes, self.split.train.target, self.plain))
 
 
 def setting(
@@ -64,14 +100,16 @@ def setting(
     generator=None,
     judge: Callable | None = None,
     seed: int = 0,
+    n_validation: int | None = None,
+    kept: dict | None = None,
 ) -> Setting:
-    """Split the data, encode the training images and find the spurious direction.
+    """Split the data; training images are encoded and the spurious direction is found when they are first needed.
 
     Parameters
     ----------
     target, spurious, bias
         As for :func:`diga_lib.data.biased_split`.
-    profile : {"quick", "full"}
+    profile : {"quick", "table", "full"}
     dataset : ImageDataset, optional
         Rendered faces by default.
     generator : object with ``encode`` and ``decode``, optional
@@ -81,69 +119,159 @@ def setting(
         no image-text model.
     seed : int
         Of the split.
+    n_validation : int, optional
+        Validation images, biased like training; a tenth of the training images by default.
+    kept : dict, optional
+        Describes the setting if what is computed is to be kept on disk, see :mod:`diga_lib.shared`.
     """
     sizes = SIZES[profile]
     pool = data.load("rendered-faces", sizes.pool, seed=POOL_SEED) if dataset is None else dataset
-    split, balanced = (
-        data.biased_split(pool, target, spurious, b, sizes.n_train, n_test_per_group=sizes.n_test_per_group, seed=seed)
-        for b in (bias, 1.0)
-    )
-    generator = generator or latent.load()
-    codes = generator.encode(split.train.images)
-    plain = directions.spurious_direction(codes, split.train.target, generator, judge, refined=False)
-    refined = directions.sharpen(codes, split.train.target, plain)
-    return Setting(split, balanced, generator, codes, plain, refined, sizes, profile)
+    split = data.biased_split(pool, target, spurious, bias, sizes.n_train, n_validation, sizes.n_test_per_group, seed)
+    return Setting(pool, split, generator or latent.load(), sizes, profile, seed, judge, kept)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: its names, how it is made, and whether it reads the spurious attribute."""
+    """One row of a table.
+
+    Attributes
+    ----------
+    method, variant : str
+        Its names.
+    make : callable
+        ``make(setting, **changes)`` returns the untrained method.
+    oracle : bool
+        Whether it reads the spurious attribute.
+    data : {"biased", "balanced"}
+    needs : tuple of str
+        Parts of the setting that are computed for it before its time is taken.
+    """
 
     method: str
     variant: str
-    make: Callable[[Setting], ERM]
+    make: Callable[..., ERM]
     oracle: bool = False
-    data: str = "biased"  # or "balanced"
+    data: str = "biased"
+    needs: tuple[str, ...] = ()
 
 
+def _plainly(name: str) -> Callable[..., ERM]:
+    """Make a method that needs no more than the training set and the epochs."""
+    return lambda s, **changes: getattr(methods, name)(**{"epochs": s.sizes.epochs} | changes)
+
+
+def _diga(direction: str = "refined", edit: str = "flip", **fixed) -> Callable[..., ERM]:
+    return lambda s, **changes: DiGA(
+        s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes)
+
+
+def _byol(**fixed) -> Callable[..., ERM]:
+    return lambda s, **changes: DiGABYOL(s.generator, s.plain, **{"epochs": s.sizes.byol_epochs} | fixed | changes)
+
+
+EDITS_ONLY = {"balance": False, "originals": 0.0}
 ROWS = {
-    "erm": Row("ERM", "", lambda s: ERM(epochs=s.sizes.epochs)),
-    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits",
-                     lambda s: DiGABYOL(s.generator, s.plain, epochs=s.sizes.byol_epochs)),
-    "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves",
-                                lambda s: DiGABYOL(s.generator, s.plain, conflicting=False, epochs=s.sizes.byol_epochs)),
-    "diga-shift": Row("DiGA", "one stage: shift both ways",
-                      lambda s: DiGA(s.generator, s.plain, "shift", balance=False, originals=0.0, epochs=s.sizes.epochs)),
+    "erm": Row("ERM", "", _plainly("ERM")),
+    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", _byol(), needs=("plain",)),
+    "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", _byol(conflicting=False), needs=("plain",)),
+    "diga-shift": Row("DiGA", "one stage: shift both ways", _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
     "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction",
-                      lambda s: DiGA(s.generator, s.refined, "place", balance=False, originals=0.0, epochs=s.sizes.epochs)),
+                      _diga("refined", "place", **EDITS_ONLY), needs=("refined",)),
     "pseudo-groups": Row("DiGA", "no edits: resample the pseudo groups",
-                         lambda s: PseudoGroups(s.generator, s.refined, epochs=s.sizes.epochs)),
-    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", lambda s: DiGA(s.generator, s.refined, epochs=s.sizes.epochs)),
-    "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", lambda s: GroupDRO(epochs=s.sizes.epochs), True),
-    "balanced": Row("ERM", "oracle: balanced data of the same size", lambda s: ERM(epochs=s.sizes.epochs), True, "balanced"),
+                         lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
+                         needs=("refined",)),
+    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", _diga(), needs=("refined",)),
+    "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", _plainly("GroupDRO"), True),
+    "balanced": Row("ERM", "oracle: balanced data of the same size", _plainly("ERM"), True, "balanced"),
 }  # fmt: skip
 
+# The rows of the large tables: by the name of the class, where it has one of its own.
+TABLE = {
+    "ERM": ROWS["erm"],
+    "CVaRDRO": Row("CVaR DRO", "", _plainly("CVaRDRO")),
+    "EIIL": Row("EIIL", "", _plainly("EIIL")),
+    "LfF": Row("LfF", "", _plainly("LfF")),
+    "JTT": Row("JTT", "", _plainly("JTT")),
+    "MAPLE": Row("MAPLE", "", _plainly("MAPLE")),
+    "DiGA": ROWS["diga"],
+    "GroupDRO": ROWS["group-dro"],
+    "Balanced": ROWS["balanced"],
+    "DiGABYOL": ROWS["diga-byol"],
+}
 
-def run(setting: Setting, name: str, seed: int = 0) -> tuple[results.Result, ERM]:
+
+def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = None, **changes) -> tuple[results.Result, ERM]:
     """Train one row with one seed and measure it on the balanced test set.
+
+    Parameters
+    ----------
+    setting : Setting
+    row : str or Row
+        A name in ``ROWS`` or ``TABLE``, or a row.
+    seed : int
+        Of the training.
+    extra : dict, optional
+        More for the result's `extra`.
+    **changes
+        Arguments of the method that differ from the row's.
 
     Raises
     ------
     ValueError
         If there is no such row.
     """
-    if name not in ROWS:
-        raise ValueError(f"There is no row {name!r}; valid rows: {', '.join(ROWS)}.")
-    row, split = ROWS[name], setting.split
+    name = row if isinstance(row, str) else row.method
+    if isinstance(row, str):
+        if name not in ROWS | TABLE:
+            raise ValueError(f"There is no row {name!r}; valid rows: {', '.join(ROWS | TABLE)}.")
+        row = (ROWS | TABLE)[name]
+    split = setting.split
+    for part in row.needs:
+        getattr(setting, part)
     train = setting.balanced.train.without_spurious() if row.data == "balanced" else (split.train if row.oracle else setting.train)
     with results.timed_run() as timing:
-        model = row.make(setting).fit(train, seed=seed)
-    metrics = group_metrics(split.test.target, model.predict(split.test.images), split.test.spurious)
+        model = row.make(setting, **changes).fit(train, seed=seed)
+        predicted = model.predict(split.test.images)
+    metrics = group_metrics(split.test.target, predicted, split.test.spurious)
     fields = dict(method=row.method, variant=row.variant, target=split.target, spurious=split.spurious, bias=split.bias, seed=seed)
-    extra = {"row": name, "n_train": len(train)}
+    validated = float((model.predict(split.validation.images) == split.validation.target).mean())
+    extra = {"row": name, "n_train": len(train), "validation": validated} | (extra or {})
     return results.Result.of(metrics, timing, profile=setting.profile, extra=extra, **fields), model
 
 
+def direction_scores(setting: Setting, found: Direction) -> dict:
+    """Say what a direction carries. For scoring only: it reads the spurious attribute and the renderer's others.
+
+    Parameters
+    ----------
+    setting : Setting
+    found : Direction
+
+    Returns
+    -------
+    dict
+        "cosine": for each spurious attribute, and for the target, the absolute cosine with its true mean shift;
+        "pseudo_groups": for each spurious attribute, the share of training faces on whose side the cluster agrees;
+        "gain", "gap", "share": of the clusters; "carries": the five attributes whose correlation with the coordinate
+        inside the target's classes is largest in size.
+    """
+    train, names = setting.split.train, setting.split.spurious.split("&")
+    y, coordinate = train.target, found.coordinate(setting.codes).numpy()
+    clusters = fit_clusters(coordinate, y)
+    scores = {"cosine": {}, "pseudo_groups": {}, "gain": clusters.gain, "gap": clusters.gap / clusters.spread,
+              "share": [float(clusters.share[0]), float(clusters.share[1])]}
+    for k, name in enumerate(names):
+        s = train.spurious >> (len(names) - 1 - k) & 1
+        shift, of_target = directions.true_shifts(setting.codes, y, s)
+        scores["cosine"][name] = abs(directions.cosine(found.direction, shift))
+        scores["cosine"].setdefault(setting.split.target, abs(directions.cosine(found.direction, of_target)))
+        agree = float(np.mean((clusters.probability > 0.5) == (s == 1)))
+        scores["pseudo_groups"][name] = max(agree, 1 - agree)
+    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=setting.split.target)
+    inside = lambda table: table - table.groupby(y).transform("mean")  # noqa: E731
+    correlation = inside(others.astype(float)).corrwith(inside(pd.Series(coordinate))).dropna()
+    largest = correlation.reindex(correlation.abs().sort_values(ascending=False).index)[:5]
+    return scores | {"carries": {name: round(float(value), 4) for name, value in largest.items()}}
 
 
 def main() -> None:

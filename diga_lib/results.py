@@ -37,9 +37,11 @@ class Result(BaseModel):
         As in `metrics.GroupMetrics`, on the test set.
     seconds, peak_memory_mb : float
         Of the whole run.
-    profile : {"quick", "full"}
+    profile : {"quick", "table", "full"}
     commit : str
         Of the code that made it.
+    fingerprint : str
+        Of the statements that decide its numbers, see `fingerprints`; "" where it was not recorded.
     versions : dict of str to str
         Of the packages that computed it.
     extra : dict
@@ -60,8 +62,9 @@ class Result(BaseModel):
     groups: dict[str, Share]
     seconds: Annotated[float, Field(ge=0)]
     peak_memory_mb: Annotated[float, Field(ge=0)]
-    profile: Literal["quick", "full"]
+    profile: Literal["quick", "table", "full"]
     commit: str = Field(default_factory=runtime.commit)
+    fingerprint: str = ""
     versions: dict[str, str] = Field(default_factory=runtime.versions)
     extra: dict[str, Any] = {}
 
@@ -196,6 +199,20 @@ def done(path, key):
         return False
     rows = read(path).to_dict("records")
     return any(all(row[name] == value for name, value in key.items()) for row in rows)
+
+
+KEY = ("method", "variant", "target", "spurious", "bias", "seed", "profile")
+
+
+def latest(frame):
+    """Keep the last of the results that have the same method, variant, attributes, bias, seed and profile.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `read`.
+    """
+    return frame.drop_duplicates(list(KEY), keep="last", ignore_index=True)
 
 
 def summary(frame, by=("method", "variant"), columns=METRICS):

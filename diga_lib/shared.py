@@ -1,0 +1,73 @@
+"""What several runs need is computed once: kept on disk under a description of what it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from diga_lib import runtime
+from diga_lib.directions import Direction
+
+
+def once(description: dict | None, name: str, compute: Callable[[], Any]) -> Any:
+    """Return what `compute` returns: from disk if it is there, and put there otherwise.
+
+    Of several processes that ask for the same thing, one computes it and the others wait.
+
+    Parameters
+    ----------
+    description : dict or None
+        Everything that the value depends on, in JSON's types; None: nothing is kept.
+    name : str
+        Which part of it.
+    compute : callable
+        Without arguments; returns a Tensor or a Direction.
+    """
+    if description is None:
+        return compute()
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:20]
+    file = runtime.cache_folder("shared") / f"{name}-{digest}.safetensors"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            tensors, words = _pack(compute())
+            with runtime.atomic_write(file) as temporary:
+                save_file(tensors, temporary, metadata={"words": json.dumps(words)})
+        with safe_open(file, "pt") as opened:
+            words = json.loads(opened.metadata()["words"])
+            return _unpack({key: opened.get_tensor(key) for key in opened.keys()}, words)
+
+
+def _pack(value):
+    """Split a Tensor, or a Direction of tensors, numbers and tables, into tensors and JSON."""
+    if isinstance(value, torch.Tensor):
+        return {"value": value.clone()}, {}
+    tensors, words = {}, {}
+    for part in dataclasses.fields(value):
+        item = getattr(value, part.name)
+        if isinstance(item, torch.Tensor):
+            tensors[part.name] = item.clone()  # two names of one tensor cannot be stored
+        elif isinstance(item, pd.DataFrame):
+            words[part.name] = {"table": item.to_json(orient="table", index=False, double_precision=15)}
+        elif item is None or isinstance(item, (str, int, float, np.number)):
+            words[part.name] = {"value": item.item() if isinstance(item, np.number) else item}
+        else:
+            raise TypeError(f"{part.name} of a {type(value).__name__} is a {type(item).__name__}, which cannot be kept.")
+    return tensors, words
+
+
+def _unpack(tensors, words):
+    if not words:
+        return tensors["value"]
+    read = lambda word: pd.read_json(io.StringIO(word["table"]), orient="table") if "table" in word else word["value"]  # noqa: E731
+    return Direction(**tensors, **{name: read(word) for name, word in words.items()})
