@@ -17,11 +17,13 @@ import torch
 from .critter_painter import paint
 from .faces import _BATCH, _between, _gradient
 
-__all__ = ["ATTRIBUTES", "FACTORS", "VERSION", "draw", "parameters", "render"]
+__all__ = ["ATTRIBUTES", "CUES", "FACTORS", "VERSION", "draw", "parameters", "render"]
 
 VERSION = "1"
 ATTRIBUTES = ("Dog", "Dark_Fur", "Floppy_Ears", "Collar", "Tongue_Out", "Striped", "Patched", "Light_Eyes")
 FACTORS = ("muzzle", "droop", "fur_level", "eye_size", "pupil", "cheeks", "nose_size", "whiskers", "ear_size")
+# What the network that judges reconstructions learns to read: neither the species nor the fur.
+CUES = (*(name for name in FACTORS if name != "fur_level"), *(name for name in ATTRIBUTES if name not in ("Dog", "Dark_Fur")))
 
 # Calibrated once on seeds 910-912, which nothing else uses: see "How hard the critters are" in the data card.
 # A species' cues come from ranges (cat, dog); with probability EXCEPTION each cue is drawn from the other's range.

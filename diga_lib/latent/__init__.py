@@ -79,9 +79,11 @@ def from_parameters(generator="", dataset: str = "rendered-faces") -> Generator:
     return load_file(generator) if generator else load(shipped)
 
 
-def load_factor_network(name: str = "rendered-faces-factors", device: str = "auto") -> FactorNetwork:
+def load_factor_network(
+    name: str = "rendered-faces-factors", device: str = "auto", folder: Path = checkpoints.FOLDER
+) -> FactorNetwork:
     """Load the network that reads the renderer's factors (see :mod:`diga_lib.latent.perceptual`)."""
-    state = checkpoints.load_state(name)
+    state = checkpoints.load_state(name, folder)
     network = FactorNetwork(len(state["mean"]))
     network.load_state_dict(state)
     return network.to(runtime.device(device)).eval().requires_grad_(False)

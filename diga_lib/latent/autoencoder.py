@@ -28,21 +28,24 @@ def _down(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class LinearBase(nn.Module):
-    """Principal components of a pool: codes of unit variance, and the picture that is linear in them."""
+    """Principal components of a pool: codes of unit variance, and the picture that is linear in them.
 
-    def __init__(self, resolution: int):
+    With fewer components than W+ has coordinates, the last coordinates are the networks' alone.
+    """
+
+    def __init__(self, resolution: int, components: int = LEVELS * WIDTH):
         super().__init__()
         size = 3 * resolution**2
-        self.resolution = resolution
+        self.resolution, self.components = resolution, components
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("basis", torch.zeros(LEVELS * WIDTH, size))
-        self.register_buffer("scale", torch.ones(LEVELS * WIDTH))
+        self.register_buffer("basis", torch.zeros(components, size))
+        self.register_buffer("scale", torch.ones(components))
 
     @torch.no_grad()
     def fit(self, images: np.ndarray, most: int = 8000) -> None:
         """Find the components of the first `most` images, uint8 (N, 3, R, R)."""
         x = torch.from_numpy(np.array(images[:most])).float().flatten(1) / 255
-        count = min(LEVELS * WIDTH, len(x) - 1)
+        count = min(self.components, len(x) - 1)
         mean = x.mean(0)
         x -= mean
         values, vectors = torch.linalg.eigh(x @ x.T)  # fewer images than pixels: the small Gram matrix will do
@@ -53,11 +56,12 @@ class LinearBase(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 3, R, R) in [0, 1] to codes (N, levels, width)."""
-        return ((images.flatten(1) - self.mean) @ self.basis.T).float().div(self.scale).view(-1, LEVELS, WIDTH)
+        codes = ((images.flatten(1) - self.mean) @ self.basis.T).float().div(self.scale)
+        return F.pad(codes, (0, LEVELS * WIDTH - self.components)).view(-1, LEVELS, WIDTH)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes to images, not clipped."""
-        flat = (codes.flatten(1) * self.scale) @ self.basis
+        flat = (codes.flatten(1)[:, : self.components] * self.scale) @ self.basis
         return (flat.float() + self.mean).view(-1, 3, self.resolution, self.resolution)
 
 
@@ -143,15 +147,22 @@ class Generator(nn.Module):
     ----------
     resolution : int
         Side of the square images, a multiple of 32.
+    channels : int
+        Width of both networks, a multiple of 8.
+    components : int
+        Principal components that both halves start from, at most levels x width.
     """
 
-    def __init__(self, resolution: int = 64):
+    def __init__(self, resolution: int = 64, channels: int = 32, components: int = LEVELS * WIDTH):
         super().__init__()
         if resolution % 32 or resolution < 32:
             raise ValueError(f"resolution is {resolution}; the generator needs a multiple of 32.")
+        if channels % 8 or channels < 8 or not 1 <= components <= LEVELS * WIDTH:
+            raise ValueError(f"channels is {channels} and components {components}; the generator needs a multiple of 8 "
+                             f"and a number from 1 to {LEVELS * WIDTH}.")
         self.resolution = resolution
-        self.base = LinearBase(resolution)
-        self.encoder, self.decoder = Encoder(resolution=resolution), Decoder(resolution=resolution)
+        self.base = LinearBase(resolution, components)
+        self.encoder, self.decoder = Encoder(channels, resolution), Decoder(channels, resolution)
         self.to(memory_format=torch.channels_last)
 
     def codes_of(self, images: Tensor) -> Tensor:

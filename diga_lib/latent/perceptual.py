@@ -7,6 +7,8 @@ LPIPS and a face-recognition loss play in training an inversion encoder for Styl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -65,21 +67,25 @@ class FactorNetwork(nn.Module):
         return pd.DataFrame(torch.cat(rows).cpu().numpy(), columns=FACTORS)
 
 
-def factor_table(attributes: pd.DataFrame, factors: pd.DataFrame) -> Tensor:
-    """The true values (N, F), float32, of everything in ``FACTORS``."""
-    columns = [(factors if name in factors else attributes)[name].to_numpy("float32") for name in FACTORS]
+def factor_table(attributes: pd.DataFrame, factors: pd.DataFrame, names: Sequence[str] = FACTORS) -> Tensor:
+    """The true values (N, F), float32, of everything in `names`."""
+    columns = [(factors if name in factors else attributes)[name].to_numpy("float32") for name in names]
     return torch.stack([torch.from_numpy(column.copy()) for column in columns], 1)
 
 
-def train_factor_network(images, attributes, factors, epochs: int = 8, seed: int = 0, batch_size: int = 128):
+def train_factor_network(
+    images, attributes, factors, epochs: int = 8, seed: int = 0, batch_size: int = 128, names: Sequence[str] = FACTORS
+):
     """Train a network to read the renderer's factors from its pictures.
 
     Parameters
     ----------
     images : uint8 array (N, 3, R, R)
     attributes, factors : DataFrames (N, ...)
-        Of the same rendered faces.
+        Of the same rendered images.
     epochs, seed, batch_size : int
+    names : sequence of str
+        Columns that the network learns to read.
 
     Returns
     -------
@@ -88,8 +94,8 @@ def train_factor_network(images, attributes, factors, epochs: int = 8, seed: int
     """
     runtime.seed_everything(seed)
     device = runtime.device()
-    truth = factor_table(attributes, factors)
-    network = FactorNetwork().to(device)
+    truth = factor_table(attributes, factors, names)
+    network = FactorNetwork(len(names)).to(device)
     network.mean.copy_(truth.mean(0)), network.scale.copy_(truth.std(0))
     truth = ((truth - truth.mean(0)) / truth.std(0)).to(device)
     steps = epochs * (len(images) // batch_size)

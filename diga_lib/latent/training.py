@@ -67,12 +67,16 @@ class Training:
     epochs, batch_size, seed : int
     lr : float
         Highest learning rate: a short warm-up, then a cosine to zero.
+    units : int
+        How many of the perceptual network's factors, the first ones, are action units.
+    **shape
+        `channels` and `components` of the :class:`Generator`.
     """
 
-    def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0):
+    def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
             raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} are needed.")
-        self.images, self.folder = images, Path(folder)
+        self.images, self.folder, self.units = images, Path(folder), units
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
         runtime.seed_everything(seed)
