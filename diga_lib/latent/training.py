@@ -75,7 +75,8 @@ class Training:
 
     def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
-            raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} are needed.")
+            raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} are "
+                             "needed.")
         self.images, self.folder, self.units = images, Path(folder), units
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
@@ -126,7 +127,8 @@ class Training:
             state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
         with runtime.atomic_write(self.folder / "training.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in state.items()}
-            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings()), "sha256": digest(state)}
+            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings())}
+            text["sha256"] = digest(state)
             save_file(state, str(temporary), metadata=text)
 
     def _settings(self) -> dict:
