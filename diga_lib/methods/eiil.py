@@ -56,7 +56,7 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, generator=None):
 
     References
     ----------
-    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021, equation 4.
+    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021.
     """
     if not isinstance(steps, int) or steps < 1 or not lr > 0:
         raise ValueError(f"steps is {steps!r} and lr {lr!r}; steps must be a whole number of at least 1, lr above 0.")
@@ -96,7 +96,8 @@ def irm_risk(margin, y, environment, weight):
     Arjovsky, Bottou, Gulrajani and Lopez-Paz, Invariant risk minimization, 2019, equation IRMv1.
     """
     here = [environment == e for e in (0, 1) if (environment == e).any()]
-    losses, gradients = F.binary_cross_entropy_with_logits(margin, y.to(margin), reduction="none"), scale_gradients(margin, y)
+    losses = F.binary_cross_entropy_with_logits(margin, y.to(margin), reduction="none")
+    gradients = scale_gradients(margin, y)
     risk = torch.stack([losses[e].mean() for e in here]).mean()
     penalty = torch.stack([gradients[e].mean().square() for e in here]).mean()
     return (risk + weight * penalty) / max(1.0, weight)
@@ -132,9 +133,9 @@ class EIIL(TwoStages):
 
     References
     ----------
-    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021. Weight and steps are the
-    defaults of the authors' code; its annealing is 100 of 5001 steps, longer than what is left here of any other
-    share than about 0.4 (190 of 501 in the run on coloured digits).
+    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021. The weight and the steps of
+    the inference are the defaults of the authors' code, the annealing (190 of 501 steps) that of their run on
+    coloured digits.
     """
 
     def __init__(self, settings=None, penalty_weight=1e4, anneal=0.4, inference_steps=10_000, first_epochs=1,

@@ -49,7 +49,8 @@ class LfF(ERM):
 
     References
     ----------
-    Nam, Cha, Ahn, Lee and Shin, Learning from failure, NeurIPS 2020, algorithm 1 and equations 1 and 2.
+    Nam, Cha, Ahn, Lee and Shin, Learning from failure, NeurIPS 2020, algorithm 1; the moving averages and
+    their division by the class's largest are in the authors' code only.
     """
 
     def __init__(self, settings=None, q=0.7, momentum=0.7, **changes):

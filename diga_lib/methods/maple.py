@@ -112,8 +112,8 @@ class MAPLE(TwoStages):
 
     References
     ----------
-    Zhou et al., Model agnostic sample reweighting for out-of-distribution learning, ICML 2022, algorithm 1; the
-    defaults are those of the run on coloured digits.
+    Zhou et al., Model agnostic sample reweighting for out-of-distribution learning, ICML 2022; the
+    defaults are those of the authors' run on coloured digits.
     """
 
     inner_steps, inner_lr, momentum = 100, 0.1, 0.9

@@ -37,7 +37,8 @@ def test_the_loss_is_the_worst_share_of_the_cross_entropies():
 
 def test_learns_repeats_and_at_alpha_one_is_erm(train, test):
     train = train.without_spurious()
-    one, again, other = (CVaRDRO(alpha=0.5, epochs=3, batch_size=64).fit(train, seed).scores(test.images) for seed in (0, 0, 1))
+    models = [CVaRDRO(alpha=0.5, epochs=3, batch_size=64).fit(train, seed) for seed in (0, 0, 1)]
+    one, again, other = (model.scores(test.images) for model in models)
     assert ((one > 0.5) == test.target).mean() > 0.95
     assert (one == again).all() and (one != other).any()
     limit, erm = (method.fit(train).history[0]["loss"] for method in (CVaRDRO(alpha=1.0, epochs=1), ERM(epochs=1)))

@@ -135,7 +135,8 @@ def test_the_search_keeps_images_against_a_shortcut(risk):
 
 def test_learns_and_repeats(train, test):
     train = train.without_spurious()
-    one, again, other = (MAPLE(share=0.5, epochs=3, batch_size=64).fit(train, seed).scores(test.images) for seed in (0, 0, 1))
+    models = [MAPLE(share=0.5, epochs=3, batch_size=64).fit(train, seed) for seed in (0, 0, 1)]
+    one, again, other = (model.scores(test.images) for model in models)
     assert ((one > 0.5) == test.target).mean() > 0.95
     assert (one == again).all() and (one != other).any()
 
