@@ -72,6 +72,22 @@ def assemble(runs: list[Run], folder: Path) -> None:
         nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
 
 
+def add_decoder(folder: Path) -> None:
+    """Put the decoder that live figures run, as ONNX, among the assets; exported again only when it changed."""
+    kept, made = folder / "decoder.onnx.gz", folder / "decoder.sha256"
+    parts = [ROOT / "requirements.lock", *(ROOT / "diga_lib" / "latent").glob("*.py")]
+    parts += (ROOT / "diga_lib" / "weights").glob("rendered-faces-64-*")
+    digest = hashlib.sha256("".join(sha256(part) for part in sorted(parts)).encode()).hexdigest()
+    if not (kept.exists() and made.exists() and made.read_text() == digest):
+        from diga_lib import latent  # only here: these take seconds to import
+        from diga_lib.latent.onnx_export import decoder_onnx
+
+        with atomic_write(kept) as temporary:
+            temporary.write_bytes(decoder_onnx(latent.load("rendered-faces-64", device="cpu")))
+        made.write_text(digest)
+    shutil.copy(kept, folder / "source" / "_assets" / "live" / kept.name)
+
+
 def digest_of(folder: Path) -> str:
     """Return one digest of all files in a folder and of the lock, which fixes what makes HTML of them."""
     digest = hashlib.sha256(sha256(ROOT / "requirements.lock").encode())
@@ -149,6 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         if reason:
             print(f"{run.page}: left as it was ({reason})")
     assemble(everything, folder)
+    add_decoder(folder)
     status = make_html(folder)
     if status == 0:
         print(f"The book ({options.profile} profile): {(folder / 'html' / 'index.html').as_uri()}")

@@ -1,0 +1,276 @@
+/* Live figures: sliders whose faces the real decoder paints inside the page, without a kernel or a network.
+
+   The decoder (ONNX) and its runtime (WebAssembly) are loaded when the first figure comes near the screen. Where that
+   fails, the sliders switch between frames that were painted when the page was made. */
+(() => {
+  "use strict";
+  const base = new URL(".", document.currentScript.src);
+  let decoder; // one session for all figures of a page
+
+  async function unpacked(name) {
+    const response = await fetch(new URL(name, base));
+    if (!response.ok) throw new Error(`${name}: ${response.status}`);
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // a server unpacked it on the way
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  function load() {
+    decoder ??= (async () => {
+      if (typeof WebAssembly !== "object") throw new Error("no WebAssembly");
+      const [ort, wasm, model] = await Promise.all([
+        import(new URL("ort.wasm.min.mjs", base)),
+        unpacked("ort-wasm-simd-threaded.wasm.gz"),
+        unpacked("decoder.onnx.gz"),
+      ]);
+      ort.env.wasm.numThreads = 1;
+      ort.env.wasm.wasmPaths = base.href;
+      ort.env.wasm.wasmBinary = wasm.buffer;
+      const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+      return async (code, shape) => {
+        const { images } = await session.run({ codes: new ort.Tensor("float32", code, shape) });
+        return images;
+      };
+    })();
+    return decoder;
+  }
+
+  const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const element = (tag, attributes = {}, ...children) => {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    made.append(...children);
+    return made;
+  };
+  const normal = () => Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
+
+  class Figure {
+    constructor(root) {
+      this.root = root;
+      this.spec = JSON.parse(root.querySelector(".live-data").textContent);
+      [this.count, this.levels, this.width] = this.spec.shape;
+      this.size = this.levels * this.width;
+      this.faces = floats(this.spec.faces);
+      this.vectors = floats(this.spec.vectors);
+      this.code = this.faces.slice(0, this.size);
+      this.face = 0;
+      this.values = {};
+      this.inputs = {};
+      this.painted = 0;
+      this.build();
+      this.root.dataset.state = "waiting";
+    }
+
+    build() {
+      const stage = this.root.querySelector(".live-stage");
+      this.still = stage.querySelector("img");
+      this.canvas = element("canvas", { width: 64, height: 64, role: "img", "aria-label": this.spec.alt, hidden: "" });
+      stage.append(this.canvas);
+      const panel = element("div", { class: "live-controls" });
+      for (const control of this.spec.controls) panel.append(this.slider(control));
+      const buttons = element("div", { class: "live-buttons" });
+      const button = (text, act) => {
+        const made = element("button", { type: "button" }, text);
+        made.addEventListener("click", act);
+        buttons.append(made);
+        return made;
+      };
+      this.decoding = []; // of no use when only frames can be shown
+      if (this.count > 1) this.decoding.push(button("Another face", () => this.choose((this.face + 1) % this.count)));
+      if (this.spec.spread) {
+        this.decoding.push(button("Random code", () => this.draw()));
+        this.decoding.push(button("Your own code…", () => file.click()));
+        const file = element("input", { type: "file", accept: ".json,application/json", hidden: "", tabindex: "-1",
+          "aria-label": `A file with ${this.size} numbers as JSON` });
+        file.addEventListener("change", async () => file.files[0] && this.take(await file.files[0].text()));
+        buttons.append(file);
+      }
+      button("Reset", () => this.reset());
+      this.message = element("p", { class: "live-message", role: "status" });
+      panel.append(buttons, this.message);
+      stage.after(panel);
+      this.root.querySelector(".live-note").textContent = "Drag, type a number, or use the arrow keys.";
+    }
+
+    slider(control) {
+      const id = `${this.spec.name}-${control.name}`;
+      const range = element("input", { type: "range", id, min: control.low, max: control.high, step: control.step });
+      const shown = control.places.length
+        ? element("output", { for: id })
+        : element("input", { type: "number", min: control.low, max: control.high, step: control.step,
+            "aria-label": `${control.label}, as a number` });
+      const set = (value, typed) => {
+        value = Math.min(control.high, Math.max(control.low, value));
+        this.values[control.name] = value;
+        range.value = value;
+        const words = control.places.length ? control.places[Math.round(value)] : String(Math.round(value * 1e4) / 1e4);
+        if (control.places.length) shown.textContent = words;
+        else if (!typed) shown.value = words;
+        range.setAttribute("aria-valuetext", words);
+      };
+      range.value = control.value;
+      range.addEventListener("input", () => { set(Number(range.value)); this.changed(control.name); });
+      shown.addEventListener("input", () => {
+        if (shown.value !== "" && Number.isFinite(Number(shown.value))) {
+          set(Number(shown.value), true);
+          this.changed(control.name);
+        }
+      });
+      shown.addEventListener("change", () => set(this.values[control.name]));
+      set(control.value);
+      this.inputs[control.name] = set;
+      return element("div", { class: "live-control" }, element("label", { for: id }, control.label), range, shown);
+    }
+
+    /* The same rule as diga_lib.live.compose. */
+    compose() {
+      const code = this.code.slice();
+      const add = (vector, amount) => {
+        const from = vector * this.size;
+        for (let i = 0; i < this.size; i++) code[i] += amount * this.vectors[from + i];
+      };
+      for (const { name, move } of this.spec.controls) {
+        const degree = this.values[name];
+        if ("vector" in move) add(move.vector, degree * move.scale);
+        else if ("coefficient" in move) {
+          const c = this.values[move.coefficient];
+          let square = 0;
+          for (let i = 0; i < this.size; i++) {
+            const p = this.vectors[move.strong * this.size + i] - c * this.vectors[move.weak * this.size + i];
+            square += p * p;
+          }
+          const [strong, both, weak] = move.moments;
+          const amount = (degree * Math.sqrt(Math.max(strong - 2 * c * both + c * c * weak, 0))) / square;
+          add(move.strong, amount);
+          add(move.weak, -c * amount);
+        } else if ("turn" in move) {
+          const k = Math.round(this.values[move.turn]);
+          add(move.vectors[k], degree * move.scales[k]);
+        }
+      }
+      return code;
+    }
+
+    changed(name) {
+      this.last = name;
+      this.stale = true;
+      if (this.root.dataset.state === "frames") this.frame();
+      else if (this.paint) this.loop();
+    }
+
+    async loop() {
+      if (this.busy) return;
+      this.busy = true;
+      while (this.stale) {
+        this.stale = false;
+        const begin = performance.now();
+        const images = await this.paint(this.compose(), [1, this.levels, this.width]);
+        this.show(images);
+        this.root.dataset.milliseconds = (performance.now() - begin).toFixed(1);
+        await new Promise(requestAnimationFrame);
+      }
+      this.busy = false;
+    }
+
+    show(images) {
+      const [, , height, width] = images.dims;
+      const area = height * width;
+      const pixels = new Uint8ClampedArray(4 * area).fill(255);
+      for (let i = 0; i < area; i++)
+        for (let channel = 0; channel < 3; channel++)
+          pixels[4 * i + channel] = Math.round(255 * images.data[channel * area + i]);
+      this.canvas.width = width;
+      this.canvas.height = height;
+      this.canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+      this.canvas.hidden = false;
+      this.still.hidden = true;
+      const words = this.spec.controls.map((control) => {
+        const value = this.values[control.name];
+        return `${control.label}: ${control.places.length ? control.places[Math.round(value)] : value}`;
+      });
+      this.canvas.setAttribute("aria-label", `${this.spec.alt} ${words.join("; ")}.`);
+      this.root.dataset.painted = ++this.painted;
+    }
+
+    /* Without the decoder: the frame of the control that moved last, the others at their start. */
+    frame() {
+      const control = this.spec.controls.find(({ name }) => name === this.last);
+      const frames = this.spec.frames[control.name];
+      for (const { name, value } of this.spec.controls) if (name !== control.name) this.inputs[name](value);
+      const share = (this.values[control.name] - control.low) / (control.high - control.low);
+      const k = Math.round(share * (frames.length - 1));
+      this.still.src = `data:image/webp;base64,${frames[k]}`;
+      this.root.dataset.frame = k;
+      this.root.dataset.painted = ++this.painted;
+    }
+
+    choose(face) {
+      this.face = face;
+      this.code = this.faces.slice(face * this.size, (face + 1) * this.size);
+      this.changed(this.last);
+    }
+
+    draw() {
+      const spread = floats(this.spec.spread);
+      for (let i = 0; i < this.size; i++) this.code[i] = spread[i] + 0.8 * normal() * spread[this.size + i];
+      this.changed(this.last);
+    }
+
+    take(text) {
+      let numbers;
+      try {
+        numbers = JSON.parse(text).flat(Infinity).map(Number);
+      } catch {
+        numbers = [];
+      }
+      if (numbers.length !== this.size || !numbers.every(Number.isFinite)) {
+        this.message.textContent = `A code is ${this.levels} × ${this.width} numbers, as JSON; this file has none.`;
+        return;
+      }
+      this.message.textContent = "Your code.";
+      this.code = Float32Array.from(numbers);
+      this.changed(this.last);
+    }
+
+    reset() {
+      for (const { name, value } of this.spec.controls) this.inputs[name](value);
+      this.message.textContent = "";
+      this.last = this.spec.controls[0].name;
+      this.choose(0);
+    }
+
+    async start() {
+      this.root.dataset.state = "loading";
+      this.last = this.spec.controls[0].name;
+      try {
+        this.paint = await load();
+        this.stale = true;
+        await this.loop();
+        this.root.dataset.state = "live";
+      } catch (error) {
+        this.paint = undefined;
+        for (const made of this.decoding) made.disabled = true;
+        this.message.textContent = "Your browser cannot run the decoder here: the sliders show stored pictures.";
+        this.root.dataset.reason = String(error);
+        this.root.dataset.state = "frames";
+      }
+    }
+  }
+
+  function begin() {
+    const seen = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries)
+        if (isIntersecting) {
+          seen.unobserve(target);
+          target.live.start();
+        }
+    }, { rootMargin: "300px" });
+    for (const root of document.querySelectorAll(".live-figure")) {
+      root.live = new Figure(root);
+      seen.observe(root);
+    }
+  }
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", begin);
+  else begin();
+})();
