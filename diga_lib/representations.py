@@ -1,7 +1,8 @@
 """What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake.
 
 ``python -m diga_lib.representations`` trains ERM, DiGA and the balanced oracle with every seed and appends the scores
-of each to ``book/results/representations.jsonl``; stopped at any time, it goes on with what is missing.
+of each to ``book/results/representations.jsonl``; stopped at any time, it goes on with what is missing. The features of
+the first seed's networks go to ``book/results/representations.safetensors``, for the pictures.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
@@ -18,11 +21,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from diga_lib import data, experiments, latent, results
+from diga_lib import data, experiments, latent, results, runtime
 from diga_lib.profiles import POOL_SEED, SIZES
 
 RESULTS = experiments.FOLDER / "representations.jsonl"
+FEATURES = experiments.FOLDER / "representations.safetensors"
 ROWS = ("erm", "diga", "balanced")
+KEPT = 200  # test images of each group whose features are kept
 COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton do
 
 
@@ -139,6 +144,47 @@ def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed:
             "spurious purity": float(within)}
 
 
+def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict) -> None:
+    """Add one network's features of some test images to a file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file, made if need be; what it holds of runs with other facts is dropped.
+    row : str
+    features : float array (n, D)
+        Kept as float16: the first ``KEPT`` images of each group.
+    target, spurious : int arrays (n,)
+    facts : dict of str to str
+        What the runs have in common, such as their target.
+    """
+    groups = 2 * target + spurious
+    chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
+    kept = {}
+    if path.exists():
+        with safe_open(str(path), "numpy") as opened:
+            if opened.metadata() == facts:
+                kept = {name: opened.get_tensor(name) for name in opened.keys()}
+    kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
+    with runtime.atomic_write(path) as temporary:
+        save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, str(temporary), metadata=facts)
+
+
+def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
+    """The arrays that :func:`keep_features` wrote for these facts, or None if there are none."""
+    if not path.exists():
+        return None
+    with safe_open(str(path), "numpy") as opened:
+        if opened.metadata() != facts:
+            return None
+        return {name: opened.get_tensor(name) for name in opened.keys()}
+
+
+def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -> dict[str, str]:
+    """What kept features are recognised by."""
+    return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--target", default="Smiling")
@@ -147,6 +193,7 @@ def main() -> None:
     parser.add_argument("--profile", default="table", choices=tuple(SIZES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--features", type=Path, default=FEATURES)
     given = parser.parse_args()
     pool = data.load("rendered-faces", SIZES[given.profile].pool, seed=POOL_SEED)
     generator = latent.load()
@@ -160,7 +207,11 @@ def main() -> None:
                 continue
             result, model = experiments.run(s, name, seed)
             test = s.split.test
-            told = scores(model.features(test.images), test.target, test.spurious)
+            features = model.features(test.images)
+            told = scores(features, test.target, test.spurious)
+            if seed == given.seeds[0]:
+                facts = facts_of(given.target, given.spurious, given.bias, given.profile, seed)
+                keep_features(given.features, name, features, test.target, test.spurious, facts)
             results.append(given.output, result.model_copy(update={"extra": result.extra | told}))
             words = ", ".join(f"{what} {value:.3f}" for what, value in told.items())
             print(f"{name:9s} seed {seed}: EO {result.equalized_odds:.3f}, {words}", flush=True)

@@ -98,3 +98,19 @@ def test_bad_requests_say_what_is_valid():
         representations.purity(points, np.zeros(8), 8)
     with pytest.raises(ValueError, match="smallest group has 2 images; at least 5"):
         representations.linear_probe(points, np.tile([0, 1], 4), np.repeat([0, 1], 4))
+
+
+def test_features_are_kept_for_their_facts_alone(groups, tmp_path):
+    target, spurious, rng = groups
+    file, facts = tmp_path / "f.safetensors", representations.facts_of("Smiling", "Male", 1 / 9, "quick", 0)
+    one, two = rng.normal(size=(600, 4)), rng.normal(size=(600, 4))
+    assert representations.kept_features(file, facts) is None
+    representations.keep_features(file, "erm", one, target, spurious, facts)
+    representations.keep_features(file, "diga", two, target, spurious, facts)
+    kept = representations.kept_features(file, facts)
+    np.testing.assert_allclose(kept["erm"], one, atol=2e-3)
+    np.testing.assert_array_equal(kept["spurious"], spurious)
+    other = facts | {"seed": "1"}
+    assert representations.kept_features(file, other) is None
+    representations.keep_features(file, "erm", two, target, spurious, other)
+    assert "diga" not in representations.kept_features(file, other)

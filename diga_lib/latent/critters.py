@@ -21,7 +21,7 @@ NAME, JUDGE = "rendered-critters-64", "rendered-critters-factors"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000, help="how many images")
+    parser.add_argument("--images", type=int, default=5_000, help="how many images")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--judge-epochs", type=int, default=3, help="of the network that judges reconstructions")
     parser.add_argument("--channels", type=int, default=16, help="width of the networks, a multiple of 8")
