@@ -16,7 +16,15 @@ TABLE = "checkpoints.json"
 
 def _table(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / TABLE
-    return json.loads(file.read_text()) if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        table = json.loads(file.read_text())
+        if all(set(entry) == {"file", "sha256"} for entry in table.values()):
+            return table
+    except (ValueError, AttributeError, TypeError):
+        pass  # as wrong as a table that lacks something
+    raise ValueError(f"{file} is damaged: valid is an object of names, each with a file and its sha256. Restore it.")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
