@@ -255,7 +255,7 @@ class _Reader:
 def within_covariance(z: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Covariance (D, D) of rows z (N, D) around their class means, with a small ridge."""
     centred = z.copy()
-    for k in (0, 1):
+    for k in np.unique(target):
         centred[target == k] -= z[target == k].mean(0)
     return centred.T @ centred / len(z) + 1e-3 * np.eye(z.shape[1])
 

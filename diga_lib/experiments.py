@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from diga_lib import data, directions, latent, methods, results, shared
+from diga_lib import data, directions, image_text, latent, methods, results, shared, words
 from diga_lib.clusters import fit_clusters
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction
@@ -55,6 +55,10 @@ class Setting:
     codes : Tensor (n_train, levels, width)
     plain, refined : Direction
         The paper's combined direction, and the same sharpened by the clusters inside each class.
+    judged : Direction
+        The paper's combined direction with c chosen by the image-text model.
+    named : Named
+        The words that explain it, see :mod:`diga_lib.words`.
     """
 
     pool: ImageDataset
@@ -89,6 +93,22 @@ class Setting:
     @cached_property
     def refined(self) -> Direction:
         return shared.once(self.kept, "refined", lambda: directions.sharpen(self.codes, self.split.train.target, self.plain))
+
+    @cached_property
+    def reader(self) -> image_text.ImageText:
+        return image_text.load("rendered-faces-text")
+
+    @cached_property
+    def judged(self) -> Direction:
+        judge = lambda images: self.reader.zero_shot(images, self.split.target)  # noqa: E731
+        return shared.once(self.kept, "judged", lambda: directions.spurious_direction(
+            self.codes, self.split.train.target, self.generator, judge, refined=False))
+
+    @cached_property
+    def named(self) -> words.Named:
+        train = self.split.train
+        return words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.split.target,
+                                   self.judged)
 
 
 def setting(
@@ -181,6 +201,8 @@ ROWS = {
                          lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
                          needs=("refined",)),
     "diga": Row("DiGA", "one stage: both clusters and pseudo groups", _diga(), needs=("refined",)),
+    "diga-words": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", _diga("named"),
+                      needs=("named",)),
     "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", _plainly("GroupDRO"), True),
     "balanced": Row("ERM", "oracle: balanced data of the same size", _plainly("ERM"), True, "balanced"),
 }  # fmt: skip
@@ -194,6 +216,7 @@ TABLE = {
     "JTT": Row("JTT", "", _plainly("JTT")),
     "MAPLE": Row("MAPLE", "", _plainly("MAPLE")),
     "DiGA": ROWS["diga"],
+    "DiGAWords": ROWS["diga-words"],
     "GroupDRO": ROWS["group-dro"],
     "Balanced": ROWS["balanced"],
     "DiGABYOL": ROWS["diga-byol"],

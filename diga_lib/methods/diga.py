@@ -3,6 +3,7 @@
 The paper's own two stages (representation by BYOL, then a head) are in `byol`.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -10,6 +11,7 @@ from diga_lib.augmentation import CounterfactualViews
 from diga_lib.clusters import fit_clusters
 from diga_lib.methods.erm import ERM
 from diga_lib.methods.image_augmentation import augment
+from diga_lib.words import Named, pseudo_groups
 
 EDITS = ("shift", "place", "flip")
 
@@ -20,8 +22,10 @@ class DiGA(ERM):
     Parameters
     ----------
     generator : object with ``encode`` and ``decode``
-    found : Direction
-        What `directions.spurious_direction` returned. It knows codes and targets only.
+    found : Direction or Named
+        What `directions.spurious_direction` returned, which knows codes and targets only and whose two clusters inside
+        each class are the sides of the spurious attribute; or what `words.name_spurious` returned, one or several
+        attributes that an image-text model read, with a direction each.
     edit : {"flip", "shift", "place"}
         How the two views of a face are made. "shift": moved by +a and by -a' standard deviations, a and a' uniform
         in `degrees` (the paper). "place": the coordinate is replaced by two uniform draws between the clusters'
@@ -33,9 +37,16 @@ class DiGA(ERM):
     originals : float
         Share of first views that are the image itself rather than an edit.
     balance : bool
-        Whether an epoch visits the four pseudo groups (target x cluster along the direction) equally often.
+        Whether an epoch visits the pseudo groups (target x side along each direction) equally often.
     settings, **changes
         As for `ERM`.
+
+    Attributes
+    ----------
+    upper : Tensor (N, D)
+        After `fit`: how surely each training image lies on the upper side of each direction.
+    gap : Tensor (D,)
+        Distance of the two sides, in standard deviations.
     """
 
     def __init__(self, generator, found, edit="flip", degrees=(1.0, 3.0), invariance=0.5, originals=0.5,
@@ -47,9 +58,9 @@ class DiGA(ERM):
         self.invariance, self.originals, self.balance = invariance, originals, balance
 
     def prepare(self, train):
-        self.faces = CounterfactualViews(self.generator_network, self.found, train.images)
-        self.clusters = fit_clusters(self.faces.coordinate.cpu().numpy(), train.target)
-        self.upper = torch.from_numpy(self.clusters.probability).float().to(self.device)
+        self.faces = CounterfactualViews(self.generator_network, directions_of(self.found), train.images)
+        upper, gap, middle = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
+        self.upper, self.gap, self.middle = (a.float().to(self.device) for a in (upper, gap, middle))
 
     def sampler(self, train, generator):
         return balanced_order(train.target, self.upper, generator) if self.balance else super().sampler(train, generator)
@@ -63,20 +74,20 @@ class DiGA(ERM):
         return augment(torch.cat([x, other]), self.settings.augment, self.generator), torch.cat([y, y])
 
     def degrees_of_views(self, index):
-        """Return how far each of the two views of each face is moved, (B,) twice, in standard deviations."""
-        count, gap = len(index), self.clusters.gap
+        """Return how far each of the two views of each face is moved, (B, D) twice, in standard deviations."""
+        shape = (len(index), len(self.gap))
         if self.edit == "shift":
-            return self.uniform(count, *self.degrees), -self.uniform(count, *self.degrees)
+            return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
         if self.edit == "place":
-            reach, middle = gap / 2 + 1, torch.from_numpy(self.clusters.offset).float().mean()
-            return tuple(self.faces.degrees_to(index, middle + self.uniform(count, -reach, reach)) for _ in range(2))
-        # Moving by the clusters' distance, less what the face has already: its place inside a cluster is kept.
-        side = (self.uniform(count, 0, 1) < 0.5).float()
-        return (side - self.upper[index]) * gap, (1 - side - self.upper[index]) * gap
+            reach = self.gap.abs() / 2 + 1
+            return tuple(self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2))
+        # Moving by the sides' distance, less what the face has already: its place inside a cluster is kept.
+        side = (self.uniform(shape, 0, 1) < 0.5).float()
+        return (side - self.upper[index]) * self.gap, (1 - side - self.upper[index]) * self.gap
 
-    def uniform(self, count, low, high):
-        """Draw (count,) numbers between low and high."""
-        return low + (high - low) * torch.rand(count, generator=self.generator, device=self.device)
+    def uniform(self, shape, low, high):
+        """Draw numbers between low and high."""
+        return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
 
     def loss(self, index, logits, y):
         loss = F.cross_entropy(logits, y)
@@ -87,12 +98,12 @@ class DiGA(ERM):
 
 
 class PseudoGroups(ERM):
-    """ERM that visits the four pseudo groups (target x cluster along a direction) equally often; no edits.
+    """ERM that visits the pseudo groups (target x side along each direction) equally often; no edits.
 
     Parameters
     ----------
     generator : object with ``encode``
-    found : Direction
+    found : Direction or Named
     settings, **changes
         As for `ERM`.
     """
@@ -102,15 +113,53 @@ class PseudoGroups(ERM):
         self.generator_network, self.found = generator, found
 
     def prepare(self, train):
-        coordinate = self.found.coordinate(self.generator_network.encode(train.images)).cpu().numpy()
-        self.upper = torch.from_numpy(fit_clusters(coordinate, train.target).probability)
+        codes = self.generator_network.encode(train.images)
+        along = np.stack([d.coordinate(codes).cpu().numpy() for d in directions_of(self.found)], 1)
+        self.upper = sides(self.found, along, train.target)[0]
 
     def sampler(self, train, generator):
         return balanced_order(train.target, self.upper, generator)
 
 
+def directions_of(found):
+    """Return the list of D directions of a Direction or of a Named."""
+    return list(found.directions) if isinstance(found, Named) else [found]
+
+
+def sides(found, coordinate, target):
+    """Say on which side of each direction every training image lies, and how far apart the sides are.
+
+    Parameters
+    ----------
+    found : Direction or Named
+        The sides of a Direction are its clusters inside the classes; those of a Named were read by its words.
+    coordinate, target : arrays (N, D) and (N,)
+
+    Returns
+    -------
+    upper, gap, middle : Tensor (N, D), (D,) and (D,)
+        Probability of the upper side; distance and middle of the two sides, in standard deviations.
+
+    Raises
+    ------
+    ValueError
+        If a Named belongs to other images, or has found no word.
+    """
+    if not isinstance(found, Named):
+        clusters = fit_clusters(coordinate[:, 0], target)
+        return (torch.from_numpy(clusters.probability)[:, None], torch.tensor([clusters.gap]),
+                torch.tensor([clusters.offset.mean()]))
+    if found.probability.shape != coordinate.shape or not coordinate.size:
+        raise ValueError(f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
+                         f"there must be at least one word, read on these {len(coordinate)} training images.")
+    high = found.probability > 0.5
+    means = np.array([[[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
+                      for column, side in zip(coordinate.T, high.T)]).mean(1)  # (D, side), each class counts alike
+    return torch.tensor(found.probability), torch.from_numpy(means[:, 1] - means[:, 0]), torch.from_numpy(means.mean(1))
+
+
 def balanced_order(target, upper, generator):
-    """Draw positions (N,), with replacement, such that the groups target x (upper > 0.5) come equally often."""
-    group = 2 * torch.from_numpy(target) + (upper.cpu() > 0.5)
-    weight = 1 / torch.bincount(group, minlength=4).clamp(min=1)[group]
+    """Draw positions (N,), with replacement, such that the groups target x (upper (N, D) > 0.5) come equally often."""
+    group = torch.from_numpy(pseudo_groups(target, upper.cpu().numpy()))
+    weight = 1 / torch.bincount(group).clamp(min=1)[group]
     return torch.multinomial(weight.double(), len(target), replacement=True, generator=generator)

@@ -1,0 +1,130 @@
+"""Naming the spurious attribute, on codes that are the words themselves."""
+
+import numpy as np
+import pytest
+import torch
+
+from diga_lib import directions, words
+from diga_lib.data import LabelledImages
+from diga_lib.image_text import PROMPTS
+from diga_lib.methods import DiGA, PseudoGroups
+
+WORDS = list(PROMPTS)
+SIDE = 8
+
+
+class Patches:
+    """Images whose pixels are the codes: pixel k is how strongly word k shows. Exact in both directions."""
+
+    levels, width = 1, len(WORDS)
+
+    def encode(self, images):
+        return torch.as_tensor(np.asarray(images)).float().flatten(2)[:, :1, : self.width] / 255
+
+    def decode(self, codes):
+        images = torch.full((len(codes), 3, SIDE * SIDE), 0.5)
+        images[:, :, : self.width] = codes[:, :1].clamp(0, 1)
+        return images.view(-1, 3, SIDE, SIDE)
+
+
+class Reader:
+    """An image-text model that reads the pixels: the cosine with a word's second prompt grows with its pixel."""
+
+    scale = torch.tensor(20.0)
+
+    def encode_image(self, images):
+        x = torch.as_tensor(np.asarray(images)).float()
+        x = (x / 255 if x.max() > 1 else x).flatten(2)[:, 0, : len(WORDS)] - 0.5
+        return torch.cat([-x, x], 1)
+
+    def encode_text(self, prompts):
+        places = {pair[k]: word + k * len(WORDS) for word, pair in enumerate(PROMPTS.values()) for k in (0, 1)}
+        return torch.eye(2 * len(WORDS))[[places[prompt] for prompt in prompts]]
+
+    def zero_shot(self, images, attribute):
+        return words.read_words(images, self)[attribute].to_numpy()
+
+
+def population(n=1500, spurious=("Male",), bias=1 / 9, seed=0):
+    """Smiling is the target; each spurious word agrees with it as often as the bias says; the rest is noise."""
+    rng = np.random.default_rng(seed)
+    shows = rng.random((n, len(WORDS))) < 0.5
+    y = shows[:, WORDS.index("Smiling")].copy()
+    for word in spurious:
+        shows[:, WORDS.index(word)] = np.where(rng.random(n) < 1 / (1 + bias), y, ~y)
+    codes = 0.5 + 0.18 * (2 * shows - 1) + 0.06 * rng.normal(size=shows.shape)
+    images = Patches().decode(torch.tensor(codes, dtype=torch.float32)[:, None])
+    images = (images * 255).round().to(torch.uint8).numpy()
+    truth = np.stack([shows[:, WORDS.index(word)] for word in spurious], 1).astype(int)
+    return LabelledImages(images, y.astype(np.int64), None, np.arange(n)), truth
+
+
+def found(train, **more):
+    codes = Patches().encode(train.images)
+    plain = directions.paper_direction(codes, directions.boundary(codes, train.target, 1e4))
+    return words.name_spurious(codes, train.target, train.images, Patches(), Reader(), "Smiling", plain, **more)
+
+
+def test_reads_the_same_as_the_model_itself():
+    train, _ = population(50)
+    read = words.read_words(train.images, Reader())
+    cosines = Reader().encode_image(train.images)
+    for k, word in enumerate(WORDS):
+        logits = 20 * torch.stack([cosines[:, k], cosines[:, len(WORDS) + k]], 1)
+        np.testing.assert_allclose(read[word], logits.softmax(1)[:, 1], rtol=1e-5)
+
+
+def test_association_is_the_chance_of_the_right_order():
+    p, y, w = np.array([0.1, 0.6, 0.4, 0.9]), np.array([0, 0, 1, 1]), np.array([1.0, 1.0, 3.0, 1.0])
+    pairs = [(w[i] * w[j], p[j] > p[i]) for i in (0, 1) for j in (2, 3)]
+    share = sum(weight for weight, right in pairs if right) / sum(weight for weight, _ in pairs)
+    assert words.association(p, y, w) == pytest.approx(2 * share - 1)
+
+
+@pytest.mark.parametrize("spurious", [("Male",), ("Young",), ("Black_Hair",)])
+def test_names_the_one_word_that_goes_along_with_the_target(spurious):
+    train, truth = population(6000, spurious)
+    named = found(train)
+    assert named.words == spurious
+    assert ((named.probability[:, 0] > 0.5) == truth[:, 0]).mean() > 0.99
+    axis = torch.zeros(1, len(WORDS))
+    axis[0, WORDS.index(spurious[0])] = 1
+    assert directions.cosine(named.directions[0].direction, axis) > 0.99  # and nothing of the target
+
+
+def test_names_two_words_that_are_independent_inside_the_classes():
+    train, truth = population(4000, spurious=("Male", "Young"))
+    named = found(train)
+    assert set(named.words) == {"Male", "Young"}
+    columns = [("Male", "Young").index(word) for word in named.words]
+    assert ((named.probability > 0.5) == truth[:, columns]).mean() > 0.99
+
+
+def test_pseudo_groups_are_numbered_in_bits():
+    groups = words.pseudo_groups(np.array([0, 1, 0, 1]), np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.7], [0.8, 0.8]]))
+    assert groups.tolist() == [2, 3, 4, 7]
+
+
+def test_diga_moves_along_every_word_and_visits_the_pseudo_groups_alike():
+    train, truth = population(2000, spurious=("Male", "Young"))
+    named = found(train)
+    model = DiGA(Patches(), named, epochs=1, augment="none", precision="fp32").fit(train)
+    assert model.upper.shape == (2000, 2)
+    index = torch.arange(2000)
+    first, second = model.degrees_of_views(index)
+    codes = model.faces.codes
+    for k, word in enumerate(named.words):
+        pixel = WORDS.index(word)
+        one, other = (model.faces.shifted(index, d)[:, 0].flatten(1)[:, pixel] > 0.5 for d in (first, second))
+        assert (one != other).float().mean() > 0.99
+    kept = model.faces.shifted(index, first)[:, 0].flatten(1)[:, WORDS.index("Smiling")]
+    assert (kept - codes[:, 0, WORDS.index("Smiling")]).abs().max() < 0.05
+    drawn = PseudoGroups(Patches(), named, epochs=1).fit(train).sampler(train, torch.Generator().manual_seed(0)).numpy()
+    share = np.bincount(words.pseudo_groups(train.target, named.probability)[drawn], minlength=8) / len(drawn)
+    np.testing.assert_allclose(share, 1 / 8, atol=0.03)
+
+
+def test_words_of_other_images_are_refused():
+    train, _ = population(300)
+    with pytest.raises(ValueError, match="read on these 100 training images"):
+        PseudoGroups(Patches(), found(train), epochs=1).fit(population(100)[0])
