@@ -21,7 +21,6 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from diga_lib.clusters import Clusters, fit_clusters
-from diga_lib.image_text import PROMPTS
 
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))
 STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # per training image
@@ -341,21 +340,6 @@ def flip_rates(
         "spurious": float(np.mean(spurious_probe(after)[right] != s[right])),
         "target": float(np.mean(target_probe(after) != target_probe(before))),
     }
-
-
-def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
-    """Name a direction: how far each attribute word of an image-text model moves from -degree to +degree.
-
-    Returns
-    -------
-    DataFrame
-        Columns attribute, change (mean difference of zero-shot probabilities, in [-1, 1]), largest first.
-    """
-    low, high = (generator.decode(found.move(codes, sign * degree)) for sign in (-1, 1))
-    words = list(PROMPTS)
-    change = [float(np.mean(model.zero_shot(high, word) - model.zero_shot(low, word))) for word in words]
-    table = pd.DataFrame({"attribute": words, "change": change})
-    return table.sort_values("change", key=np.abs, ascending=False, ignore_index=True)
 
 
 def cosine(one: Tensor, other: Tensor) -> float:

@@ -210,7 +210,7 @@ def plane(
 
 
 def changed_words(table: pd.DataFrame, ax: Axes | None = None, most: int = 10) -> Axes:
-    """Draw which attribute words change most along a direction, as `directions.changed_words` returns them.
+    """Draw which attribute words change most along a direction, as `words.changed_words` returns them.
 
     Parameters
     ----------

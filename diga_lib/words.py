@@ -66,6 +66,29 @@ def read_words(images, model) -> pd.DataFrame:
                          for word, pair in PROMPTS.items()})
 
 
+def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
+    """Name a direction: how far each attribute word of an image-text model moves from -degree to +degree.
+
+    Parameters
+    ----------
+    found : Direction
+    codes : Tensor (N, levels, width)
+        Of the images that are edited.
+    generator : object with ``decode``
+    model : ImageText
+    degree : float
+        Standard deviations moved to either side.
+
+    Returns
+    -------
+    DataFrame
+        Columns attribute, change (mean difference of zero-shot probabilities, in [-1, 1]), largest first.
+    """
+    low, high = (read_words(generator.decode(found.move(codes, sign * degree)), model).mean() for sign in (-1, 1))
+    table = (high - low).rename_axis("attribute").reset_index(name="change")
+    return table.sort_values("change", key=np.abs, ascending=False, ignore_index=True)
+
+
 def association(probability: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None) -> float:
     """How far a word goes along with the target: ``2 AUC - 1``, in [-1, 1]; 0 if it tells nothing."""
     return 2 * roc_auc_score(target, probability, sample_weight=weight) - 1
@@ -129,11 +152,11 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
     if plain is None:
         plain = spurious_direction(codes, y, generator, lambda x: model.zero_shot(x, name), refined=False)
     some = np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)
-    low, high = (read_words(generator.decode(plain.move(codes[some], sign * degree)), model).mean() for sign in (-1, 1))
     read = read_words(images, model)
-    candidates = [word for word in read if word != name]
-    table = pd.DataFrame({"attribute": candidates, "change": (high - low)[candidates].to_numpy(),
-                          "association": [association(read[word], y) for word in candidates]})
+    changed = changed_words(plain, codes[some], generator, model, degree)
+    table = changed[changed["attribute"] != name].reset_index(drop=True)
+    candidates = list(table["attribute"])
+    table["association"] = [association(read[word], y) for word in candidates]
     table["score"] = _score(table["change"], table["association"])
     words, weight, first = [], np.ones(len(y)), 0.0
     for _ in range(MOST):
