@@ -23,7 +23,7 @@ from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction
 from diga_lib.methods import ERM
 from diga_lib.methods.byol import DiGABYOL
-from diga_lib.methods.diga import DiGA, PseudoGroups
+from diga_lib.methods.diga import DiGA, PseudoGroups, directions_of
 from diga_lib.metrics import group_metrics
 from diga_lib.profiles import POOL_SEED, SIZES, Sizes
 
@@ -262,39 +262,46 @@ def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = No
     return results.Result.of(metrics, timing, profile=setting.profile, extra=extra, **fields), model
 
 
-def direction_scores(setting: Setting, found: Direction) -> dict:
-    """Say what a direction carries. For scoring only: it reads the spurious attribute and the renderer's others.
+def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
+    """Say what was found. For scoring only: it reads the spurious attribute and the renderer's others.
 
     Parameters
     ----------
     setting : Setting
-    found : Direction
+    found : Direction or Named
 
     Returns
     -------
     dict
-        "cosine": for each spurious attribute, and for the target, the absolute cosine with its true mean shift;
-        "pseudo_groups": for each spurious attribute, the share of training faces on whose side the cluster agrees;
-        "gain", "gap", "share": of the clusters; "carries": the five attributes whose correlation with the coordinate
-        inside the target's classes is largest in size.
+        "cosine": for each spurious attribute, and for the target, the largest absolute cosine of a direction with its
+        true mean shift; "pseudo_groups": for each spurious attribute, the share of training faces that are on its side;
+        "carries": the five attributes whose correlation with a coordinate inside the target's classes is largest in
+        size; and "gain", "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
     """
     train, names = setting.split.train, setting.split.spurious.split("&")
-    y, coordinate = train.target, found.coordinate(setting.codes).numpy()
-    clusters = fit_clusters(coordinate, y)
-    scores = {"cosine": {}, "pseudo_groups": {}, "gain": clusters.gain, "gap": clusters.gap / clusters.spread,
-              "share": [float(clusters.share[0]), float(clusters.share[1])]}
+    y, several = train.target, directions_of(found)
+    along = np.stack([direction.coordinate(setting.codes).numpy() for direction in several], 1)
+    if isinstance(found, words.Named):
+        upper, scores = found.probability, {"words": list(found.words)}
+    else:
+        clusters = fit_clusters(along[:, 0], y)
+        upper = clusters.probability[:, None]
+        scores = {"gain": clusters.gain, "gap": clusters.gap / clusters.spread, "share": [float(share) for share in clusters.share]}
+    scores |= {"cosine": {setting.split.target: 0.0}, "pseudo_groups": {}}
+    largest = lambda true: max(abs(directions.cosine(direction.direction, true)) for direction in several)  # noqa: E731
     for k, name in enumerate(names):
         s = train.spurious >> (len(names) - 1 - k) & 1
         shift, of_target = directions.true_shifts(setting.codes, y, s)
-        scores["cosine"][name] = abs(directions.cosine(found.direction, shift))
-        scores["cosine"].setdefault(setting.split.target, abs(directions.cosine(found.direction, of_target)))
-        agree = float(np.mean((clusters.probability > 0.5) == (s == 1)))
-        scores["pseudo_groups"][name] = max(agree, 1 - agree)
-    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=setting.split.target)
+        scores["cosine"][name] = largest(shift)
+        scores["cosine"][setting.split.target] = max(scores["cosine"][setting.split.target], largest(of_target))
+        agree = ((upper > 0.5) == (s == 1)[:, None]).mean(0)
+        scores["pseudo_groups"][name] = float(np.maximum(agree, 1 - agree).max())
+    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=setting.split.target).astype(float)
     inside = lambda table: table - table.groupby(y).transform("mean")  # noqa: E731
-    correlation = inside(others.astype(float)).corrwith(inside(pd.Series(coordinate))).dropna()
-    largest = correlation.reindex(correlation.abs().sort_values(ascending=False).index)[:5]
-    return scores | {"carries": {name: round(float(value), 4) for name, value in largest.items()}}
+    each = pd.DataFrame({k: inside(others).corrwith(inside(pd.Series(column))) for k, column in enumerate(along.T)}).dropna()
+    strongest = {name: float(row.iloc[row.abs().argmax()]) for name, row in each.iterrows()}
+    first = sorted(strongest, key=lambda name: -abs(strongest[name]))[:5]
+    return scores | {"carries": {name: round(strongest[name], 4) for name in first}}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ GENERATOR = "rendered-faces-64-"  # its weights; those of others decide no numbe
 WEIGHTS = PACKAGE / "weights" / "checkpoints.json"
 
 
-def fingerprint(modules: list[str], config: Any = None) -> str:
+def fingerprint(modules: list[str], config: Any = None, weights: tuple[str, ...] = ()) -> str:
     """Return twelve hexadecimal digits that change when the code behind a result does.
 
     Parameters
@@ -32,12 +32,15 @@ def fingerprint(modules: list[str], config: Any = None) -> str:
         Names of modules of this library, such as "diga_lib.methods.diga".
     config : in JSON's types, optional
         The configuration of the run.
+    weights : tuple of str
+        Beginnings of the names of shipped weights that count, beside the generator's where it is used.
     """
     given = [name.removeprefix("diga_lib.").replace(".", "/") + ".py" for name in modules]
     files = _closure((*ALWAYS, *sorted(given)))
     parts = [[file, _code(file)] for file in files]
-    if "directions.py" in files:
-        parts += [entry for entry in sorted(json.loads(WEIGHTS.read_text()).items()) if entry[0].startswith(GENERATOR)]
+    used = (*weights, GENERATOR) if "directions.py" in files else weights
+    if used:
+        parts += [entry for entry in sorted(json.loads(WEIGHTS.read_text()).items()) if entry[0].startswith(used)]
     return hashlib.sha256(json.dumps([parts, config], sort_keys=True).encode()).hexdigest()[:12]
 
 

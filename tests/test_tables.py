@@ -1,0 +1,123 @@
+"""What the pages say of the grid's results, on results made by hand."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from diga_lib import results, tables
+from diga_lib.cells import ORACLES, PAIRS, SEVEN, Cell
+from diga_lib.results import METRICS, Result
+
+FOUND = {"cosine": {"Male": 0.8, "Smiling": 0.1}, "pseudo_groups": {"Male": 0.95}, "gain": 0.1, "gap": 3.0, "share": [0.1, 0.9],
+         "carries": {"Male": -0.7, "Young": 0.2}}  # fmt: skip
+
+
+def line(row, accuracy=0.8, worst=0.6, eo=0.2, pair=PAIRS[0], seed=0, **changes):
+    cell = Cell(row, *pair, seed=seed)
+    extra = {"row": row, "cell": asdict(cell)} | ({"direction": FOUND} if row == "DiGA" else {})
+    values = dict(accuracy=accuracy, worst_group=worst, equalized_odds=eo, groups={"y0s0": worst}, seconds=1.0, peak_memory_mb=1.0,
+                  commit="x", versions={}, fingerprint=cell.fingerprint, extra=extra)  # fmt: skip
+    return Result(**(cell.key | values | changes))
+
+
+@pytest.fixture
+def store(tmp_path):
+    def make(*lines, name="classification"):
+        for one in lines:
+            results.append(tmp_path / f"{name}.jsonl", one)
+        return tables.published(name, folder=tmp_path)
+
+    return make
+
+
+def test_no_results_is_an_empty_table_everywhere(tmp_path):
+    frame = tables.published("classification", "bias_sweep", folder=tmp_path)
+    assert frame.empty and tables.wins(frame).empty and tables.agreement(frame).empty
+    assert tables.gap_closed(frame).empty and tables.directions_found(frame).empty and tables.complete(frame) == []
+    assert tables.best(frame, "accuracy", "Smiling/Male") == (None, set())
+
+
+def test_rows_of_older_code_or_of_another_search_are_marked(store):
+    frame = store(line("ERM"), line("JTT", fingerprint="older"), line("LfF", extra={"cell": asdict(Cell("LfF", changes='{"q": 0.1}'))}))
+    assert frame["stale"].tolist() == [False, True, True]
+    assert frame["pair"].tolist() == ["Smiling/Male"] * 3 and frame["row"].tolist() == ["ERM", "JTT", "LfF"]
+
+
+def test_the_reported_table_is_complete_and_as_printed():
+    frame = tables.reported()
+    assert len(frame) == 63 and set(frame["row"]) == set(SEVEN) and set(frame["pair"]) == set(tables.ORDER)
+    diga = frame.set_index(["row", "pair"]).loc[("DiGA", "Smiling/Male")]
+    assert diga.tolist() == pytest.approx([0.884, 0.819, 0.074])
+    assert tables.wins(frame.assign(seed=0))["won"].sum() == 27, "the papers report all 27 for DiGA"
+
+
+def test_the_best_and_its_ties_by_the_interval_of_the_differences(store):
+    erm, diga, jtt = [0.70, 0.72, 0.71], [0.80, 0.83, 0.81], [0.79, 0.84, 0.80]
+    frame = store(*[line(row, value, seed=k) for row, values in {"ERM": erm, "DiGA": diga, "JTT": jtt}.items()
+                    for k, value in enumerate(values)])  # fmt: skip
+    first, tied = tables.best(frame, "accuracy", "Smiling/Male")
+    assert (first, tied) == ("DiGA", {"DiGA", "JTT"})
+    assert stats.ttest_rel(diga, jtt).pvalue > 0.05 > stats.ttest_rel(diga, erm).pvalue
+    # All EO are equal, so everybody is tied; and one seed alone ties nobody.
+    assert tables.best(frame, "equalized_odds", "Smiling/Male")[1] == {"ERM", "DiGA", "JTT"}
+    assert tables.best(frame[frame["seed"] == 0], "accuracy", "Smiling/Male")[1] == {"DiGA"}
+
+
+def test_wins_are_counted_over_complete_pairs_with_the_right_sign(store):
+    rows = [line(row, 0.8, 0.6, 0.2) for row in SEVEN if row not in ("DiGA", "JTT")]
+    frame = store(*rows, line("DiGA", 0.9, 0.7, 0.1), line("JTT", 0.85, 0.75, 0.15), line("ERM", pair=PAIRS[1]))
+    table = tables.wins(frame).set_index("metric")
+    assert tables.complete(frame) == ["Smiling/Male"] and len(table) == 3
+    assert table["won"].to_dict() == {"Acc": True, "Wst": False, "EO": True}
+    assert table.loc["Wst", "best"] == "JTT"
+    assert table["lead"].to_dict() == pytest.approx({"Acc": 5, "Wst": -5, "EO": 5})
+
+
+def test_the_share_of_the_gap_closed(store):
+    frame = store(line("ERM", worst=0.5), line("DiGA", worst=0.8), line("Balanced", worst=0.9), line("DiGA", pair=PAIRS[1]))
+    assert tables.gap_closed(frame).to_dict() == pytest.approx({"Smiling/Male": 0.75})
+
+
+def test_agreement_against_scipy(store):
+    rng = np.random.default_rng(0)
+    values = dict(zip(SEVEN, rng.uniform(0.5, 0.9, (7, 3))))
+    frame = store(*[line(row, *value) for row, value in values.items()])
+    table = tables.agreement(frame).set_index("metric")
+    theirs = tables.reported().query("pair == 'Smiling/Male'").set_index("row").loc[list(SEVEN)]
+    for k, (metric, word) in enumerate(tables.WORDS.items()):
+        ours = [values[row][k] for row in SEVEN]
+        assert table.loc[word, "rank_correlation"] == pytest.approx(stats.spearmanr(ours, theirs[metric]).statistic)
+    assert table.loc["EO", "reported"] == pytest.approx(25.3 - 7.4)
+    assert table.loc["EO", "measured"] == pytest.approx(100 * (values["ERM"][2] - values["DiGA"][2]))
+
+
+def test_directions_are_read_from_the_results(store):
+    table = tables.directions_found(store(line("DiGA"), line("DiGA", seed=1), line("ERM")))
+    assert table.loc["Smiling/Male"].to_dict() == pytest.approx(
+        {"cosine with spurious": 0.8, "cosine with target": 0.1, "right pseudo groups": 0.95,
+         "carries most": "Male (0.70)"})  # fmt: skip
+
+
+def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
+    rng = np.random.default_rng(0)
+    lines = [line("ERM", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)]
+    frame = store(*lines)
+    variance = frame.groupby("pair")["worst_group"].var(ddof=1).mean()
+    expected = stats.t.ppf(0.975, 18) * np.sqrt(2 * variance)
+    assert tables.tolerance(frame, "ERM", "worst_group", 500) == pytest.approx(expected)
+    # About one in twenty pairs of draws differs by more.
+    a, b = rng.normal(0, np.sqrt(variance), (2, 4000))
+    assert 0.01 < np.mean(np.abs(a - b) > expected) < 0.06
+    alone = frame[frame["seed"] == 0]
+    assert 0.02 < tables.tolerance(alone, "ERM", "worst_group", 500) < 0.12, "one seed: what 500 images allow"
+
+
+def test_means_are_in_the_papers_order(store):
+    frame = store(line("DiGA", pair=PAIRS[1]), *[line(row) for row in reversed((*SEVEN, *ORACLES))], line("ERM", 0.6, seed=1))
+    table = tables.means(frame)
+    assert list(table.index) == [("Smiling/Male", row) for row in (*SEVEN, *ORACLES)] + [("Smiling/Young", "DiGA")]
+    assert table.loc[("Smiling/Male", "ERM"), "accuracy"] == pytest.approx(0.7)
+    assert list(table.columns) == list(METRICS) and isinstance(table, pd.DataFrame)
