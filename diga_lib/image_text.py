@@ -4,8 +4,11 @@
 captions such as "a smiling young man with glasses and black hair" (`image_text_training`). Its eyes are those of the
 network that reads the renderer's factors (`latent.perceptual`), so they were taught with labels, unlike CLIP's; the
 rest learned from captions alone. It knows the words of those captions and no others.
+``load("rendered-faces-text-s")`` and ``load("rendered-faces-text-l")`` borrow only the first two or three stages of
+those eyes and learned the rest from wider captions (`image_text_wide`): the two sizes of the page on test-time
+adaptation.
 ``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
-``python -m diga_lib.image_text`` trains the small model from nothing.
+``python -m diga_lib.image_text`` trains the small model from nothing, with ``--model NAME`` the others.
 
 References
 ----------
@@ -50,6 +53,7 @@ PROMPTS = {
     "Ethnicity": ("a person with light skin", "a person with dark skin"),
 }
 PAD = 0
+SHIPPED = ("rendered-faces-text", "rendered-faces-text-s", "rendered-faces-text-l")
 
 
 class ImageText:
@@ -207,17 +211,23 @@ class RenderedFacesText(ImageText, nn.Module):
         Of the space they share.
     context : int
         Most words of a prompt.
+    stages, hidden : int
+        How many of the three stages of the factor network are borrowed, and the width of what is learned on top of
+        them; 0 stages borrows all of it but its last layer.
     """
 
-    def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64):
+    def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64, stages=0, hidden=256):
         super().__init__()
-        self.config = {"words": list(words), "size": size, "width": width,
-                       "layers": layers, "heads": heads, "dimension": dimension, "context": context}
+        self.config = {"words": list(words), "size": size, "width": width, "layers": layers, "heads": heads,
+                       "dimension": dimension, "context": context, "stages": stages, "hidden": hidden}
         self.size, self.context = size, context
         self.numbers = {word: number for number, word in enumerate(words, PAD + 1)}
-        # The eyes are borrowed: what the factor network sees last, frozen. Which words go with it is learned.
-        self.eyes = FactorNetwork().requires_grad_(False)
-        self.image = nn.Sequential(nn.Linear(self.eyes.head[2].out_features, dimension, bias=False),
+        # The eyes are borrowed and frozen: which words go with what they see is learned.
+        self.stages, eyes = stages, FactorNetwork()
+        self.eyes = eyes.stages[:stages].requires_grad_(False) if stages else eyes.requires_grad_(False)
+        seen = 16 * self.eyes[-1][-1][0].out_channels if stages else eyes.head[2].out_features
+        top = [nn.Linear(seen, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if stages else []
+        self.image = nn.Sequential(*top, nn.Linear(hidden if stages else seen, dimension, bias=False),
                                    nn.BatchNorm1d(dimension))
         self.text = TextTower(len(self.numbers) + 1, context, width, layers, heads, dimension)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
@@ -256,10 +266,20 @@ class RenderedFacesText(ImageText, nn.Module):
         return tokens.to(self.device)
 
     def see(self, x):
-        """Map float images (B, 3, size, size) in [0, 1] to what the frozen eyes see (B, 256), float32."""
+        """Map float images (B, 3, size, size) in [0, 1] to what the frozen eyes see (B, D), float32."""
+        x = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), runtime.autocast(self.device):
-            _, maps = self.eyes(x.contiguous(memory_format=torch.channels_last))
-            return self.eyes.head[:4](maps[-1]).float()
+            if not self.stages:
+                _, maps = self.eyes(x)
+                return self.eyes.head[:4](maps[-1]).float()
+            x = x * 2 - 1
+            for stage in self.eyes:
+                x = stage(x)
+            return F.adaptive_avg_pool2d(x, 4).flatten(1).float()
+
+    def borrow(self, network):
+        """Take over the weights of a trained `FactorNetwork`."""
+        self.eyes.load_state_dict((network.stages[:self.stages] if self.stages else network).state_dict())
 
     def image_features(self, x):
         """Map float images (B, 3, size, size) in [0, 1] to features (B, dimension)."""
@@ -280,6 +300,30 @@ class RenderedFacesText(ImageText, nn.Module):
             parts = [self.text(tokens[rows, :lengths[rows].max()]) for rows in order.split(64)]
         return torch.cat(parts)[order.argsort()]
 
+    def words(self, text):
+        """Return the embeddings (L, width) of the words of a text, such as where learned prompts begin."""
+        return self.text.tokens(self.tokenize([text])[0]).detach()
+
+    def text_with_context(self, prompts, context):
+        """Map prompts that begin with learned words to features (n, dimension), with gradients.
+
+        Parameters
+        ----------
+        prompts : list of str
+            The n prompts, without what is learned.
+        context : torch.Tensor
+            (m, width) for all prompts alike, or (n, m, width): embeddings put before the words.
+        """
+        tokens = self.tokenize(prompts)
+        context = context.expand(len(tokens), *context.shape[-2:])
+        if context.shape[1] + tokens.shape[1] > self.context:
+            raise ValueError(f"A learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]} are "
+                             f"longer than the {self.context} tokens that this model reads.")
+        there = torch.zeros(context.shape[:2], dtype=torch.bool, device=tokens.device)
+        with runtime.autocast(self.device):
+            return self.text.encode(torch.cat([context, self.text.tokens(tokens)], 1),
+                                    torch.cat([there, tokens == PAD], 1)).float()
+
 
 def load(name="rendered-faces-text", device="auto"):
     """Load an image–text model; nothing is ever downloaded.
@@ -287,8 +331,8 @@ def load(name="rendered-faces-text", device="auto"):
     Parameters
     ----------
     name : str
-        "rendered-faces-text", the small model that ships; "open_clip:NAME" such as "open_clip:ViT-B-32", a CLIP
-        whose weights open_clip has kept in its cache; or "open_clip:NAME:PATH" with a safetensors file.
+        One of those that ship, see ``SHIPPED``; "open_clip:NAME" such as "open_clip:ViT-B-32", a CLIP whose
+        weights open_clip has kept in its cache; or "open_clip:NAME:PATH" with a safetensors file.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
 
@@ -308,9 +352,9 @@ def load(name="rendered-faces-text", device="auto"):
         from diga_lib import image_text_open_clip
 
         return image_text_open_clip.load(*rest.partition(":")[::2], runtime.device(device))
-    if name != "rendered-faces-text":
-        raise ValueError(f"There is no image–text model {name!r}; "
-                         "valid are 'rendered-faces-text' and names such as 'open_clip:ViT-B-32'.")
+    if name not in SHIPPED:
+        raise ValueError(f"There is no image–text model {name!r}; valid are {', '.join(map(repr, SHIPPED))} "
+                         "and names such as 'open_clip:ViT-B-32'.")
     return read(checkpoints.path(name)).to(runtime.device(device))
 
 

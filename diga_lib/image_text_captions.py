@@ -69,17 +69,36 @@ def caption(attributes, rng):
     str
         Such as "a smiling young man with glasses and black hair".
     """
+    return compose(attributes, rng, PHRASES)
+
+
+def compose(values, rng, phrases):
+    """Describe a face by some of its values, whatever they are called; a value of -1 is passed over.
+
+    Parameters
+    ----------
+    values : mapping
+        From names to whole numbers, for each name in `phrases` and for "Male".
+    rng : numpy.random.Generator
+        Chooses.
+    phrases : dict
+        From names to what may be said for each value.
+
+    Returns
+    -------
+    str
+    """
     def pick(options):
         return options[rng.integers(len(options))]
 
-    names = (*PHRASES, "Male")
+    names = (*phrases, "Male")
     named = [names[i] for i in rng.permutation(len(names))[:rng.integers(1, MOST_NAMED + 1)]]
-    noun = pick(NOUNS[int(attributes["Male"]) if "Male" in named else None])
-    phrases = [pick(PHRASES[name][int(attributes[name])]) for name in named if name != "Male"]
-    words = [phrase for phrase in phrases if " " not in phrase] + [noun]
+    noun = pick(NOUNS[int(values["Male"]) if "Male" in named else None])
+    said = [pick(phrases[name][int(values[name])]) for name in named if name != "Male" and values[name] >= 0]
+    words = [phrase for phrase in said if " " not in phrase] + [noun]
     sentence = " ".join(["an" if words[0][0] in "aeiou" else "a", *words])
     previous = ""
-    for phrase in phrases:
+    for phrase in said:
         start, _, rest = phrase.partition(" ")
         if not rest:
             continue

@@ -49,6 +49,47 @@ class OpenClip(ImageText):
         with runtime.autocast(self.device):
             return self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))
 
+    def words(self, text):
+        """Return the embeddings (L, width) of the tokens of a text, such as where learned prompts begin."""
+        tokens = self.tokenizer([text]).to(self.device)[0]
+        return self._tower().token_embedding(tokens[1:tokens.argmax()]).detach()  # the last token has the largest number
+
+    def text_with_context(self, prompts, context):
+        """Map prompts that begin with learned words to features (n, d), with gradients.
+
+        Parameters
+        ----------
+        prompts : list of str
+            The n prompts, without what is learned.
+        context : torch.Tensor
+            (m, width) for all prompts alike, or (n, m, width): embeddings put behind the start token.
+
+        Raises
+        ------
+        ValueError
+            If this CLIP's text tower is not the transformer of the original, or the result is too long.
+        """
+        tower, tokens = self._tower(), self.tokenizer(list(prompts)).to(self.device)
+        context = context.expand(len(tokens), *context.shape[-2:])
+        length, last = tokens.shape[1], tokens.argmax(1) + context.shape[1]
+        if last.max() >= length:
+            raise ValueError(f"A learned context of {context.shape[1]} tokens is too long for these prompts: "
+                             f"this model reads {length} tokens.")
+        embedded = tower.token_embedding(tokens)
+        x = torch.cat([embedded[:, :1], context.to(embedded), embedded[:, 1:]], 1)[:, :length]
+        with runtime.autocast(self.device):
+            x = tower.transformer(x + tower.positional_embedding, attn_mask=tower.attn_mask)
+            return (tower.ln_final(x)[torch.arange(len(x)), last] @ tower.text_projection).float()
+
+    def _tower(self):
+        """Return the part of the model that has the original CLIP's text transformer."""
+        parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection", "attn_mask")
+        for tower in (self.model, getattr(self.model, "text", None)):
+            if all(hasattr(tower, part) for part in parts):
+                return tower
+        raise ValueError("Prompts can be learned only with a CLIP whose text tower is that of the original, "
+                         "such as 'ViT-B-32'; TDA works with any.")
+
 
 def load(name, path, device):
     """Load a CLIP by its name in open_clip, never downloading anything.

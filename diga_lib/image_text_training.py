@@ -19,9 +19,12 @@ from diga_lib import data, latent, runtime
 from diga_lib.data.faces import VERSION
 from diga_lib.image_text import PROMPTS, RenderedFacesText
 from diga_lib.image_text_captions import VOCABULARY, caption
+from diga_lib.image_text_wide import WIDE_PHRASES, WORDS, wide_caption, wide_facts
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import to_float
 
+MODELS = {"rendered-faces-text": {}, "rendered-faces-text-s": {"stages": 2, "hidden": 256},
+          "rendered-faces-text-l": {"stages": 3, "hidden": 512}}
 UNSEEN = 2000  # faces of the next seed, on which the result is measured
 
 
@@ -80,7 +83,8 @@ class Settings:
                              "weight_decay at least 0.")
 
 
-def train(images, attributes, settings=Settings(), checkpoint=None, device="auto", after_epoch=None, **shape):
+def train(images, attributes, settings=Settings(), checkpoint=None, device="auto", after_epoch=None,
+          caption=caption, words=VOCABULARY, **shape):
     """Train a model from nothing, or go on where a checkpoint stopped.
 
     Everything random in an epoch comes from (seed, epoch), so a run that was stopped ends with the same weights.
@@ -90,7 +94,7 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
     images : np.ndarray
         uint8 (n, 3, H, W), may be a memory map.
     attributes : DataFrame
-        (n, A) of 0 and 1, with every attribute in `PROMPTS`.
+        (n, A) of 0 and 1, with every attribute in `PROMPTS`, or whatever `caption` is made from.
     settings : Settings
         Of the training.
     checkpoint : path, optional
@@ -99,6 +103,10 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
         Where to compute.
     after_epoch : callable, optional
         Called as ``after_epoch(model, record)`` with epoch, loss and seconds.
+    caption : callable
+        Maps a row of `attributes`, as a dict, and a numpy generator to a sentence.
+    words : sequence of str
+        Every word that it may use.
     **shape
         Of the model, see `RenderedFacesText`.
 
@@ -115,14 +123,14 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
         raise ValueError(f"There are {len(images)} images; at least one batch of {settings.batch_size} is needed.")
     on = runtime.device(device)
     runtime.seed_everything(settings.seed)
-    model = RenderedFacesText(VOCABULARY, **shape).to(on)
+    model = RenderedFacesText(words, **shape).to(on)
     learned = [p for p in model.parameters() if p.requires_grad]
     decayed, others = ([p for p in learned if (p.ndim > 1) == matrix] for matrix in (True, False))
     optimizer = torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], settings.lr,
                                   weight_decay=settings.weight_decay, fused=True)
     run = json.dumps({"settings": asdict(settings), "model": model.config, "faces": VERSION, "n": len(images)})
     first = _restore(checkpoint, run, model, optimizer) if checkpoint and Path(checkpoint).exists() else 0
-    model.eyes.load_state_dict(latent.load_factor_network(device=device).state_dict())
+    model.borrow(latent.load_factor_network(device=device))
     seen = torch.cat([model.see(to_float(images[i:i + 256], on)) for i in range(0, len(images), 256)])
     rows, steps = attributes.to_dict("records"), len(images) // settings.batch_size
     for epoch in range(first, settings.epochs):
@@ -218,9 +226,38 @@ def evaluate(model, faces):
     return pd.DataFrame(rows).T
 
 
+def evaluate_facts(model, images, facts):
+    """Measure zero-shot reading of the facts of `image_text_wide`.
+
+    Parameters
+    ----------
+    model : ImageText
+    images : np.ndarray
+        uint8 (n, 3, H, W), of faces that it was not trained on.
+    facts : DataFrame
+        Theirs, from `image_text_wide.wide_facts`.
+
+    Returns
+    -------
+    DataFrame
+        One row a fact: values, faces of which it may be said, accuracy and balanced_accuracy of choosing the first
+        phrase of the right value.
+    """
+    rows = {}
+    for name, phrases in WIDE_PHRASES.items():
+        known = facts[name].to_numpy() >= 0
+        truth = facts[name].to_numpy()[known]
+        prompts = [f"a person {words[0]}" if " " in words[0] else f"a {words[0]} person" for words in phrases]
+        found = model.probabilities(images[known], prompts).argmax(1)
+        rows[name] = {"values": len(phrases), "faces": known.sum(), "accuracy": (found == truth).mean(),
+                      "balanced_accuracy": balanced_accuracy_score(truth, found)}
+    return pd.DataFrame(rows).T
+
+
 def main(arguments=None):
-    """Train the model that ships: ``python -m diga_lib.image_text``."""
+    """Train a model that ships: ``python -m diga_lib.image_text --model rendered-faces-text``."""
     parser = argparse.ArgumentParser(prog="python -m diga_lib.image_text", description=__doc__)
+    parser.add_argument("--model", default="rendered-faces-text", choices=MODELS, help="default: rendered-faces-text")
     parser.add_argument("--n", type=int, default=20_000, help="rendered faces to train on")
     parser.add_argument("--pool-seed", type=int, default=7, help="which rendered faces to train on")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -231,14 +268,21 @@ def main(arguments=None):
     options = vars(parser.parse_args(arguments))
     runtime.set_threads()
     settings = Settings(**{name: options[name] for name in asdict(Settings())})
+    name, shape = options["model"], MODELS[options["model"]]
     faces = data.load("rendered-faces", n=options["n"], seed=options["pool_seed"])
-    checkpoint = options["checkpoint"] or runtime.cache_folder("training") / "rendered-faces-text.safetensors"
-    model = train(faces.images, faces.attributes, settings, checkpoint, options["device"],
-                  lambda _, record: print(json.dumps(record), flush=True))
     unseen = data.load("rendered-faces", n=UNSEEN, seed=options["pool_seed"] + 1)
-    print(evaluate(model, unseen).round(3).to_string())
-    output = options["output"] or checkpoints.FOLDER / "rendered-faces-text.safetensors"
+    checkpoint = options["checkpoint"] or runtime.cache_folder("training") / f"{name}.safetensors"
+    wide = bool(shape)  # the two sizes are told more
+    described = wide_facts(options["n"], options["pool_seed"]) if wide else faces.attributes
+    told = {"caption": wide_caption, "words": WORDS} if wide else {}
+    model = train(faces.images, described, settings, checkpoint, options["device"],
+                  lambda _, record: print(json.dumps(record), flush=True), **told, **shape)
+    if wide:
+        print(evaluate_facts(model, unseen.images, wide_facts(UNSEEN, options["pool_seed"] + 1)).round(3).to_string())
+    else:
+        print(evaluate(model, unseen).round(3).to_string())
+    output = options["output"] or checkpoints.FOLDER / f"{name}.safetensors"
     write(model, output)
     if options["output"] is None:
-        checkpoints.register("rendered-faces-text", output)
+        checkpoints.register(name, output)
     print(f"written to {output}")

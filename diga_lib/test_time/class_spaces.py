@@ -1,0 +1,261 @@
+"""Ten class spaces, each with its own prompts and its own shift: what ten data sets are to TDA's table.
+
+The image–text model was told single facts of faces, never these lists of classes, and it never saw a shifted picture.
+Each space is drawn by the renderer: one subject in all its classes, with an expression and a camera of its own in each
+picture, for the class is what differs most in a data set made for classification. `stream` draws equally many
+images of each class, in random order.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from diga_lib.data import faces
+from diga_lib.image_text_wide import facts
+from diga_lib.test_time.shifts import shift
+
+SEEDS = {"test": 41, "validation": 42, "shots": 43}  # populations that nothing else uses
+SUBJECTS = 100_000  # number of the first subject in each: far from the faces whose classes they take over
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
+
+# Action units, in 0 to 5, of the emotions' prototypes (Ekman and Friesen's FACS), each drawn with some freedom.
+EMOTIONS = {
+    "neutral": {}, "happy": {"AU6": 3, "AU12": 4}, "surprised": {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
+    "angry": {"AU4": 4.5, "AU5": 3, "AU20": 1}, "disgusted": {"AU9": 4.5, "AU17": 2.5, "AU4": 1},
+    "sad": {"AU1": 2.5, "AU4": 1, "AU15": 4.5, "AU17": 2},
+}
+
+
+@dataclass(frozen=True)
+class ClassSpace:
+    """A set of classes and how they are described and drawn.
+
+    Parameters
+    ----------
+    name : str
+    prompts : dict
+        From the name of a class to what stands in the templates for it.
+    kind, strength : str and float
+        Of the shift, see `shifts.shift`.
+    label : callable, optional
+        Maps parameters, attributes and factors of n faces to their classes (n,), -1 for none.
+    keys : tuple of str
+        The parameters that the subject takes over from faces of the wanted class; none, and every picture shows
+        another face of that class.
+    edit : callable, optional
+        Changes the parameters so that faces show given classes (n,), where no face need be asked.
+    """
+
+    name: str
+    prompts: dict
+    kind: str
+    strength: float
+    label: object = None
+    keys: tuple = ()
+    edit: object = None
+
+    @property
+    def classes(self):
+        """The names of the classes (tuple of str)."""
+        return tuple(self.prompts)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Images in the order in which they come: uint8 (n, 3, H, W), their classes int64 (n,), and their space."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    space: ClassSpace
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, rows):
+        """Return the stream of some of the images, in the order of `rows`."""
+        return Stream(self.images[rows], self.labels[rows], self.space)
+
+
+def _hair_styles(p, attributes, factors):
+    style = 1 + 2 * (p["hair_length"] > 0.4) + attributes["Bangs"].to_numpy(int)
+    return np.where(attributes["Bald"] == 1, 0, style)
+
+
+def _facial_hair(p, attributes, factors):
+    bearded, mustache = p["beard"] > 0, p["mustache"] > 0
+    shaven = np.where(p["stubble"] > 0.17, 1, 0)
+    return np.where(attributes["Male"] == 0, -1, np.where(bearded, 2 + mustache, np.where(mustache, -1, shaven)))
+
+
+def _makeup(p, attributes, factors):
+    return (2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]).to_numpy(int)
+
+
+def _backgrounds(p, attributes, factors):
+    return facts(p, attributes, factors)["Background"].to_numpy()
+
+
+def _eyewear(p, label, rng):
+    p["glasses"] = (label > 0).astype(np.float32)
+    p["sunglasses"] = (label == 3).astype(np.float32)
+    p["frame_weight"] = np.where(label == 1, 0.3, np.where(label == 2, 0.7, 0.0)).astype(np.float32) \
+        + 0.3 * rng.random(len(label), np.float32)
+
+
+def _emotions(p, label, rng):
+    for unit in faces.ACTION_UNITS:
+        mean = np.array([wanted.get(unit, 0.0) for wanted in EMOTIONS.values()])[label] / 5
+        p[unit] = np.clip(mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label)), 0, 1) \
+            .astype(np.float32)
+    p["blink"][:] = 0
+
+
+def _cuts(name, *edges):
+    def label(p, attributes, factors):
+        return np.digitize(p[name] if name in p else factors[name].to_numpy(), edges)
+    return label
+
+
+def _people(p, attributes, factors):
+    return 3 * attributes["Male"].to_numpy(int) + np.digitize(p["age"], (0.36, 0.61))
+
+
+def _hair_colours(p, attributes, factors):
+    return facts(p, attributes, factors)["Hair_Colour"].to_numpy()
+
+
+SPACES = {space.name: space for space in (
+    ClassSpace("expressions", {
+        "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
+        "happy": "a happy face with a smile", "surprised": "a face with raised eyebrows, dropped jaw, staring",
+        "angry": "a face with lowered eyebrows, staring", "disgusted": "a face with a wrinkled nose",
+        "sad": "a face with drooping lips"}, "low light", 0.55, edit=_emotions),
+    ClassSpace("hair colours", {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
+               "colour cast", 0.5, _hair_colours, ("hair", "brow_colour", "has_hair")),
+    ClassSpace("hair styles", {
+        "bald": "a bald person", "short": "a person with short hair, without bangs",
+        "short, bangs": "a person with short hair and bangs", "long": "a person with long hair, without bangs",
+        "long, bangs": "a person with long hair and bangs"}, "sketch", 0.6, _hair_styles, ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
+    ClassSpace("eyewear", {
+        "none": "a person without glasses", "thin frames": "a person with thin glasses",
+        "thick frames": "a person with thick glasses", "sunglasses": "a person with sunglasses"}, "small", 3.0,
+        edit=_eyewear),
+    ClassSpace("facial hair", {
+        "shaven": "a shaven man without stubble", "stubble": "a man with stubble",
+        "beard": "a man with a beard without a mustache", "beard and mustache": "a man with a beard and a mustache"},
+        "blur", 1.5, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
+    ClassSpace("age groups", {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
+               "noise", 0.12, _cuts("age", 0.36, 0.61), ("age",)),
+    ClassSpace("skin tones", {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
+               "low light", 0.4, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
+    ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
+                         "right": "a face turned to the right"}, "noise", 0.2, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
+    ClassSpace("backgrounds", {c: f"a person on a {c} background" for c in (
+        "dark", "gray", "light", "red", "green", "blue")}, "colour cast", 0.4, _backgrounds, ("background", "background_tilt", "background_noise")),
+    ClassSpace("makeup", {
+        "none": "a person without makeup, without lipstick", "lipstick": "a person wearing lipstick, without makeup",
+        "makeup": "a person wearing heavy makeup, without lipstick",
+        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "fog", 0.5, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
+)}
+
+# Where CoOp and CoCoOp get their labelled shots, and where all settings are tuned: no shift of its own.
+SOURCE = ClassSpace("people", {f"{age} {noun}": f"{'an' if age == 'old' else 'a'} {age} {noun}"
+                               for noun in ("woman", "man") for age in ("young", "middle-aged", "old")},
+                    "none", 1.0, _people)
+
+
+EVERY = SPACES | {SOURCE.name: SOURCE}
+
+
+@lru_cache(maxsize=4)
+def _population(seed, count):
+    blocks = [faces.parameters(seed, np.arange(start, start + 1000)) for start in range(0, count, 1000)]
+    labels = {name: np.concatenate([space.label(*block) for block in blocks])
+              for name, space in EVERY.items() if space.label}
+    return pd.DataFrame(labels)
+
+
+def stream(space, n=400, part="test", shifted=True, seed=0):
+    """Draw a stream of images from a class space, equally many of each class, in random order.
+
+    Parameters
+    ----------
+    space : str
+        One of ``SPACES``, or "people", the source.
+    n : int
+        How many images, at least one a class.
+    part : {"test", "validation", "shots"}
+        Which faces: the parts share none.
+    shifted : bool
+        Whether the space's shift is applied.
+    seed : int
+        Of the order.
+
+    Returns
+    -------
+    Stream
+
+    Raises
+    ------
+    ValueError
+        If there is no such space or part, or n is too small or too large for it.
+    """
+    if space not in EVERY:
+        raise ValueError(f"There is no class space {space!r}; valid are {', '.join(EVERY)}.")
+    if part not in SEEDS:
+        raise ValueError(f"There is no part {part!r}; valid are {', '.join(SEEDS)}.")
+    space = EVERY[space]
+    if not len(space.classes) <= n <= 1500:
+        raise ValueError(f"n is {n!r}; valid for {space.name} is {len(space.classes)} to 1500.")
+    labels = np.arange(n) % len(space.classes)
+    rng = np.random.default_rng([SEEDS[part], list(EVERY).index(space.name)])
+    if space.label:
+        found = _population(SEEDS[part], 16000 if n > 600 else 8000)[space.name].to_numpy()
+        rows = np.empty(n, int)
+        for k in range(len(space.classes)):
+            of_class = np.flatnonzero(found == k)
+            wanted = np.flatnonzero(labels == k)
+            if len(of_class) < len(wanted):
+                raise ValueError(f"n is {n}, but of {space.classes[k]!r} there are only {len(of_class)} faces.")
+            rows[wanted] = of_class[:len(wanted)]
+    else:
+        rows = np.arange(n)
+    one_subject = bool(space.keys or space.edit)
+    subject = np.full(n, SUBJECTS + list(EVERY).index(space.name))
+    p, _, _ = faces.parameters(SEEDS[part], subject if one_subject else rows, rows, rows)
+    if space.keys:
+        taken = faces.parameters(SEEDS[part], rows)[0]
+        p |= {key: taken[key] for key in space.keys}
+    if space.edit:
+        space.edit(p, labels, rng)
+    images = faces.draw(p)
+    if shifted and space.kind != "none":
+        images = shift(images, space.kind, space.strength, SEEDS[part])
+    order = np.random.default_rng([SEEDS[part], seed]).permutation(n)
+    return Stream(images[order], labels[order], space)
+
+
+def class_weights(model, prompts, templates=TEMPLATES):
+    """Make the zero-shot classifier of some classes.
+
+    Parameters
+    ----------
+    model : ImageText
+    prompts : sequence of str
+        One a class.
+    templates : sequence of str
+        Each with "{}" in it.
+
+    Returns
+    -------
+    torch.Tensor
+        (C, d), float32: the mean of the unit text features over the templates, made unit again.
+    """
+    texts = [template.format(prompt) for prompt in prompts for template in templates]
+    with torch.inference_mode():
+        features = model.encode_text(texts).view(len(prompts), len(templates), -1)
+    return F.normalize(features.mean(1), dim=1).clone()

@@ -1,0 +1,246 @@
+"""The table of test-time adaptation: what is run on which streams, how it was tuned, and where the numbers go.
+
+``python -m diga_lib.test_time`` runs every method on every stream and appends each finished run to
+``book/results/test_time.jsonl``; stopped at any time, it goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from diga_lib import image_text, latent, results
+from diga_lib.test_time import records
+from diga_lib.test_time.class_spaces import SOURCE, SPACES, Stream, class_weights, stream
+from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, Training, Tuning, diff_tpt
+from diga_lib.test_time.tda import TDA, Settings
+
+MODELS = ("rendered-faces-text-s", "rendered-faces-text-l")
+N = 240  # images of a stream
+N_TUNED = 40  # of these, the first, for the methods that tune a prompt for every image
+SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
+ORDERS = 3
+METHODS = ("zero-shot", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA")
+
+# Chosen by `tuning` on the source classes alone; the ten class spaces had no part in it.
+CHOSEN = {
+    "rendered-faces-text-s": {"alpha": 2.0, "beta": 5.0, "CoOp": 0.002, "CoCoOp": 0.002, "TPT": 0.5, "DiffTPT": 0.5},
+    "rendered-faces-text-l": {"alpha": 2.0, "beta": 5.0, "CoOp": 0.002, "CoCoOp": 0.002, "TPT": 0.5, "DiffTPT": 0.5},
+}
+ALPHAS, BETAS = (0.5, 1.0, 2.0, 3.0, 5.0), (1.0, 3.0, 5.0, 8.0)
+
+
+class Bench:
+    """An image–text model with everything that its methods share.
+
+    Parameters
+    ----------
+    name : str
+        One of ``MODELS``, or any that `image_text.load` knows.
+    """
+
+    def __init__(self, name):
+        self.name, self.model = name, image_text.load(name, device="cpu")
+        self.scale = self.model.scale.item()
+        self.chosen = CHOSEN.get(name, CHOSEN[MODELS[-1]])
+        self._learned, self._weights = {}, {}
+
+    def settings(self, **changes):
+        """Return TDA's settings as chosen for this model, with changes."""
+        return Settings().changed(**({"positive_alpha": self.chosen["alpha"], "positive_beta": self.chosen["beta"]} | changes))
+
+    def weights(self, space):
+        """Return the zero-shot classifier of a `ClassSpace`, made once for each."""
+        prompts = tuple(space.prompts.values())
+        if prompts not in self._weights:
+            self._weights[prompts] = class_weights(self.model, prompts)
+        return self._weights[prompts]
+
+    def learned(self, method, seed, lr=None):
+        """Return CoOp or CoCoOp, taught with a few shots of the source classes."""
+        lr = lr or self.chosen[method]
+        if (method, seed, lr) not in self._learned:
+            kind = {"CoOp": CoOp, "CoCoOp": CoCoOp}[method]
+            shots = shots_of(SHOTS, seed)
+            training = Training(**(vars(kind.defaults) | {"lr": lr}))
+            self._learned[method, seed, lr] = kind(self.model, training).fit(
+                shots.images, shots.labels, list(shots.space.prompts.values()), seed)
+        return self._learned[method, seed, lr]
+
+    def predictor(self, method, order=0, **changes):
+        """Return a function from a `Stream` to logits (n, C).
+
+        Parameters
+        ----------
+        method : str
+            One of ``METHODS``.
+        order : int
+            Seeds what is random in the method.
+        **changes
+            Of the settings of TDA (see `tda.Settings.changed`), CoOp, CoCoOp, TPT or DiffTPT.
+        """
+        if method not in METHODS:
+            raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
+        if method in ("CoOp", "CoCoOp"):
+            learned = self.learned(method, order, **changes)
+            return lambda s: learned.logits(s.images, list(s.space.prompts.values()))
+        if method in ("TPT", "DiffTPT"):
+            changes = {"lr": self.chosen[method]} | changes
+            if method == "TPT":
+                tuner = TPT(self.model, Tuning(**changes))
+            else:
+                generator, codes = generator_and_codes()
+                tuner = diff_tpt(self.model, generator, codes, **changes)
+            return lambda s: tuner.logits(s.images, list(s.space.prompts.values()), order)
+        if method == "TDA":
+            settings = self.settings(**changes)
+            return lambda s: TDA(self.weights(s.space), self.scale, settings)(self.model.encode_image(s.images))
+        return lambda s: self.scale * self.model.encode_image(s.images) @ self.weights(s.space).T
+
+    def run(self, method, s, order=0, **changes):
+        """Predict a stream and measure it: `records.Record` fields accuracy, seconds_per_image, …, as a dict."""
+        predict = self.predictor(method, order, **changes)
+        predict(s.take(slice(0, 2)))  # what is made once (class weights, learned prompts) is not an image's cost
+        with results.timed_run() as timing:
+            found = predict(s)
+        return self._measured(s, found, timing)
+
+    def ablate(self, s, variants):
+        """Yield TDA with other settings on one stream: its name, and the dict of `run`.
+
+        The images are encoded once; each variant is charged for that.
+        """
+        weights = self.weights(s.space)
+        with results.timed_run() as encoding:
+            features = self.model.encode_image(s.images)
+        for name, changes in variants.items():
+            with results.timed_run() as timing:
+                found = TDA(weights, self.scale, self.settings(**changes))(features)
+            timing.seconds += encoding.seconds
+            timing.peak_memory_mb = max(timing.peak_memory_mb, encoding.peak_memory_mb)
+            yield name, self._measured(s, found, timing) | {"correct": ""}
+
+    @staticmethod
+    def _measured(s, logits, timing):
+        right = logits.argmax(1).numpy() == s.labels
+        return {"n": len(s), "accuracy": float(right.mean()), "seconds_per_image": timing.seconds / len(s),
+                "peak_memory_mb": timing.peak_memory_mb, "correct": "".join("01"[int(r)] for r in right)}
+
+
+@lru_cache(maxsize=1)
+def generator_and_codes():
+    """Return the shipped generator and codes of 200 unshifted faces, which say how long its moves are."""
+    generator = latent.load(device="cpu")
+    return generator, generator.encode(stream(SOURCE.name, 200, "shots", shifted=False).images)
+
+
+@lru_cache(maxsize=8)
+def shots_of(shots, seed):
+    """Return so many labelled images of each source class, others for each seed."""
+    every = stream(SOURCE.name, 3 * shots * len(SOURCE.classes), "shots")
+    order = np.random.default_rng(seed).permutation(len(every))
+    rows = np.concatenate([order[every.labels[order] == k][:shots] for k in range(len(SOURCE.classes))])
+    return every.take(rows)
+
+
+ABLATIONS = {
+    "positive only": {"negative_capacity": 0}, "negative only": {"positive_capacity": 0},
+    **{f"positive capacity {k}": {"positive_capacity": k} for k in (1, 2, 5, 10)},
+    **{f"negative capacity {k}": {"negative_capacity": k} for k in (1, 3, 5)},
+    **{f"alpha {a:g}": {"positive_alpha": a} for a in ALPHAS}, **{f"beta {b:g}": {"positive_beta": b} for b in BETAS},
+    **{f"entropy window {low:g} to {high:g}": {"entropy": (low, high)}
+       for low, high in ((0.0, 1.0), (0.0, 0.2), (0.1, 0.4), (0.3, 0.8))},
+}
+
+
+def run_all(path=records.PATH, n=N, n_tuned=N_TUNED, orders=ORDERS, models=MODELS, methods=METHODS,
+            datasets=tuple(SPACES), ablations=True, say=print):
+    """Run what a file of results does not have yet, and append it.
+
+    Parameters
+    ----------
+    path : path
+    n, n_tuned, orders : int
+        Images of a stream, images for the methods that tune a prompt for every one, and orders of the stream.
+    models, methods, datasets : sequences of str
+    ablations : bool
+        Whether TDA's ablations are run too.
+    say : callable
+        Told of each run.
+    """
+    have = records.finished(path)
+    for order, dataset in itertools.product(range(orders), datasets):
+        missing = {model: [(method, variant)
+                           for method, variant in [(m, "") for m in methods] + [("TDA", v) for v in ABLATIONS if ablations]
+                           if (model, method, variant, dataset, order) not in have] for model in models}
+        if not any(missing.values()):
+            continue
+        s = stream(dataset, n, seed=order)
+        for model, jobs in missing.items():
+            made, key = bench(model), {"model": model, "dataset": dataset, "order": order}
+            for method in [method for method, variant in jobs if not variant]:
+                part = s.take(slice(0, n_tuned)) if method in ("TPT", "DiffTPT") else s
+                measured = made.run(method, part, order)
+                records.append(path, records.Record(**key, method=method, **measured))
+                say(f"{order} {dataset:13s} {model[-1]} {method:9s} {measured['accuracy']:.3f} "
+                    f"{1e3 * measured['seconds_per_image']:7.2f} ms")
+            for variant, measured in made.ablate(s, {v: ABLATIONS[v] for _, v in jobs if v}):
+                records.append(path, records.Record(**key, method="TDA", variant=variant, **measured))
+
+
+@lru_cache(maxsize=4)
+def bench(name):
+    """Return the `Bench` of a model, made once."""
+    return Bench(name)
+
+
+# ---- tuning, on the source classes alone ----------------------------------------------------------------------
+
+# Every shift, on the source classes: what an engineer can try before the ten class spaces are ever seen.
+TRIALS = (("low light", 0.5), ("colour cast", 0.5), ("sketch", 0.6), ("small", 3.0), ("blur", 1.5), ("noise", 0.12),
+          ("fog", 0.5))
+RATES = {"CoOp": (0.0002, 0.002, 0.02, 0.2), "CoCoOp": (0.0002, 0.002, 0.02, 0.2), "TPT": (0.005, 0.05, 0.2, 0.5, 1.0),
+         "DiffTPT": (0.005, 0.05, 0.2, 0.5, 1.0)}
+
+
+def trials(n, seed=0):
+    """Return the streams for tuning: source faces of the validation part, under each shift of ``TRIALS``."""
+    from diga_lib.test_time.shifts import shift
+
+    plain = stream(SOURCE.name, n, "validation", shifted=False, seed=seed)
+    return [Stream(shift(plain.images, *trial, seed=k), plain.labels, plain.space) for k, trial in enumerate(TRIALS)]
+
+
+def tuning(name, n=240, n_tuned=36, say=print):
+    """Choose α and β of TDA and the learning rates of the others for a model, by mean accuracy on `trials`.
+
+    CoOp and CoCoOp are judged on unshifted source faces, as in their papers.
+
+    Returns
+    -------
+    dict
+        As an entry of ``CHOSEN``.
+    """
+    made, streams = bench(name), trials(n)
+    weights = [(made.model.encode_image(s.images), s) for s in streams]
+
+    def tda(alpha, beta):
+        settings = made.settings(positive_alpha=alpha, positive_beta=beta)
+        return np.mean([(TDA(made.weights(s.space), made.scale, settings)(f).argmax(1).numpy() == s.labels).mean()
+                        for f, s in weights])
+
+    table = {(alpha, beta): tda(alpha, beta) for alpha in ALPHAS for beta in BETAS}
+    say({"zero-shot": round(tda(0.0, 1.0), 4), "TDA": {k: round(v, 4) for k, v in table.items()}})
+    alpha, beta = max(table, key=table.get)
+    chosen = {"alpha": alpha, "beta": beta}
+    plain = stream(SOURCE.name, n, "validation", shifted=False)
+    for method, rates in RATES.items():
+        learned = method in ("CoOp", "CoCoOp")
+        on = [plain] if learned else [s.take(slice(0, n_tuned)) for s in streams]
+        found = {lr: float(np.mean([made.run(method, s, lr=lr)["accuracy"] for s in on])) for lr in rates}
+        say({method: found})
+        chosen[method] = max(found, key=found.get)
+    return chosen

@@ -1,0 +1,213 @@
+"""Learned prompts: what the text tower is given, what learning does, and the entropy that TPT minimises."""
+
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diga_lib import image_text
+from diga_lib.image_text_captions import VOCABULARY
+from diga_lib.image_text_open_clip import OpenClip
+from diga_lib.test_time import prompts
+from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, Training, Tuning, confident_views, diff_tpt, mean_entropy
+
+CLASSES = ["a person with black hair", "an old person", "a woman"]
+
+
+def tiny():
+    torch.manual_seed(0)
+    return image_text.RenderedFacesText(VOCABULARY, width=16, layers=1, heads=2, dimension=16).eval().requires_grad_(False)
+
+
+class Block(torch.nn.Module):
+    """One causal attention layer that is called as open_clip's transformer is."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.attention = torch.nn.MultiheadAttention(width, 2, batch_first=True)
+
+    def forward(self, x, attn_mask=None):
+        return x + self.attention(x, x, x, attn_mask=attn_mask, need_weights=False)[0]
+
+
+class TinyClip(torch.nn.Module):
+    """A randomly initialised model with the parts of open_clip's CLIP: 30 words, texts of 16 tokens, 8 x 8 images."""
+
+    def __init__(self, width=8, dimension=6, length=16):
+        super().__init__()
+        self.token_embedding = torch.nn.Embedding(32, width)
+        self.positional_embedding = torch.nn.Parameter(0.1 * torch.randn(length, width))
+        self.transformer, self.ln_final = Block(width), torch.nn.LayerNorm(width)
+        self.text_projection = torch.nn.Parameter(torch.randn(width, dimension))
+        self.logit_scale = torch.nn.Parameter(torch.tensor(3.0))
+        self.eyes = torch.nn.Linear(3 * 64, dimension)
+        self.register_buffer("attn_mask", torch.full((length, length), -torch.inf).triu(1))
+
+    def encode_image(self, x):
+        return self.eyes(x.flatten(1))
+
+    def encode_text(self, tokens):
+        x = self.transformer(self.token_embedding(tokens) + self.positional_embedding, attn_mask=self.attn_mask)
+        return self.ln_final(x)[torch.arange(len(x)), tokens.argmax(1)] @ self.text_projection
+
+
+def tokenizer(texts):
+    """Start token 30, a token for each word, end token 31 (the largest), zeros."""
+    tokens = torch.zeros(len(texts), 16, dtype=torch.long)
+    for row, text in enumerate(texts):
+        words = [30, *(1 + sum(map(ord, word)) % 29 for word in text.split()), 31]
+        tokens[row, :len(words)] = torch.tensor(words)
+    return tokens
+
+
+def tiny_clip():
+    torch.manual_seed(0)
+    return OpenClip(TinyClip().requires_grad_(False), tokenizer, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+MODELS = pytest.mark.parametrize("make", [tiny, tiny_clip])
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (12, 3, 64, 64), np.uint8)
+
+
+# ---- the way in -------------------------------------------------------------------------------------------
+
+
+@MODELS
+def test_words_as_context_are_as_if_they_were_written(make):
+    model = make()
+    context = model.words("a photo of a")
+    assert context.shape[0] == 4
+    learned = F.normalize(model.text_with_context(["woman", "old person"], context), dim=1)
+    written = model.encode_text(["a photo of a woman", "a photo of a old person"])
+    torch.testing.assert_close(learned, written, atol=0.02, rtol=0)  # bf16
+    each = model.text_with_context(["woman"] * 2, torch.stack([context, 2 * context]))
+    assert not torch.allclose(each[0], each[1], atol=1e-2)
+
+
+@MODELS
+def test_gradients_reach_the_context_and_too_long_is_said(make):
+    model = make()
+    context = model.words("a photo of a").requires_grad_()
+    model.text_with_context(CLASSES, context).square().sum().backward()
+    assert (context.grad.abs().sum(1) > 0).all()
+    with pytest.raises(ValueError, match="learned context of 70 tokens"):
+        model.text_with_context(CLASSES, context.detach().repeat(20, 1)[:70])
+
+
+def test_a_clip_without_the_original_text_tower_says_so():
+    model = tiny_clip()
+    model.model = types.SimpleNamespace(logit_scale=torch.tensor(1.0))
+    with pytest.raises(ValueError, match="text tower is that of the original"):
+        model.words("a man")
+
+
+# ---- learning from shots ----------------------------------------------------------------------------------
+
+
+@MODELS
+@pytest.mark.parametrize("kind", [CoOp, CoCoOp])
+def test_learning_lowers_the_loss_and_repeats_itself(kind, make, images):
+    labels = np.arange(12) % 3
+    training = Training(**(vars(kind.defaults) | {"lr": 0.05, "epochs": 12, "batch_size": 4, "tokens": 4}))
+    model = make()
+    one = kind(model, training).fit(images, labels, CLASSES, seed=1)
+    two = kind(model, training).fit(images, labels, CLASSES, seed=1)
+    assert one.history == two.history and one.history[-1] < one.history[0]
+    torch.testing.assert_close(one.logits(images, CLASSES), two.logits(images, CLASSES))
+    assert one.logits(images, ["a man", "a woman"]).shape == (12, 2), "other classes than it learned from"
+
+
+def test_cocoop_reads_the_image_and_coop_does_not(images):
+    model, labels = tiny(), np.arange(12) % 3
+    cocoop = CoCoOp(model, Training(lr=0.05, epochs=2, tokens=4, start=prompts.START)).fit(images, labels, CLASSES)
+    features = model.encode_image(images).clone()
+    text = cocoop.class_features(prompts.bare(CLASSES), features)
+    for row in (0, 7):  # each image's own context, put in by hand
+        context = cocoop.parameters[0] + cocoop.meta(features[row])
+        torch.testing.assert_close(text[row], prompts.unit_text(model, prompts.bare(CLASSES), context), atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match="call fit first"):
+        CoOp(model).logits(images, CLASSES)
+
+
+# ---- tuning for each image --------------------------------------------------------------------------------
+
+
+def test_mean_entropy_and_confident_views_by_hand():
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
+    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
+    mean = p.mean(0)
+    assert mean_entropy(logits).item() == pytest.approx(-(mean * np.log(mean)).sum(), rel=1e-5)
+    assert confident_views(logits, 0.5).tolist() == [2, 0]
+    assert confident_views(logits, 0.01).tolist() == [2]
+
+
+@MODELS
+def test_tpt_lowers_the_entropy_of_its_views_and_forgets(make, images):
+    model = make()
+    tuner = TPT(model, Tuning(views=16, keep=0.25, lr=0.5))
+    found = tuner.logits(images[:4], CLASSES, seed=3)
+    alone = [tuner.logits(images[k:k + 1], CLASSES, seed=3) for k in range(1)]
+    torch.testing.assert_close(found[:1], alone[0], msg="an image's prompt must not depend on those before it")
+
+    features = tuner.views(prompts.image_tensor(images)[0], torch.Generator().manual_seed(1_000_003 * 3)).clone()
+    context = model.words(prompts.START).requires_grad_()
+    scale = model.scale.item()
+    logits = scale * features @ prompts.unit_text(model, prompts.bare(CLASSES), context).T
+    chosen = logits[confident_views(logits, 0.25)]
+    before = mean_entropy(chosen)
+    before.backward()
+    stepped = context.detach() - 1e-3 * context.grad / context.grad.norm()
+    after = mean_entropy((scale * features @ prompts.unit_text(model, prompts.bare(CLASSES), stepped).T)[
+        confident_views(logits, 0.25)])
+    assert after < before + 1e-3
+
+
+def test_one_step_of_tpt_is_one_step_of_adamw(images):
+    model = tiny_clip()
+    tuner = TPT(model, Tuning(views=8, keep=0.5, lr=0.3))
+    features = tuner.views(prompts.image_tensor(images)[0], torch.Generator().manual_seed(0)).clone()
+    start = model.words(prompts.START)
+    context = start.clone().requires_grad_()
+    logits = model.scale.item() * features @ prompts.unit_text(model, prompts.bare(CLASSES), context).T
+    mean_entropy(logits[confident_views(logits, 0.5)]).backward()
+    rate = 0.3 * start.std()
+    moved = start - rate * 0.01 * start - rate * context.grad / (context.grad.abs() + 1e-8)  # AdamW's first step
+    expected = model.scale.item() * features[:1] @ prompts.unit_text(model, prompts.bare(CLASSES), moved).T
+    torch.testing.assert_close(tuner.logits(images[:1], CLASSES), expected.detach(), atol=0.05, rtol=0.02)
+
+
+def test_difftpt_takes_half_of_its_views_from_the_generator(images):
+    asked = []
+
+    class Fake:
+        def encode(self, x):
+            assert x.shape == (1, 3, 64, 64)
+            return torch.zeros(1, 2, 3)
+
+        def decode(self, w):
+            asked.append(w)
+            return torch.rand(len(w), 3, 64, 64)
+
+    tuner = diff_tpt(tiny(), Fake(), torch.randn(50, 2, 3), Tuning(views=16, generated=0.5, alike=0.75, steps=2))
+    features = tuner.views(prompts.image_tensor(images)[0], torch.Generator().manual_seed(0))
+    assert len(features) == 8 + 6 and asked[0].shape == (8, 2, 3)
+    similar = features[8:] @ features[0]
+    assert (similar.diff() <= 1e-6).all(), "the likest ones"
+    assert tuner.logits(images[:2], CLASSES).shape == (2, 3)
+    with pytest.raises(ValueError, match="a generator and the scatter"):
+        TPT(tiny(), Tuning(generated=0.5))
+
+
+def test_bad_settings():
+    for bad in ({"views": 1}, {"keep": 0}, {"lr": 0}, {"generated": 1.0}):
+        with pytest.raises(ValueError, match="views must be at least 2"):
+            Tuning(**bad)
+    with pytest.raises(ValueError, match="lr must be above 0"):
+        Training(lr=-1.0)
+    assert prompts.bare(["a man", "an old man", "angry man"]) == ["man", "old man", "angry man"]
