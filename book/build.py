@@ -21,55 +21,22 @@ from diga_lib.runtime import atomic_write, sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why  # noqa: E402
+from pages import PROFILES, api_page, page_from  # noqa: E402
 
 NOT_PAGES = ("build.py", "execution.py", "runs.yml", "results", "__pycache__")
-PROFILES = {
-    "quick": "small samples and few seeds, so that the whole book can be made in minutes; "
-    "`make book PROFILE=full` makes the published numbers",
-    "full": "the published numbers; `make book` makes the same page from smaller samples in a minute",
-}
-
-
-def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
-    """Return the executed notebook as the page that readers see.
-
-    The cell that papermill injected is left out and the defaults are folded away, since the banner under the
-    title says which profile and parameters the page was made with.
-    """
-    notebook = nbformat.read(executed / f"{run.page}.ipynb", as_version=4)
-    seconds = json.loads((executed / f"{run.page}.json").read_text())["seconds"]
-    for cell in notebook.cells:
-        tags = cell.metadata.setdefault("tags", [])
-        if "injected-parameters" in tags:
-            tags.append("remove-cell")
-        elif "parameters" in tags and "hide-input" not in tags:
-            tags.append("hide-input")
-    profile = run.parameters["profile"]
-    others = [f"`{name} = {value}`" for name, value in run.parameters.items() if name != "profile" and value != ""]
-    banner = (
-        f":::{{admonition}} Profile: {profile}\n:class: note profile-banner\n"
-        f"This page shows the **{profile}** profile: {PROFILES[profile]}. "
-        f"{'Made with ' + ', '.join(others) + '. ' if others else ''}It ran for {seconds:.0f} seconds.\n:::"
-    )
-    # Cell ids are random unless given: the same page must give the same bytes.
-    cell = nbformat.v4.new_markdown_cell(banner, id="profile-banner")
-    first, rest = notebook.cells[0], notebook.cells[1:]
-    title, _, text = first.source.partition("\n")
-    if first.cell_type != "markdown" or not title.startswith("# "):
-        raise ValueError(f"the first cell of {run.notebook.name} must be Markdown that begins with a title, '# …'")
-    after = [nbformat.v4.new_markdown_cell(text.strip(), id="introduction")] if text.strip() else []
-    first.source = title
-    notebook.cells = [first, cell, *after, *rest]
-    return notebook
-
 
 def assemble(runs: list[Run], folder: Path) -> None:
     """Put prose pages and executed notebooks into `folder/source`, new each time."""
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
+    (source / "api.md").write_text(api_page((source / "api.md").read_text()))
+    for kind in ("executed", "clean"):
+        (source / "downloads" / kind).mkdir(parents=True)
     for run in runs:
         nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
+        shutil.copy(folder / "executed" / f"{run.page}.ipynb", source / "downloads" / "executed")
+        shutil.copy(run.notebook, source / "downloads" / "clean" / f"{run.page}.ipynb")
 
 
 def add_decoder(folder: Path) -> None:

@@ -17,9 +17,17 @@ from typing import Any
 import nbformat
 import yaml
 
-from diga_lib.runtime import atomic_write, available_cores, sha256
+from diga_lib.runtime import atomic_write, available_cores, commit, sha256, versions
 
 ROOT = Path(__file__).resolve().parent.parent
+# Papermill as its own command runs it; at its end it writes down the most memory that its kernel held.
+PAPERMILL = """
+import atexit, pathlib, resource, sys
+peak, unit = pathlib.Path(sys.argv.pop(1)), 1 if sys.platform == "darwin" else 1024
+atexit.register(lambda: peak.write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6)))
+from papermill.cli import papermill
+papermill()
+"""
 FOLDERS = ("photos", "data_root")  # parameters that name a folder whose content a page depends on
 
 
@@ -117,6 +125,8 @@ def last_fingerprint(run: Run, folder: Path) -> dict[str, str] | None:
     if not (record.exists() and copy.exists()):
         return None
     recorded = json.loads(record.read_text())
+    if "peak_mb" not in recorded:  # made before this was measured
+        return None
     return recorded["fingerprint"] if recorded["sha256"] == sha256(copy) else None
 
 
@@ -183,7 +193,8 @@ class Executor:
         bounded = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         environment = os.environ | bounded | {"DIGA_UNATTENDED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
         unfinished = self.folder / f"{run.page}.unfinished.ipynb"
-        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", "python3"]
+        peak = self.folder / f"{run.page}.peak"
+        command = [sys.executable, "-c", PAPERMILL, str(peak), "--no-progress-bar", "--kernel", "python3"]
         command += [str(run.notebook), str(unfinished), "--parameters_yaml", yaml.safe_dump(run.parameters)]
         process = subprocess.Popen(
             command, cwd=run.notebook.parent, env=environment, text=True,
@@ -198,7 +209,9 @@ class Executor:
             return
         seconds = round(time.monotonic() - began, 1)
         os.replace(unfinished, self.folder / f"{run.page}.ipynb")
+        record = {"sha256": sha256(self.folder / f"{run.page}.ipynb"), "seconds": seconds, "threads": threads}
+        record |= {"peak_mb": round(float(peak.read_text())), "versions": versions(), "commit": commit()}
+        peak.unlink()
         with atomic_write(self.folder / f"{run.page}.json") as temporary:
-            digest = sha256(self.folder / f"{run.page}.ipynb")
-            temporary.write_text(json.dumps({"sha256": digest, "seconds": seconds, "fingerprint": parts}, indent=1))
+            temporary.write_text(json.dumps(record | {"fingerprint": parts}, indent=1))
         print(f"{run.page}: done in {seconds:.0f} s", flush=True)

@@ -108,7 +108,7 @@ def test_a_damaged_copy_is_executed_again(root):
     run = plan("quick", {}, ["a"], root)[0]
     (folder / "a.ipynb").write_text("whole")
     digest = execution.sha256(folder / "a.ipynb")
-    (folder / "a.json").write_text(json.dumps({"sha256": digest, "fingerprint": {"x": "1"}}))
+    (folder / "a.json").write_text(json.dumps({"sha256": digest, "peak_mb": 1, "fingerprint": {"x": "1"}}))
     assert execution.last_fingerprint(run, folder) == {"x": "1"}
     (folder / "a.ipynb").write_text("who")
     assert execution.last_fingerprint(run, folder) is None

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -12,9 +13,17 @@ import pytest
 import yaml
 
 from diga_lib.parameters import Parameters
+from pages import OPENING
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# Code, formulas and addresses are no prose; these numbers are definitions, bounds that follow from them, or goals.
+NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)", re.DOTALL)
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?\s?(?:%|per cent)|\d+\.\d+")
+DEFINED = re.compile(
+    r"95 % (?:t |prediction |confidence )*interval|chance is 50 %|asked for a mean of at least 0\.8"
+    r"|0 % is ERM, 100 % the oracle|10 % of the labels flipped|much more than 90 %"
+)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -95,6 +104,47 @@ def test_figures_have_a_name_a_caption_and_words_for_who_cannot_see_them(path):
             assert len(extra.get("image", {}).get("alt", "")) > 20, f"no alt text: {cell.source}"
     assert all(name.startswith("fig-") for name in names), names
     assert len(names) == len(set(names))
+
+
+@each_notebook
+def test_opens_with_what_it_teaches_how_long_it_takes_and_what_it_needs(path):
+    found = OPENING.search(nbformat.read(path, as_version=4).cells[0].source)
+    assert found, "**You will learn** …, **Time:** … and **Needs:** … in the first cell"
+    assert re.search(r"minutes? to read", found["time"]) and re.search(r"(minute|second)[a-z ]* to run", found["time"])
+
+
+@each_notebook
+def test_has_exercises_with_solutions_that_are_checked(path):
+    cells = nbformat.read(path, as_version=4).cells
+    tasks = [k for k, cell in enumerate(cells) if re.search(r"^\*\*Exercise \d+\.\*\*", cell.source, re.MULTILINE)]
+    numbers = [int(n) for k in tasks for n in re.findall(r"^\*\*Exercise (\d+)\.\*\*", cells[k].source, re.MULTILINE)]
+    assert len(numbers) >= 2 and numbers == list(range(1, len(numbers) + 1))
+    for k in tasks:
+        solutions = [cell for cell in cells[k + 1 : k + 3] if "solution" in cell.metadata.get("tags", [])]
+        assert solutions, f"no solution: {cells[k].source[:60]}"
+        solution = solutions[0]
+        assert "hide-cell" in solution.metadata.tags
+        last = [node for node in ast.parse(_without_magics(solution.source)).body if isinstance(node, ast.Assert)]
+        assert last, f"nothing checks the solution of {cells[k].source[:60]}"
+        assert not any(isinstance(node.test, ast.Constant) for node in last)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, ROOT / "book" / "intro.md"], ids=lambda path: path.stem)
+def test_results_in_prose_come_from_variables(path):
+    """A percentage or decimal that somebody typed is wrong after the next run, unless it defines something."""
+    if path.suffix == ".md":
+        texts = [path.read_text()]
+    else:
+        texts = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    for text in texts:
+        text = DEFINED.sub("", " ".join(NOT_PROSE.sub(" ", text).split()))
+        assert not (typed := NUMBER.findall(text)), f"{typed} in {text[:200]!r}"
+
+
+def test_the_search_for_typed_numbers_finds_them():
+    assert NUMBER.findall("It rose by 12 % to 0.93, from 1,234 faces (81.5%).") == ["12 %", "0.93", "81.5%"]
+    harmless = "a 95 % interval, $0.5$, `-p bias 0.1` and [a page](a/0.5.md)"
+    assert not NUMBER.findall(DEFINED.sub("", NOT_PROSE.sub(" ", harmless)))
 
 
 def _without_magics(source: str) -> str:

@@ -1,0 +1,109 @@
+"""Turn an executed notebook into the page that readers see: what to expect, how it was made, what to download."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+from execution import ROOT, Run
+
+PROFILES = {
+    "quick": "small samples and few seeds, so that the whole book can be made in minutes; "
+    "`make book PROFILE=full` makes the published numbers",
+    "full": "the published numbers; `make book` makes the same page from smaller samples in a minute",
+}
+OPENING = re.compile(
+    r"\*\*You will learn:?\*\*\s*(?P<learn>.*?)\s*\*\*Time:?\*\*:?\s*(?P<time>.*?)\s*"
+    r"\*\*Needs:?\*\*:?\s*(?P<needs>.*?)\s*(?:\n\s*\n|\Z)", re.DOTALL
+)  # fmt: skip
+
+
+def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
+    """Return the executed notebook as a page.
+
+    The cell that papermill injected is left out and the defaults are folded away, since the banner under the title
+    says which profile and parameters the page was made with. A notebook's own last words on how it was made are left
+    out too: the box at the end says more.
+    """
+    notebook = nbformat.read(executed / f"{run.page}.ipynb", as_version=4)
+    record = json.loads((executed / f"{run.page}.json").read_text())
+    for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if "injected-parameters" in tags or "made-here" in tags:
+            tags.append("remove-cell")
+        elif "parameters" in tags and "hide-input" not in tags:
+            tags.append("hide-input")
+    first, rest = notebook.cells[0], notebook.cells[1:]
+    title, _, text = first.source.partition("\n")
+    if first.cell_type != "markdown" or not title.startswith("# "):
+        raise ValueError(f"the first cell of {run.notebook.name} must be Markdown that begins with a title, '# …'")
+    first.source = title
+    # Cell ids are random unless given: the same page must give the same bytes.
+    before = [markdown(banner(run, record), "profile-banner")]
+    if text.strip():
+        before.append(markdown(OPENING.sub(opening_box, text.strip(), count=1), "introduction"))
+    notebook.cells = [first, *before, *rest, markdown(made_box(run, record), "how-made")]
+    return notebook
+
+
+def markdown(text: str, name: str) -> nbformat.NotebookNode:
+    return nbformat.v4.new_markdown_cell(text, id=name)
+
+
+def opening_box(found: re.Match) -> str:
+    """What a reader will learn, how long it takes and what it needs, in a box."""
+    learn, time, needs = (found[name].strip() for name in ("learn", "time", "needs"))
+    return (f":::{{admonition}} You will learn\n:class: tip on-this-page\n\n{learn[0].upper()}{learn[1:]}\n\n"
+            f"**Time:** {time}\n\n**Needs:** {needs}\n:::\n\n")  # fmt: skip
+
+
+def banner(run: Run, record: dict) -> str:
+    """Which profile a page shows, in a line."""
+    profile = run.parameters["profile"]
+    others = [f"`{name} = {value}`" for name, value in others_of(run).items()]
+    return (
+        f":::{{admonition}} Profile: {profile}\n:class: note profile-banner\n"
+        f"This page shows the **{profile}** profile: {PROFILES[profile]}. "
+        f"{'Made with ' + ', '.join(others) + '. ' if others else ''}It ran for {record['seconds']:.0f} seconds.\n:::"
+    )
+
+
+def others_of(run: Run) -> dict:
+    return {name: value for name, value in run.parameters.items() if name != "profile" and value != ""}
+
+
+def made_box(run: Run, record: dict) -> str:
+    """How a page was made, how to make it again, and what to download."""
+    given = {name: value for name, value in run.parameters.items() if value != ""}
+    words = " ".join(f"-p {name} {shlex.quote(str(value))}" for name, value in given.items())
+    others = ", ".join(f"`{name} = {value}`" for name, value in others_of(run).items())
+    rows = {
+        "profile": f"{run.parameters['profile']}",
+        "parameters": others or "the notebook's own",
+        "took": f"{record['seconds']:.0f} seconds with {record['threads']} thread(s), {record['peak_mb']:,.0f} MB of memory at most",
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "commit": f"`{record['commit']}`",
+        "to download": f"{{download}}`the notebook with its outputs <downloads/executed/{run.page}.ipynb>`, "
+        f"{{download}}`without <downloads/clean/{run.page}.ipynb>`",
+    }
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    return (
+        "## How this page was made\n\n"
+        f"::::{{admonition}} How this page was made\n:class: note how-made\n\n| | |\n|---|---|\n{table}\n\n"
+        f"To make it again:\n\n```sh\npapermill notebooks/{run.notebook.name} {run.page}.out.ipynb {words}\n```\n::::"
+    )
+
+
+def api_page(text: str, package: Path = ROOT / "diga_lib") -> str:
+    """Fill in the page of all functions: a section for each module, from its docstrings."""
+    modules = []
+    for path in sorted(package.rglob("*.py")):
+        parts = list(path.relative_to(package.parent).with_suffix("").parts)
+        if parts[-1] == "__main__":
+            continue
+        modules.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    sections = [
+        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n" for name in sorted(set(modules))
+    ]
+    return text.replace("<!-- modules -->", "\n".join(sections))
