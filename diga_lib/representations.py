@@ -180,6 +180,13 @@ def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
         return {name: opened.get_tensor(name) for name in opened.keys()}
 
 
+def train_features(setting: experiments.Setting, seed: int = 0) -> dict[str, np.ndarray]:
+    """Train the networks of ``ROWS`` and return their features of the test images, with "target" and "spurious"."""
+    test = setting.split.test
+    trained = {row: experiments.run(setting, row, seed)[1].features(test.images) for row in ROWS}
+    return trained | {"target": test.target, "spurious": test.spurious}
+
+
 def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -> dict[str, str]:
     """What kept features are recognised by."""
     return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}

@@ -25,7 +25,7 @@ FACTORS = ("muzzle", "droop", "fur_level", "eye_size", "pupil", "cheeks", "nose_
 # What the network that judges reconstructions learns to read: neither the species nor the fur.
 CUES = (*(name for name in FACTORS if name != "fur_level"), *(name for name in ATTRIBUTES if name not in ("Dog", "Dark_Fur")))
 
-# Calibrated once on seeds 910-912, which nothing else uses: see "How hard the critters are" in the data card.
+# Calibrated once on seed 910, which nothing else uses: see "Rendered critters" in the data card.
 # A species' cues come from ranges (cat, dog); with probability EXCEPTION each cue is drawn from the other's range.
 RANGES = {
     "muzzle": ((0.0, 0.56), (0.44, 1.0)), "nose_size": ((0.0, 0.55), (0.40, 1.0)), "eye_size": ((0.40, 1.0), (0.0, 0.60)),

@@ -21,9 +21,9 @@ NAME, JUDGE = "rendered-critters-64", "rendered-critters-factors"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--images", type=int, default=5_000, help="how many images")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--judge-epochs", type=int, default=3, help="of the network that judges reconstructions")
+    parser.add_argument("--images", type=int, default=4_000, help="how many images")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--judge-epochs", type=int, default=2, help="of the network that judges reconstructions")
     parser.add_argument("--channels", type=int, default=16, help="width of the networks, a multiple of 8")
     parser.add_argument("--components", type=int, default=96, help="principal components that they start from")
     parser.add_argument("--name", default=NAME, help="name of the weights")
