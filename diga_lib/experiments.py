@@ -185,8 +185,9 @@ def _diga(direction: str = "refined", edit: str = "flip", **fixed) -> Callable[.
         s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes)
 
 
-def _byol(**fixed) -> Callable[..., ERM]:
-    return lambda s, **changes: DiGABYOL(s.generator, s.plain, **{"epochs": s.sizes.byol_epochs} | fixed | changes)
+def _byol(direction: str = "plain", **fixed) -> Callable[..., ERM]:
+    return lambda s, **changes: DiGABYOL(
+        s.generator, getattr(s, direction), **{"epochs": s.sizes.byol_epochs} | fixed | changes)
 
 
 EDITS_ONLY = {"balance": False, "originals": 0.0}
@@ -194,6 +195,8 @@ ROWS = {
     "erm": Row("ERM", "", _plainly("ERM")),
     "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", _byol(), needs=("plain",)),
     "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", _byol(conflicting=False), needs=("plain",)),
+    "diga-byol-judged": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits",
+                            _byol("judged"), needs=("judged",)),
     "diga-shift": Row("DiGA", "one stage: shift both ways", _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
     "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction",
                       _diga("refined", "place", **EDITS_ONLY), needs=("refined",)),
@@ -219,7 +222,7 @@ TABLE = {
     "DiGAWords": ROWS["diga-words"],
     "GroupDRO": ROWS["group-dro"],
     "Balanced": ROWS["balanced"],
-    "DiGABYOL": ROWS["diga-byol"],
+    "DiGABYOL": ROWS["diga-byol-judged"],
 }
 
 
