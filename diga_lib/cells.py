@@ -10,6 +10,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from diga_lib import data, directions, experiments, latent, methods, results
 from diga_lib.experiments import FOLDER, TABLE, Row, Setting
 from diga_lib.fingerprints import fingerprint
@@ -154,8 +157,12 @@ def chosen(row: str, path: Path = SEARCH) -> str:
     found = found[[extra["row"] == row for extra in found["extra"]]]
     if not len(found):
         return "{}"
-    best = max(found["extra"], key=lambda extra: extra["validation"])
-    return best["cell"]["changes"]
+    return best_trial(found)["extra"]["cell"]["changes"]
+
+
+def best_trial(tried: pd.DataFrame) -> pd.Series:
+    """The first result with the best accuracy on the biased validation set."""
+    return tried.iloc[int(np.argmax([extra["validation"] for extra in tried["extra"]]))]
 
 
 # ----------------------------------------------------------------------------------------------------- the grids

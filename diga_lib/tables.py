@@ -200,3 +200,40 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     least = np.sqrt(p * (1 - p) / images) * {"accuracy": 0.5, "worst_group": 1.0, "equalized_odds": np.sqrt(2)}[metric]
     spread = max(np.sqrt(squares / freedom) if freedom else 0.0, least)
     return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
+
+
+def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABLE)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write one metric as a table of pairs x rows, and say which cells are best.
+
+    Returns
+    -------
+    text : DataFrame of str
+        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are several seeds, a dagger where a run is older
+        than its code, and "–" where there is no run.
+    bold : DataFrame of bool
+        The best of the seven methods, and what is tied with it.
+    """
+    rows = [row for row in rows if row in set(frame["row"])]
+    text = pd.DataFrame("–", ORDER, rows)
+    bold = pd.DataFrame(False, ORDER, rows)
+    for (pair, row), lines in frame[frame["row"].isin(rows) & frame["pair"].isin(ORDER)].groupby(["pair", "row"]):
+        centre, half = mean_and_interval(lines[metric])
+        spread = f" ± {100 * half:.1f}" if np.isfinite(half) else ""
+        text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if lines.get('stale', pd.Series([False])).any() else ''}"
+    for pair in ORDER:
+        tied = best(frame, metric, pair)[1]
+        bold.loc[pair, [row for row in rows if row in tied]] = True
+    return text, bold
+
+
+def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
+    """A table of `as_text` for a page (a pandas Styler): best in bold, with the caption above."""
+    text, bold = as_text(frame, metric, rows)
+    marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
+    return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
+
+
+def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
+    """The cells of a grid that have no result yet."""
+    there = set(map(tuple, frame[list(results.KEY)].to_numpy())) if len(frame) else set()
+    return [cell for cell in wanted if tuple(cell.key[name] for name in results.KEY) not in there]
