@@ -1,10 +1,12 @@
 """What every run needs and no method should care about: device, precision, seeds, threads, files, provenance."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
 import diga_lib
@@ -149,6 +152,11 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, never a part, even if the process is killed.
 
+    Raises
+    ------
+    OSError
+        If the disk is full; the sentence names the file, which is as it was before.
+
     Examples
     --------
     >>> with atomic_write("table.csv") as temporary:   # doctest: +SKIP
@@ -168,8 +176,19 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as fault:
+        raise disk_full(fault, path) from fault
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def disk_full(fault: Exception, path: str | os.PathLike) -> Exception:
+    """Return the error with a sentence that names the file, if it says that there is no room; else as it is."""
+    said = re.search(r"os error (\d+)", str(fault))  # safetensors puts the system's number into words
+    number = getattr(fault, "errno", None) or (int(said[1]) if said else None)
+    if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return fault
+    return OSError(number, f"{path} could not be written, is the disk full? What was finished before is kept")
 
 
 def sha256(path: str | os.PathLike) -> str:

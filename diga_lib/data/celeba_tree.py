@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import joblib
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from diga_lib import runtime
@@ -47,35 +48,50 @@ def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = N
     Raises
     ------
     ValueError
-        If `n` is below 1.
+        If `n` is below 1, or the folder holds other images.
     """
     if n < 1:
         raise ValueError(f"n is {n}: valid is a whole number of at least 1.")
     root = Path(root)
     folder = root / "img_align_celeba"
     folder.mkdir(parents=True, exist_ok=True)
-    present = {entry.name for entry in os.scandir(folder)}
-    missing = np.array([i for i in range(n) if file_name(i) not in present], dtype=int)
-    chunks = np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(missing) else []
-    jobs = min(jobs or runtime.available_cores(), max(1, len(chunks)))
-    settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
-    with joblib.parallel_config(**settings):
-        drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-            joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks)
-        for _ in runtime.progress(drawn, "drawing files", total=len(chunks)):
-            pass
-    _, table, _ = faces.parameters(seed, range(n))
-    table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
-    rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
-    _text(root / "list_attr_celeba.txt", [str(n), " ".join(table.columns), *rows])
-    place = np.digitize(np.arange(n) / n, (0.8, 0.9))  # training, validation, test
-    _text(root / "list_eval_partition.txt", [f"{file_name(i)} {place[i]}" for i in range(n)])
+    with FileLock(root / ".lock"):  # a second process waits, then finds everything made
+        for half in [*folder.glob(".*.png"), *root.glob(".list_*")]:  # of a process that was killed while it wrote
+            half.unlink()
+        _check_population(root, folder, seed)
+        present = {entry.name for entry in os.scandir(folder)}
+        missing = np.array([i for i in range(n) if file_name(i) not in present], dtype=int)
+        chunks = np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(missing) else []
+        jobs = min(jobs or runtime.available_cores(), max(1, len(chunks)))
+        settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
+        with joblib.parallel_config(**settings):
+            drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+                joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks)
+            for _ in runtime.progress(drawn, "drawing files", total=len(chunks)):
+                pass
+        _, table, _ = faces.parameters(seed, range(n))
+        table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
+        rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
+        _text(root / "list_attr_celeba.txt", [str(n), " ".join(table.columns), *rows])
+        place = np.digitize(np.arange(n) / n, (0.8, 0.9))  # training, validation, test
+        _text(root / "list_eval_partition.txt", [f"{file_name(i)} {place[i]}" for i in range(n)])
     return root
 
 
 def file_name(i: int) -> str:
     """The name of face number `i`, from 0: CelebA counts from 1."""
     return f"{i + 1:06d}.png"
+
+
+def _check_population(root, folder, seed):
+    """Other images of the same names would be taken for finished ones, and get wrong labels."""
+    mine, path = f"seed {seed}, renderer {faces.VERSION}", root / ".population"
+    if path.exists() and path.read_text() == mine:
+        return
+    if next(folder.iterdir(), None) is not None:
+        raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder or a tree of "
+                         "the same seed.")
+    _text(path, [mine], end="")
 
 
 def _write(folder, seed, indices):
@@ -93,9 +109,9 @@ def _write(folder, seed, indices):
             Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
 
 
-def _text(path, lines):
+def _text(path, lines, end="\n"):
     with runtime.atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text("\n".join(lines) + end)
 
 
 def main() -> None:

@@ -50,7 +50,9 @@ class Listing:
     faces: bool = True
 
 
-def read(listing: Listing, n: int | None, resolution: int, align: bool, missing: str) -> ImageDataset:
+def read(
+    listing: Listing, n: int | None, resolution: int, align: bool, missing: str, jobs: int | None = None
+) -> ImageDataset:
     """Decode the first `n` images of a listing (once: later calls find them in the store).
 
     Parameters
@@ -65,6 +67,8 @@ def read(listing: Listing, n: int | None, resolution: int, align: bool, missing:
         Bring the eyes to where rendered faces have them; otherwise crop the middle square.
     missing : {"error", "drop"}
         Whether a photograph without a face stops the reading or is left out with a printed line.
+    jobs : int, optional
+        Number of processes; as many as there are cores by default.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def read(listing: Listing, n: int | None, resolution: int, align: bool, missing:
         return [listing.paths[row] for row in rows], None if listing.eyes is None else listing.eyes[rows]
 
     make = partial(photos.decode, size=size, resolution=resolution, aligned=align)
-    arrays = open_store(identity, n, make, f"reading {listing.name}", inputs=inputs)
+    arrays = open_store(identity, n, make, f"reading {listing.name}", jobs, inputs)
     factors = None if listing.factors is None else listing.factors[:n]
     pool = ImageDataset(arrays["images"], listing.attributes[:n], factors, listing.name, listing.metadata[:n])
     lost = np.flatnonzero(~np.asarray(arrays["found"]))

@@ -64,6 +64,8 @@ def open_store(
     folder = store_folder(identity)
     jobs = jobs or runtime.available_cores()
     with FileLock(folder / "lock"):  # a second process waits, then finds everything made
+        for half in folder.glob(".manifest-*"):  # of a process that was killed while it wrote
+            half.unlink()
         manifest = _read_manifest(folder, identity)
         todo = _damaged(folder, manifest, n)
         todo += _missing(manifest, n, jobs, SHARD_PIXELS // identity["resolution"] ** 2)
@@ -155,11 +157,14 @@ def _write_shard(folder, manifest, start, stop, arrays):
                              f"not as {stop - start} rows of {kind['row']} {kind['dtype']}.")
         shard["sha256"][name] = hashlib.sha256(values).hexdigest()
         path = folder / f"{name}.bin"
-        with open(path, "r+b" if path.exists() else "w+b") as file:
-            file.seek(start * _row_bytes(kind))
-            file.write(values)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(path, "r+b" if path.exists() else "w+b") as file:
+                file.seek(start * _row_bytes(kind))
+                file.write(values)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as fault:
+            raise runtime.disk_full(fault, path) from fault
     others = [old for old in manifest["shards"] if old["start"] != start]
     manifest["shards"] = sorted([*others, shard], key=lambda item: item["start"])
     _write_manifest(folder, manifest)

@@ -1,0 +1,251 @@
+"""Processes that are really killed, disks that are really full, files that are really damaged: nothing is lost."""
+
+import hashlib
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load as read_tensors
+
+from diga_lib import data, latent, results, runtime
+from diga_lib.data import celeba_tree, store
+from diga_lib.latent.perceptual import FactorNetwork
+from diga_lib.latent.training import Training
+
+ROOT = Path(__file__).resolve().parent.parent
+fork = multiprocessing.get_context("fork")  # starts at once, and is killed like any other process
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def killed(work, *arguments, when):
+    """Run `work` in a process of its own and kill -9 it a moment after `when()` has become true."""
+    process = fork.Process(target=work, args=arguments)
+    process.start()
+    deadline = time.monotonic() + 60
+    while process.is_alive() and not when():
+        assert time.monotonic() < deadline, "it never came to the point at which it is to be killed"
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "it had ended before it was killed"
+
+
+def digests(folder):
+    """Name and hash of every file that is not hidden."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+# ------------------------------------------------------------------------------------------------ making of data
+@pytest.mark.parametrize("after", [1, 5])
+def test_a_tree_of_files_survives_a_kill(tmp_path, monkeypatch, after):
+    monkeypatch.setattr(celeba_tree, "CHUNK", 2)
+    whole = celeba_tree.make(tmp_path / "whole", 10, seed=3, jobs=1)
+    parts = tmp_path / "parts"
+    killed(celeba_tree.make, parts, 10, 3, 1, when=lambda: len(list(parts.rglob("0*.png"))) >= after)
+    finished = digests(parts)
+    assert after <= len(finished) < 12 and "list_attr_celeba.txt" not in finished
+    assert finished.items() <= digests(whole).items(), "half a file was left under a whole one's name"
+    with pytest.raises(FileNotFoundError, match="list_attr_celeba.txt"):
+        data.load("celeba", root=parts)
+    celeba_tree.make(parts, 10, seed=3, jobs=1)
+    assert digests(parts) == digests(whole) and not list(parts.rglob(".*.png"))
+    pool = data.load("celeba", root=parts)
+    assert len(pool) == 10 and pool.attributes.isin([0, 1]).all(axis=None)
+
+
+def test_two_processes_make_one_tree(tmp_path, monkeypatch):
+    monkeypatch.setattr(celeba_tree, "CHUNK", 2)
+    processes = [fork.Process(target=celeba_tree.make, args=(tmp_path / "both", 6, 3, 1)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert digests(tmp_path / "both") == digests(celeba_tree.make(tmp_path / "one", 6, seed=3, jobs=1))
+
+
+def test_a_tree_of_other_images_is_refused(tmp_path):
+    celeba_tree.make(tmp_path, 3, seed=3, jobs=1)
+    with pytest.raises(ValueError, match="not those of seed 4"):
+        celeba_tree.make(tmp_path, 3, seed=4, jobs=1)
+
+
+def test_reading_in_several_processes_survives_a_kill(tmp_path, cache, monkeypatch):
+    tree = celeba_tree.make(tmp_path / "tree", 12, seed=3, jobs=1)
+    monkeypatch.setattr(store, "ROWS_FOR_PROCESSES", 2)
+    monkeypatch.setattr(store, "LEAST_SHARDS", 12)
+    code = ("from diga_lib.data import store, listing, readers; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
+            f"listing.read(readers.celeba({str(tree)!r}), None, 64, True, 'error', 2)")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    while process.poll() is None and not list(cache.rglob("manifest.json")):
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)  # its worker processes too
+    process.wait()
+    again = np.array(data.load("celeba", root=tree).images)
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "another"))
+    assert (again == data.load("celeba", root=tree).images).all()
+
+
+# ------------------------------------------------------------------------------------------ training of a generator
+def tensors(file):
+    """What a file holds, read at once: `load_file` would map a file that is about to be spoiled."""
+    return read_tensors(file.read_bytes())
+
+
+def train(folder, epochs=4):
+    torch.set_num_threads(1)
+    images = np.random.default_rng(0).integers(0, 256, (24, 3, 32, 32), np.uint8)
+    torch.manual_seed(1)
+    Training(images, FactorNetwork(), folder, epochs=epochs, batch_size=8, seed=4).run()
+
+
+def test_the_training_of_a_generator_survives_kills(tmp_path):
+    """Killed twice at random points, it ends with the weights, to the bit, of one that was left alone."""
+    rng, state = np.random.default_rng(0), tmp_path / "parts" / "training.safetensors"
+    train(tmp_path / "whole")
+    for _ in range(2):
+        before = runtime.sha256(state) if state.exists() else None
+        pause = rng.random() * 0.05
+
+        def passed_an_epoch():
+            return state.exists() and runtime.sha256(state) != before and (time.sleep(pause) or True)
+
+        killed(train, tmp_path / "parts", when=passed_an_epoch)
+    train(tmp_path / "parts")
+    whole, parts = tensors(tmp_path / "whole" / "training.safetensors"), tensors(state)
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate"])
+def test_a_damaged_state_of_training_is_named_and_made_again(tmp_path, damage):
+    state = tmp_path / "training.safetensors"
+    train(tmp_path, epochs=1)
+    whole = tensors(state)
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content if damage == "flip" else content[:1000])
+    with pytest.warns(UserWarning, match="training.safetensors is damaged .*: the training begins again"):
+        train(tmp_path, epochs=1)
+    again = tensors(state)
+    assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+# ------------------------------------------------------------------------------------------------ building the book
+def test_a_build_survives_a_kill(tmp_path):
+    """Two pages are finished and the third is being executed when the build and its kernels are killed."""
+    for name in ("notebooks", "book", "diga_lib"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "requirements.lock").write_text("a==1\n")
+    (tmp_path / "book" / "runs.yml").write_text("pages:\n- {page: a}\n- {page: b}\n")
+    run = tmp_path / "runs.txt"
+    for name, code in {"a": "", "b": f"import pathlib, time\nif not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
+                       f"    pathlib.Path({str(tmp_path / 'waiting')!r}).touch()\n    time.sleep(120)\n"}.items():
+        source = f"{code}\nopen({str(run)!r}, 'a').write({name!r})\nprint('page {name}')"
+        cells = [nbformat.v4.new_code_cell("profile: str = 'quick'", id="one", metadata={"tags": ["parameters"]}),
+                 nbformat.v4.new_code_cell(source, id="two")]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    code = (f"import sys; sys.path.insert(0, {str(ROOT / 'book')!r}); from pathlib import Path\n"
+            f"from execution import Executor, plan; root = Path({str(tmp_path)!r})\n"
+            "Executor(root / 'executed', root, cores=1).execute(plan('quick', {}, [], root))")
+
+    def build():
+        return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                                start_new_session=True)  # fmt: skip
+
+    process = build()
+    while process.poll() is None and not (tmp_path / "waiting").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = (tmp_path / "executed" / "a.ipynb").read_bytes()
+    assert not (tmp_path / "executed" / "b.ipynb").exists(), "half a page under a whole one's name"
+    (tmp_path / "go").touch()
+    process = build()
+    said = process.communicate()[0]
+    assert "a: unchanged" in said and "b: execute (never executed)" in said and "b: done" in said
+    assert (tmp_path / "executed" / "a.ipynb").read_bytes() == finished
+    page = nbformat.read(tmp_path / "executed" / "b.ipynb", as_version=4)
+    assert page.cells[-1].outputs[0].text.strip() == "page b" and run.read_text() == "ab"
+
+
+# ------------------------------------------------------------------------------------------------------- a full disk
+IDENTITY = {"name": "numbers", "resolution": 4}
+
+
+def rows(numbers):
+    return {"images": np.stack([np.full((3, 40, 40), number % 251, np.uint8) for number in numbers])}
+
+
+def write_store(folder):
+    store.open_store(IDENTITY, 40, rows)
+
+
+def write_tree(folder):
+    celeba_tree.make(folder / "tree", 2, jobs=1)
+
+
+def write_generator(folder):
+    latent.save_file(latent.Generator(32), folder / "mine.safetensors")
+
+
+def write_training(folder):
+    train(folder / "training", epochs=1)
+
+
+def write_result(folder):
+    fields = {"method": "ERM", "target": "Smiling", "spurious": "Male", "bias": 0.1, "accuracy": 0.5, "worst_group": 0.5,
+              "equalized_odds": 0.5, "groups": {}, "seconds": 1.0, "peak_memory_mb": 1.0, "profile": "quick",
+              "commit": "x", "versions": {"x": "y" * 3000}}  # fmt: skip
+    for seed in range(8):
+        results.append(folder / "results.jsonl", results.Result(seed=seed, **fields))
+
+
+def with_room_for(size, write, folder, said):
+    """Run `write` where no file may grow beyond `size` bytes, as on a full disk; tell what it said."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        write(folder)
+        said.put("no error")
+    except Exception as fault:  # whatever it is, the test wants to see its sentence
+        said.put(f"{type(fault).__name__}: {fault}")
+
+
+@pytest.mark.parametrize("write, room, name", [
+    (write_store, 100_000, "images.bin"), (write_tree, 20_000, ".png"), (write_generator, 100_000, "mine.safetensors"),
+    (write_training, 100_000, "training.safetensors"), (write_result, 10_000, "results.jsonl"),
+], ids=lambda value: getattr(value, "__name__", None))
+def test_a_full_disk_is_named_and_spoils_nothing(tmp_path, cache, write, room, name):
+    said = fork.Queue()
+    process = fork.Process(target=with_room_for, args=(room, write, tmp_path, said))
+    process.start()
+    sentence = said.get(timeout=60)
+    process.join()
+    assert name in sentence and "is the disk full?" in sentence and "\n" not in sentence, sentence
+    assert not list(tmp_path.rglob(".*-*")), "half a file is left behind"
+    if write is write_result:
+        kept = results.read(tmp_path / "results.jsonl")["seed"].tolist()
+        assert 0 < len(kept) < 8 and kept == list(range(len(kept)))
+    write(tmp_path)  # there is room again
+    if write is write_store:
+        assert (store.open_store(IDENTITY, 40, rows)["images"] == rows(range(40))["images"]).all()
+    if write is write_tree:
+        assert digests(tmp_path / "tree") == digests(celeba_tree.make(tmp_path / "again", 2, jobs=1))
+    if write is write_generator:
+        assert latent.load_file(tmp_path / "mine.safetensors").resolution == 32
