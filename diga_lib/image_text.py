@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
@@ -320,7 +321,7 @@ class RenderedFacesText(ImageText, nn.Module):
             raise ValueError(f"A learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]} are "
                              f"longer than the {self.context} tokens that this model reads.")
         there = torch.zeros(context.shape[:2], dtype=torch.bool, device=tokens.device)
-        with runtime.autocast(self.device):
+        with runtime.autocast(self.device), sdpa_kernel(SDPBackend.MATH):  # fastest to differentiate, for short texts
             return self.text.encode(torch.cat([context, self.text.tokens(tokens)], 1),
                                     torch.cat([there, tokens == PAD], 1)).float()
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diga_lib import data, latent, runtime
 from diga_lib.data.faces import VERSION
@@ -141,8 +142,9 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
         for step in runtime.progress(range(steps), f"epoch {epoch + 1} of {settings.epochs}"):
             index = order[step * settings.batch_size:(step + 1) * settings.batch_size]
             captions = [caption(rows[i], rng) for i in index]
-            loss = info_nce(model.image(seen[torch.from_numpy(index).to(on)]),
-                            model.text_features(captions).float(), model.scale)
+            with sdpa_kernel(SDPBackend.MATH):  # for texts this short, the others take twice as long to differentiate
+                loss = info_nce(model.image(seen[torch.from_numpy(index).to(on)]),
+                                model.text_features(captions).float(), model.scale)
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * _schedule((epoch * steps + step) / (settings.epochs * steps))
             optimizer.zero_grad()

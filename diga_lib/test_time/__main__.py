@@ -20,11 +20,15 @@ def main(arguments=None):
     parser.add_argument("--n-tuned", type=int, default=experiments.N_TUNED,
                         help="images of it for methods that tune a prompt for each")
     parser.add_argument("--no-ablations", dest="ablations", action="store_false")
-    parser.add_argument("--tune", action="store_true", help="choose settings on the source classes and print them")
+    parser.add_argument("--strengths", action="store_true", help="find how strong each shift should be, and print it")
+    parser.add_argument("--tune", action="store_true", help="choose settings on other faces, and print them")
     parser.add_argument("--output", type=Path, default=records.PATH)
     given = vars(parser.parse_args(arguments))
     runtime.set_threads()
-    path, tune = given.pop("output"), given.pop("tune")
+    path, tune, find = given.pop("output"), given.pop("tune"), given.pop("strengths")
+    if find:
+        print(experiments.strengths())
+        return
     if tune:
         for model in given["models"]:
             print(model, experiments.tuning(model), flush=True)

@@ -214,7 +214,7 @@ def stream(space, n=400, part="test", shifted=True, seed=0):
     labels = np.arange(n) % len(space.classes)
     rng = np.random.default_rng([SEEDS[part], list(EVERY).index(space.name)])
     if space.label:
-        found = _population(SEEDS[part], 16000 if n > 600 else 8000)[space.name].to_numpy()
+        found = _population(SEEDS[part], 3000 if n <= 60 else 8000 if n <= 600 else 20000)[space.name].to_numpy()
         rows = np.empty(n, int)
         for k in range(len(space.classes)):
             of_class = np.flatnonzero(found == k)

@@ -284,7 +284,10 @@ class TPT:
         return torch.cat(rows)
 
 
-def diff_tpt(model, generator, codes, tuning=Tuning(steps=4, generated=0.5, alike=0.8, keep=0.3)):
+DIFF_TPT = Tuning(steps=4, generated=0.5, alike=0.8)
+
+
+def diff_tpt(model, generator, codes, tuning=DIFF_TPT):
     """Build DiffTPT, with our generator in the place of the diffusion model.
 
     Parameters
