@@ -41,18 +41,21 @@ def assemble(runs: list[Run], folder: Path) -> None:
 
 def add_decoder(folder: Path) -> None:
     """Put the decoder that live figures run, as ONNX, among the assets; exported again only when it changed."""
-    kept, made = folder / "decoder.onnx.gz", folder / "decoder.sha256"
+    kept, identity, made = (folder / f"decoder.{ending}" for ending in ("onnx.gz", "json", "sha256"))
     parts = [ROOT / "requirements.lock", *(ROOT / "diga_lib" / "latent").glob("*.py")]
     parts += (ROOT / "diga_lib" / "weights").glob("rendered-faces-64-*")
     digest = hashlib.sha256("".join(sha256(part) for part in sorted(parts)).encode()).hexdigest()
     if not (kept.exists() and made.exists() and made.read_text() == digest):
         from diga_lib import latent  # only here: these take seconds to import
-        from diga_lib.latent.onnx_export import decoder_onnx
+        from diga_lib.latent.onnx_export import decoder_id, decoder_onnx
 
+        generator = latent.load("rendered-faces-64", device="cpu")
         with atomic_write(kept) as temporary:
-            temporary.write_bytes(decoder_onnx(latent.load("rendered-faces-64", device="cpu")))
+            temporary.write_bytes(decoder_onnx(generator))
+        identity.write_text(json.dumps({"decoder": decoder_id(generator)}))
         made.write_text(digest)
-    shutil.copy(kept, folder / "source" / "_assets" / "live" / kept.name)
+    for file in (kept, identity):
+        shutil.copy(file, folder / "source" / "_assets" / "live")
 
 
 def digest_of(folder: Path) -> str:

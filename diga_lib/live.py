@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from diga_lib.directions import Direction, paper_direction
+from diga_lib.latent import Generator
+from diga_lib.latent.onnx_export import decoder_id
 
 FRAMES = 9  # precomputed places of a control, for browsers without WebAssembly
 
@@ -64,12 +66,14 @@ class Figure:
     vectors: np.ndarray  # (k, levels, width), float32
     controls: Sequence[Control]
     frames: Mapping[str, Sequence[str]]  # control -> WebP pictures, base64, at equal steps from low to high
+    decoder: str = ""  # which decoder painted; a page with another one shows the frames
     spread: np.ndarray | None = None  # (2, levels, width): mean and deviation of codes, for random ones
 
     def payload(self) -> dict:
         """Everything, as JSON can hold it."""
-        written = {"name": self.name, "alt": self.alt, "shape": list(self.faces.shape), "faces": _floats(self.faces)}
-        written |= {"vectors": _floats(self.vectors), "frames": {k: list(v) for k, v in self.frames.items()}}
+        written = {"name": self.name, "alt": self.alt, "decoder": self.decoder, "shape": list(self.faces.shape)}
+        written |= {"faces": _floats(self.faces), "vectors": _floats(self.vectors)}
+        written |= {"frames": {k: list(v) for k, v in self.frames.items()}}
         written["controls"] = [{**vars(c), "move": dict(c.move), "places": list(c.places)} for c in self.controls]
         if self.spread is not None:
             written["spread"] = _floats(self.spread)
@@ -211,8 +215,9 @@ def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) 
 
 def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None) -> Figure:
     as_numpy = lambda x: x.detach().cpu().numpy().astype(np.float32)  # noqa: E731
-    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {},
-                  None if spread is None else as_numpy(spread))  # fmt: skip
+    decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
+    spread = None if spread is None else as_numpy(spread)
+    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread)
     start = {control.name: control.value for control in controls}
     frames = {}
     for control in controls:

@@ -15,7 +15,7 @@ from PIL import Image
 from diga_lib import live
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
-from diga_lib.latent.onnx_export import decoder_onnx
+from diga_lib.latent.onnx_export import decoder_id, decoder_onnx
 
 WORDS = {"name": "live-x", "caption": "A face & sliders.", "alt": 'a "face"'}
 
@@ -85,6 +85,10 @@ def test_the_onnx_decoder_paints_what_the_generator_paints():
     generator.eval()
     written = decoder_onnx(generator)
     assert written == decoder_onnx(generator)
+    before = decoder_id(generator)
+    assert live.turning(generator, torch.zeros(1, LEVELS, WIDTH), torch.randn(9, LEVELS, WIDTH),
+                        [torch.ones(LEVELS, WIDTH)], "a", **WORDS).payload()["decoder"] == before  # fmt: skip
+    assert decoder_id(Generator(32)) != before == decoder_id(generator)
     session = onnxruntime.InferenceSession(gzip.decompress(written), providers=["CPUExecutionProvider"])
     codes = torch.randn(8, LEVELS, WIDTH)
     with torch.no_grad():

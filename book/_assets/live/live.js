@@ -19,19 +19,21 @@
   function load() {
     decoder ??= (async () => {
       if (typeof WebAssembly !== "object") throw new Error("no WebAssembly");
-      const [ort, wasm, model] = await Promise.all([
+      const [ort, wasm, model, identity] = await Promise.all([
         import(new URL("ort.wasm.min.mjs", base)),
         unpacked("ort-wasm-simd-threaded.wasm.gz"),
         unpacked("decoder.onnx.gz"),
+        fetch(new URL("decoder.json", base)).then((response) => response.json()),
       ]);
       ort.env.wasm.numThreads = 1;
       ort.env.wasm.wasmPaths = base.href;
       ort.env.wasm.wasmBinary = wasm.buffer;
       const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-      return async (code, shape) => {
+      const paint = async (code, shape) => {
         const { images } = await session.run({ codes: new ort.Tensor("float32", code, shape) });
         return images;
       };
+      return { paint, identity: identity.decoder };
     })();
     return decoder;
   }
@@ -244,14 +246,16 @@
       this.root.dataset.state = "loading";
       this.last = this.spec.controls[0].name;
       try {
-        this.paint = await load();
+        const { paint, identity } = await load();
+        if (identity !== this.spec.decoder) throw new Error("painted by another generator than the book's");
+        this.paint = paint;
         this.stale = true;
         await this.loop();
         this.root.dataset.state = "live";
       } catch (error) {
         this.paint = undefined;
         for (const made of this.decoding) made.disabled = true;
-        this.message.textContent = "Your browser cannot run the decoder here: the sliders show stored pictures.";
+        this.message.textContent = "The decoder does not run here: the sliders show stored pictures.";
         this.root.dataset.reason = String(error);
         this.root.dataset.state = "frames";
       }
