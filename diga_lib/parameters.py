@@ -164,7 +164,7 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
         raise ParameterError(_sentence(name, values[name], model)) from None
     if "data_root" in declared and checked.dataset in ON_DISK and not checked.data_root:
         raise ParameterError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
-    if "data_root" in declared and checked.dataset not in ON_DISK and checked.data_root:
+    if {"data_root", "dataset"} <= set(declared) and checked.dataset not in ON_DISK and checked.data_root:
         raise ParameterError(
             f"data_root = {checked.data_root!r} belongs to no dataset; valid with it is dataset = {', '.join(ON_DISK)}"
         )
