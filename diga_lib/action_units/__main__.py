@@ -1,0 +1,117 @@
+"""``python -m diga_lib.action_units``: train all editors with every seed and measure them; goes on after a stop."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from diga_lib import action_units, latent, runtime
+from diga_lib.action_units import data, downstream, editors, evaluation, judge, training
+from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
+from diga_lib.latent import checkpoints
+
+HELD_OUT = 15  # training subjects from this number on choose the linear editors' settings
+STRENGTHS, GAINS = (1e-3, 1e-1, 10.0), (1.0, 1.7, 2.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each editor")
+    parser.add_argument("--results", type=Path, default=evaluation.RESULTS, help="file of the raw results")
+    parser.add_argument("--work", type=Path, help="folder for finished trainings (default: in the cache)")
+    parser.add_argument("--weights", type=Path, default=checkpoints.FOLDER, help="folder of shipped weights")
+    given = parser.parse_args()
+    runtime.set_threads()
+    work = given.work or runtime.cache_folder("training", "action-units")
+    generator, strict = latent.load(), latent.load_factor_network()
+    if judge.NAME not in checkpoints.names(given.weights):
+        checkpoints.save_state(judge.NAME, judge.train(generator).state_dict(), given.weights)
+    sees, films, test = judge.load(given.weights), training.disguised_films(), data.load("test")
+    linear = None
+    for seed in range(given.seeds):
+        print(f"seed {seed}", flush=True)
+        reader = _kept(work / f"reader-{seed}.safetensors", LabelDecoder(), lambda: training.train_reader(films, seed))
+        trained = {
+            "dual branch (AUEditNet)": _kept(work / f"dual-{seed}.safetensors", AUEditNet(),
+                                             lambda: training.train_dual(films, reader, seed)),
+            "single branch": _kept(work / f"single-{seed}.safetensors", SingleBranch(),
+                                   lambda: training.train_single(films, reader, seed)),
+        }  # fmt: skip
+        if seed == 0 and action_units.EDITOR not in checkpoints.names(given.weights):
+            parts = nn.ModuleDict({"editor": trained["dual branch (AUEditNet)"], "reader": reader})
+            checkpoints.save_state(action_units.EDITOR, parts.state_dict(), given.weights)
+        linear = linear or _linear(films, work, generator, sees, strict)
+        paper = evaluation.exam(test, generator, sees, strict, seed)
+        for name, edit in {"no edit": editors.no_edit, **linear, **trained}.items():
+            if not evaluation.done(name, seed, given.results):
+                evaluation.write(evaluation.measure(edit, paper), name, seed, given.results)
+        _bounds(paper, trained["dual branch (AUEditNet)"], seed, given.results)
+        for name, share in downstream.MIXES.items():
+            if not evaluation.done(name, seed, given.results):
+                rows = downstream.run(trained["dual branch (AUEditNet)"], generator, share, seed)
+                evaluation.write(rows, name, seed, given.results)
+    print(evaluation.summary(evaluation.read(given.results)).xs("mean", axis=1, level=1).round(3).to_string())
+
+
+def _kept(file: Path, network: nn.Module, train):
+    """A network from its file, or trained and put there: a stopped run repeats no finished training."""
+    if file.exists():
+        network.load_state_dict(load_file(str(file)))
+        return network.eval().requires_grad_(False)
+    started = time.perf_counter()
+    network = train()
+    with runtime.atomic_write(file) as temporary:
+        save_file(network.state_dict(), str(temporary))
+    print(f"{file.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+    return network
+
+
+def _linear(films, work: Path, generator, sees, strict) -> dict[str, editors.Linear]:
+    """The linear editors, with the strength and the gain that do best on three held-out training subjects."""
+    inner = films.select(films.subject < HELD_OUT)
+    frames = data.load("train")
+    held = evaluation.exam(frames.select(frames.subject >= HELD_OUT), generator, sees, strict, seed=99, pairs=150)
+    makers = {
+        "linear": lambda part, strength: editors.boundary_steps(part, strength),
+        "linear, others projected out": lambda part, strength: editors.boundary_steps(part, strength, projected=True),
+        "linear, least squares": lambda part, strength: editors.joint_steps(part),
+    }
+    chosen = {}
+    for name, make in makers.items():
+        scores = {}
+        for strength in STRENGTHS if name != "linear, least squares" else (0.0,):
+            steps = make(inner, strength)
+            for gain in GAINS:
+                table = evaluation.measure(editors.Linear(steps, gain), held, steps=False)
+                scores[strength, gain] = table["icc"].mean()
+        strength, gain = max(scores, key=scores.get)
+        print(f"{name}: strength {strength:g} a frame, gain {gain:g} (held-out ICC {scores[strength, gain]:.3f})", flush=True)
+        chosen[name] = editors.Linear(make(films, strength), gain)
+    return chosen
+
+
+def _bounds(paper: evaluation.Exam, editor: AUEditNet, seed: int, results: Path) -> None:
+    """What no editor can beat, and AUEditNet without labels."""
+    pictures = {
+        "oracle: the renderer": lambda: paper.target.images,
+        "oracle, painted by the generator": lambda: paper.generator.decode(paper.target_codes),
+        "dual branch, intensities read from pictures": lambda: paper.generator.decode(editors.transfer(
+            editor, lambda x: paper.strict.read(x)[list(data.UNITS)].to_numpy(), paper.codes, paper.source.images,
+            paper.target.images)),
+    }  # fmt: skip
+    for name, make in pictures.items():
+        if not evaluation.done(name, seed, results):
+            with torch.no_grad():
+                rows = evaluation.judged(make(), paper)
+            evaluation.write(rows.assign(leakage=np.nan, moved=np.nan, seconds=np.nan), name, seed, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The editors that are compared. Each turns codes with source intensities into codes with target intensities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diga_lib import directions
+from diga_lib.action_units.data import UNITS
+from diga_lib.action_units.model import MOST
+from diga_lib.action_units.training import Films
+
+PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
+Edit = Callable[[Tensor, Tensor, Tensor], Tensor]  # codes, source (N, 12), target (N, 12) to codes
+
+
+def no_edit(codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    """The face as it is."""
+    return codes
+
+
+class Linear:
+    """A direction for each unit, the same for every face: ``W + gain * sum_k (y_tar - y_src)_k d_k``.
+
+    Parameters
+    ----------
+    steps : Tensor (12, levels, width)
+        What one intensity more of each unit adds to a code.
+    gain : float
+        Factor on all steps, chosen on held-out training subjects.
+    """
+
+    def __init__(self, steps: Tensor, gain: float = 1.0):
+        self.steps, self.gain = steps, gain
+
+    def __call__(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        return codes + self.gain * torch.einsum("nk,klw->nlw", target - source, self.steps)
+
+
+def boundary_steps(films: Films, strength: float, projected: bool = False, most: int = 8000) -> Tensor:
+    """Directions in InterFaceGAN's manner: normals of the boundaries between a unit's absence and presence.
+
+    Parameters
+    ----------
+    films : Films
+    strength : float
+        Regularisation of the boundaries, per frame.
+    projected : bool
+        Whether the span of the other units' normals is projected out of each normal.
+    most : int
+        Frames that the boundaries are fitted to.
+
+    Returns
+    -------
+    Tensor (12, levels, width)
+        Scaled so that a step moves the coordinate along the direction as one intensity does in real frames.
+    """
+    codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
+    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:most]
+    normals = torch.stack([
+        directions.boundary(codes[some], (labels[some, k] >= PRESENT).int().numpy(), strength * len(some)).flatten()
+        for k in range(len(UNITS))
+    ])  # fmt: skip
+    if projected:
+        normals = project_out_others(normals)
+    steps = torch.empty_like(normals)
+    for k, normal in enumerate(normals):
+        along = films.codes.flatten(2) @ normal
+        intensity = films.labels[..., k] - films.labels[..., k].mean(1, keepdim=True)
+        slope = (intensity * (along - along.mean(1, keepdim=True))).sum() / intensity.square().sum()
+        steps[k] = slope * normal
+    return steps.view(-1, *codes.shape[1:])
+
+
+def project_out_others(normals: Tensor) -> Tensor:
+    """Unit vectors (K, D), each the part of its row that is orthogonal to all other rows."""
+    rows = []
+    for k, normal in enumerate(normals):
+        others = torch.cat([normals[:k], normals[k + 1 :]])
+        basis, _ = torch.linalg.qr(others.T)
+        rest = normal - basis @ (basis.T @ normal)
+        rows.append(rest / rest.norm())
+    return torch.stack(rows)
+
+
+def joint_steps(films: Films) -> Tensor:
+    """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
+    y = (films.labels - films.labels.mean(1, keepdim=True)).flatten(0, 1).double()
+    w = (films.codes - films.codes.mean(1, keepdim=True)).flatten(2).flatten(0, 1).double()
+    steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w)
+    return steps.float().view(-1, *films.codes.shape[2:])
+
+
+def transfer(edit: Edit, read: Callable[[np.ndarray], np.ndarray], codes: Tensor, images, target_images) -> Tensor:
+    """Give faces the expressions of other pictures, with no label at all.
+
+    Parameters
+    ----------
+    edit : callable
+        An editor.
+    read : callable
+        Images to intensities (N, 12), such as a pretrained reader of action units.
+    codes : Tensor (N, levels, width)
+        Of `images`, the faces that are edited.
+    images, target_images : uint8 arrays (N, 3, R, R)
+        The faces, and the pictures whose expressions they get.
+    """
+    source, target = (torch.from_numpy(np.asarray(read(x), np.float32)).clamp(0, MOST) for x in (images, target_images))
+    return edit(codes, source, target)

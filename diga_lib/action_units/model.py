@@ -1,0 +1,118 @@
+"""AUEditNet: one editing module per W+ level, which takes a face's own expression away and puts another on.
+
+The paper gives equation 2 and the parts; the inside of the editing module is our reconstruction. One thing differs:
+every module changes the code of its own level only, but it *looks at* the codes of all levels. In this generator no
+single level tells where the mouth is and what colour the skin has, and both decide what a smile changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diga_lib.action_units.data import UNITS
+from diga_lib.latent.autoencoder import LEVELS, WIDTH
+
+MOST = 5.0  # the highest intensity that a coder writes down: labels are divided by it
+CODE = LEVELS * WIDTH
+
+
+class LabelEncoder(nn.Module):
+    """Psi_enc: intensities (N, labels) to an embedding for each level, (N, levels, width).
+
+    A linear part and a curved one. Neither has an offset, so all zeros, the neutral face, embed to zero; and both go
+    on smoothly below 0 and above 5, where no label of the training has been.
+    """
+
+    def __init__(self, labels: int = len(UNITS), width: int = 48, hidden: int = 64):
+        super().__init__()
+        self.width = width
+        self.straight = nn.Linear(labels, LEVELS * width, bias=False)
+        self.into, self.out = nn.Linear(labels, hidden), nn.Linear(hidden, LEVELS * width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, intensities: Tensor) -> Tensor:
+        y = intensities / MOST
+        curved = F.softplus(self.into(y)) - F.softplus(self.into.bias)
+        return (self.straight(y) + self.out(curved)).view(-1, LEVELS, self.width)
+
+
+class EditingModule(nn.Module):
+    """M_j: what a label's embedding changes in the code of one level, given the face.
+
+    ``U e + V (R e * g(W))``: a part that is the same for everyone, and one whose strength a gate g sets from the
+    face's own codes. Zero for a zero embedding.
+    """
+
+    def __init__(self, embedding: int = 48, rank: int = 128, hidden: int = 192):
+        super().__init__()
+        self.common = nn.Linear(embedding, WIDTH, bias=False)
+        self.asked, self.own = nn.Linear(embedding, rank, bias=False), nn.Linear(rank, WIDTH, bias=False)
+        self.gate = nn.Sequential(nn.Linear(CODE, hidden), nn.Tanh(), nn.Dropout(0.1), nn.Linear(hidden, rank), nn.Tanh())
+
+    def forward(self, flat: Tensor, embedding: Tensor) -> Tensor:
+        return self.common(embedding) + self.own(self.asked(embedding) * self.gate(flat))
+
+
+class LabelDecoder(nn.Module):
+    """Psi_dec: codes (N, levels, width) back to intensities (N, 12)."""
+
+    def __init__(self, hidden: int = 256):
+        super().__init__()
+        self.straight = nn.Linear(CODE, len(UNITS))
+        self.curved = nn.Sequential(
+            nn.Linear(CODE, hidden), nn.SiLU(), nn.Dropout(0.2), nn.Linear(hidden, hidden), nn.SiLU(), nn.Dropout(0.2),
+            nn.Linear(hidden, len(UNITS)),
+        )  # fmt: skip
+
+    def forward(self, codes: Tensor) -> Tensor:
+        flat = codes.flatten(1)
+        return MOST * (self.straight(flat) + self.curved(flat))
+
+
+class _Editor(nn.Module):
+    """Label encoder and one editing module a level: what some labels change in codes."""
+
+    def __init__(self, labels: int):
+        super().__init__()
+        self.encoder = LabelEncoder(labels)
+        self.modules_of_levels = nn.ModuleList(EditingModule() for _ in range(LEVELS))
+
+    def change(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """What labels (N, L) put into codes (N, levels, width)."""
+        embedding, flat = self.encoder(labels), codes.flatten(1)
+        return torch.stack([module(flat, embedding[:, j]) for j, module in enumerate(self.modules_of_levels)], 1)
+
+
+class AUEditNet(_Editor):
+    """The two branches, which share their editing modules.
+
+    References
+    ----------
+    AUEditNet (arXiv 2404.05063), equation 2: ``W_N = W_src - dW_src``, ``W_tar = W_N + dW_tar``, with
+    ``dW^j = M_j(W, Psi_enc(y)^j)`` on every level j. Derived in notebook 09_action_units.
+    """
+
+    def __init__(self):
+        super().__init__(len(UNITS))
+
+    def neutral(self, codes: Tensor, source: Tensor) -> Tensor:
+        """The source branch: codes (N, levels, width) with the source's intensities (N, 12) taken away."""
+        return codes - self.change(codes, source)
+
+    def forward(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Both branches: codes with the target's intensities (N, 12) in the place of the source's."""
+        neutral = self.neutral(codes, source)
+        return neutral + self.change(neutral, target)
+
+
+class SingleBranch(_Editor):
+    """AUEditNet without the neutral face between: one branch gets both labels and goes straight to the target."""
+
+    def __init__(self):
+        super().__init__(2 * len(UNITS))
+
+    def forward(self, codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        """Codes with the target's intensities (N, 12) in the place of the source's."""
+        return codes + self.change(codes, torch.cat([source, target], 1))
