@@ -31,8 +31,8 @@ def main() -> None:
     runtime.set_threads()
     work = given.work or runtime.cache_folder("training", "action-units")
     generator, strict = latent.load(), latent.load_factor_network()
-    if judge.NAME not in checkpoints.names(given.weights):
-        checkpoints.save_state(judge.NAME, judge.train(generator).state_dict(), given.weights)
+    if not set(judge.NAMES.values()) <= set(checkpoints.names(given.weights)):
+        judge.save(judge.train(generator), given.weights)
     sees, films, test = judge.load(given.weights), training.disguised_films(), data.load("test")
     linear = None
     for seed in range(given.seeds):
@@ -44,18 +44,18 @@ def main() -> None:
             "single branch": _kept(work / f"single-{seed}.safetensors", SingleBranch(),
                                    lambda: training.train_single(films, reader, seed)),
         }  # fmt: skip
+        linear = linear or _linear(films, generator, sees, strict)
+        dual, single = trained.values()
         if seed == 0 and action_units.EDITOR not in checkpoints.names(given.weights):
-            parts = nn.ModuleDict({"editor": trained["dual branch (AUEditNet)"], "reader": reader})
-            checkpoints.save_state(action_units.EDITOR, parts.state_dict(), given.weights)
-        linear = linear or _linear(films, work, generator, sees, strict)
+            action_units.save(dual, reader, single, linear, folder=given.weights)
         paper = evaluation.exam(test, generator, sees, strict, seed)
         for name, edit in {"no edit": editors.no_edit, **linear, **trained}.items():
             if not evaluation.done(name, seed, given.results):
                 evaluation.write(evaluation.measure(edit, paper), name, seed, given.results)
-        _bounds(paper, trained["dual branch (AUEditNet)"], seed, given.results)
+        _bounds(paper, dual, seed, given.results)
         for name, share in downstream.MIXES.items():
             if not evaluation.done(name, seed, given.results):
-                rows = downstream.run(trained["dual branch (AUEditNet)"], generator, share, seed)
+                rows = downstream.run(dual, generator, share, seed)
                 evaluation.write(rows, name, seed, given.results)
     print(evaluation.summary(evaluation.read(given.results)).xs("mean", axis=1, level=1).round(3).to_string())
 
@@ -73,7 +73,7 @@ def _kept(file: Path, network: nn.Module, train):
     return network
 
 
-def _linear(films, work: Path, generator, sees, strict) -> dict[str, editors.Linear]:
+def _linear(films, generator, sees, strict) -> dict[str, editors.Linear]:
     """The linear editors, with the strength and the gain that do best on three held-out training subjects."""
     inner = films.select(films.subject < HELD_OUT)
     frames = data.load("train")

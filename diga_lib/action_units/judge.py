@@ -1,11 +1,13 @@
-"""Who judges the edits: a network that reads action units and recognises people, trained on faces that nobody edits.
+"""Who judges the edits: networks that read action units and recognise people, trained on faces that nobody edits.
 
-It learns from rendered faces of a population of its own, which no editor sees. It is neither the network that looked
-on when the generator was trained nor of its architecture.
+They learn from rendered faces of a population of their own, which no editor sees. They are neither the network that
+looked on when the generator was trained nor of its architecture.
 """
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from diga_lib.latent.autoencoder import to_float
 POPULATION = 28  # seed of the judges' people
 PEOPLE, EACH = 1500, 16
 EMBEDDING = 64
-NAME = "action-unit-judge"
+NAMES = {"reader": "action-unit-judge", "recogniser": "face-recogniser"}
 
 
 class _Residual(nn.Module):
@@ -95,44 +97,53 @@ def _pictures(rows: np.ndarray, resolution: int = 64) -> dict[str, np.ndarray]:
     return {"images": images, "intensities": intensities, "person": rows // EACH}
 
 
-def train(generator, epochs: int = 3, seed: int = 0, batch_size: int = 128, lr: float = 3e-3) -> Judge:
-    """Train the judge from nothing.
+def train(generator, epochs: tuple[int, int] = (3, 4), seed: int = 0) -> Judges:
+    """Train the judges from nothing: one network for both tasks, then a copy of it goes on with the intensities alone.
 
     Parameters
     ----------
     generator : object with ``encode`` and ``decode``
         Every other picture is shown as the generator paints it, with its true intensities: edited faces come from a
         generator, and a judge that knows the renderer alone would take a generator's softness for an expression.
-    epochs, seed, batch_size : int
-    lr : float
-        Peak learning rate of AdamW, one cycle.
+    epochs : two ints
+        Of both tasks together, and of the intensities alone.
+    seed : int
     """
     runtime.seed_everything(seed)
-    data, device = pool(), runtime.device()
-    images = np.array(data["images"])
+    arrays = pool()
+    images = np.array(arrays["images"])
     images[1::2] = (generator.decode(generator.encode(images[1::2])) * 255).round().byte().cpu().numpy()
-    judge, people = Judge().to(device), nn.Parameter(F.normalize(torch.randn(PEOPLE, EMBEDDING, device=device)))
-    intensities = torch.tensor(data["intensities"] / 5, device=device)
-    person = torch.tensor(data["person"], device=device)
+    intensities, person = torch.tensor(arrays["intensities"] / 5), torch.tensor(arrays["person"])
+    recogniser = Judge()
+    _cycle(recogniser, images, intensities, person, epochs[0], seed)
+    reader = copy.deepcopy(recogniser)
+    _cycle(reader, images, intensities, None, epochs[1], seed + 1)
+    return Judges(reader.eval(), recogniser.eval())
+
+
+def _cycle(judge: Judge, images, intensities, person, epochs: int, seed: int, batch_size: int = 128, lr: float = 3e-3) -> None:
+    """AdamW with one cycle of the learning rate; without `person` the embedding is not trained."""
+    device = runtime.device()
+    judge.to(device).train()
+    people = nn.Parameter(F.normalize(torch.randn(PEOPLE, EMBEDDING, device=device)))
     optimizer = torch.optim.AdamW([*judge.parameters(), people], lr, weight_decay=0.02)
-    steps = len(images) // batch_size * epochs
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=len(images) // batch_size * epochs)
     shuffle = torch.Generator().manual_seed(seed)
-    judge.train()
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=shuffle)[: len(images) // batch_size * batch_size]
-        for rows in runtime.progress(order.split(batch_size), "training the judge"):
+        for rows in runtime.progress(order.split(batch_size), "training the judges"):
             x = to_float(images[rows.numpy()], device)
             if torch.rand((), generator=shuffle) < 0.5:
                 x = x.flip(3).contiguous(memory_format=torch.channels_last)
             with runtime.autocast(device):
                 units, embedding = judge(x)
-            loss = F.smooth_l1_loss(units, intensities[rows], beta=0.1) + 0.02 * cosface(embedding, people, person[rows])
+            loss = F.smooth_l1_loss(units, intensities[rows].to(device), beta=0.1)
+            if person is not None:
+                loss = loss + 0.02 * cosface(embedding, people, person[rows].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    return judge.eval()
 
 
 def cosface(embedding: Tensor, people: Tensor, person: Tensor, scale: float = 20.0, margin: float = 0.2) -> Tensor:
@@ -141,8 +152,28 @@ def cosface(embedding: Tensor, people: Tensor, person: Tensor, scale: float = 20
     return F.cross_entropy(scale * (cosine - margin * F.one_hot(person, len(people))), person)
 
 
-def load(folder: Path = checkpoints.FOLDER) -> Judge:
-    """Load the shipped judge."""
-    judge = Judge()
-    judge.load_state_dict(checkpoints.load_state(NAME, folder))
-    return judge.to(runtime.device()).eval().requires_grad_(False)
+@dataclass(frozen=True)
+class Judges:
+    """Both judges behind one question: what do you see?"""
+
+    reader: Judge
+    recogniser: Judge
+
+    def look(self, images: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Intensities (N, 12) in 0-5 and unit embeddings (N, 64) of uint8 or float images (N, 3, 64, 64)."""
+        return self.reader.look(images)[0], self.recogniser.look(images)[1]
+
+
+def save(judges: Judges, folder: Path = checkpoints.FOLDER) -> None:
+    """Write the judges' weights and register them."""
+    for part, name in NAMES.items():
+        checkpoints.save_state(name, getattr(judges, part).state_dict(), folder)
+
+
+def load(folder: Path = checkpoints.FOLDER) -> Judges:
+    """Load the shipped judges."""
+    parts = {part: Judge() for part in NAMES}
+    for part, judge in parts.items():
+        judge.load_state_dict(checkpoints.load_state(NAMES[part], folder))
+        judge.to(runtime.device()).eval().requires_grad_(False)
+    return Judges(**parts)

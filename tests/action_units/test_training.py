@@ -33,7 +33,7 @@ def error(edit, films):
 
 @pytest.mark.parametrize("network", [1, 2], ids=["dual", "single"])
 def test_editors_learn_to_meet_the_target(trained, films, network):
-    assert error(trained[network], films) < 0.4  # of what no edit leaves
+    assert error(trained[network], films) < 0.5  # of what no edit leaves
 
 
 def test_the_reader_learns_to_read(trained, films):
