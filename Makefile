@@ -11,10 +11,11 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
 
-.PHONY: help book test lab bench strip lock set-up clean
+.PHONY: help book pdf test browser lab bench strip lock set-up clean
 
 help:
 	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
+	@echo "make pdf    the built book as one PDF, printed by Chromium"
 	@echo "make test   set up, then test everything: library, notebooks, book"
 	@echo "make lab    set up, then open the notebooks in JupyterLab"
 	@echo "make bench  images a second of rendering, encoding, decoding and training"
@@ -25,11 +26,26 @@ help:
 book: set-up
 	@$(PY) book/build.py --profile $(PROFILE) $(ARGS)
 
+pdf: book browser
+	@$(PY) book/pdf.py --profile $(PROFILE)
+
 # The library first, then the pages, then what the pages became.
-test: set-up
+test: set-up browser
 	$(PY) -m pytest -m "not built"
 	$(PY) book/build.py --profile quick
 	$(PY) -m pytest -m built
+
+# For the tests that read the book as readers do. Without it they are skipped, and say so.
+browser:
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null 2>&1; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+			echo "Installing Chromium"; \
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
+				|| echo "CHROMIUM COULD NOT BE INSTALLED: the tests in a real browser will be skipped" >&2; \
+		else \
+			echo "NO CHROMIUM HERE: the tests in a real browser will be skipped (as root on Debian, make browser installs it)" >&2; \
+		fi; \
+	fi
 
 lab: set-up
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
