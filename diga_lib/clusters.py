@@ -14,6 +14,10 @@ import torch
 from scipy.special import expit
 from torch import Tensor
 
+CLEAR = 0.02  # log-likelihood per image that two clusters a class must gain over one
+LEAST_SHARE = 0.05  # of a class that the small cluster must hold: fewer are outliers, such as the bald, not an attribute
+
+
 @dataclass(frozen=True)
 class Clusters:
     """Two clusters inside each target class along one coordinate, as a fitted mixture.
@@ -41,6 +45,11 @@ class Clusters:
     spread: float
     offset: np.ndarray
     gain: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the clusters are distinct and large enough to stand for an attribute."""
+        return self.gain >= CLEAR and self.share.min() >= LEAST_SHARE
 
 
 def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> Clusters:

@@ -25,7 +25,6 @@ from diga_lib.clusters import Clusters, fit_clusters
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))
 STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # per training image
 SCAN = 2000  # faces on which candidates are compared without a judge
-CLEAR = 0.02  # log-likelihood per image that two clusters a class must gain over one
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def spurious_direction(
         How many training images the judge sees edited, each with both signs (100 in the paper).
     refined : bool
         Whether to :func:`sharpen` the result: to take the strongest boundary, refined, instead, if that finds clear
-        clusters (a gain above ``CLEAR``). Refining needs no c: what it keeps has no part of the target anyway.
+        clusters (`Clusters.clear`). Refining needs no c: what it keeps has no part of the target anyway.
     seed : int
         Chooses the judge's images.
 
@@ -231,7 +230,7 @@ def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
     """Replace a combined direction by the refined strongest boundary, if that finds clear clusters."""
     start = boundary(codes, target, max(STRENGTHS) * len(codes))
     sharper, clusters = refine(codes, target, start)
-    if clusters.gain < CLEAR:
+    if not clusters.clear:
         return plain
     return replace(sharper, coefficient=plain.coefficient, strong=plain.strong, weak=plain.weak, scores=plain.scores)
 

@@ -180,7 +180,7 @@ def _plainly(name: str) -> Callable[..., ERM]:
     return lambda s, **changes: getattr(methods, name)(**{"epochs": s.sizes.epochs} | changes)
 
 
-def _diga(direction: str = "refined", edit: str = "flip", **fixed) -> Callable[..., ERM]:
+def _diga(direction: str = "refined", edit: str = "auto", **fixed) -> Callable[..., ERM]:
     return lambda s, **changes: DiGA(
         s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes)
 

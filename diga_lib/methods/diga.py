@@ -13,7 +13,7 @@ from diga_lib.methods.erm import ERM
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.words import Named, pseudo_groups
 
-EDITS = ("shift", "place", "flip")
+EDITS = ("auto", "shift", "place", "flip")
 
 
 class DiGA(ERM):
@@ -26,10 +26,11 @@ class DiGA(ERM):
         What `directions.spurious_direction` returned, which knows codes and targets only and whose two clusters inside
         each class are the sides of the spurious attribute; or what `words.name_spurious` returned, one or several
         attributes that an image-text model read, with a direction each.
-    edit : {"flip", "shift", "place"}
+    edit : {"auto", "flip", "shift", "place"}
         How the two views of a face are made. "shift": moved by +a and by -a' standard deviations, a and a' uniform
         in `degrees` (the paper). "place": the coordinate is replaced by two uniform draws between the clusters'
-        outer ends, an intervention that leaves it independent of the target. "flip": once in either cluster.
+        outer ends, an intervention that leaves it independent of the target. "flip": once in either cluster. "auto":
+        "flip" if the sides are known, from words or clear clusters, else "shift" without balance.
     degrees : (float, float)
         Lowest and highest degree of "shift".
     invariance : float
@@ -49,21 +50,23 @@ class DiGA(ERM):
         Distance of the two sides, in standard deviations.
     """
 
-    def __init__(self, generator, found, edit="flip", degrees=(1.0, 3.0), invariance=0.5, originals=0.5,
+    def __init__(self, generator, found, edit="auto", degrees=(1.0, 3.0), invariance=0.5, originals=0.5,
                  balance=True, settings=None, **changes):
         super().__init__(settings, **changes)
         if edit not in EDITS:
             raise ValueError(f"edit is {edit!r}; valid values: {', '.join(EDITS)}.")
         self.generator_network, self.found, self.edit, self.degrees = generator, found, edit, degrees
         self.invariance, self.originals, self.balance = invariance, originals, balance
+        self.known = True
 
     def prepare(self, train):
         self.faces = CounterfactualViews(self.generator_network, directions_of(self.found), train.images)
-        upper, gap, middle = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
+        upper, gap, middle, self.known = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
         self.upper, self.gap, self.middle = (a.float().to(self.device) for a in (upper, gap, middle))
 
     def sampler(self, train, generator):
-        return balanced_order(train.target, self.upper, generator) if self.balance else super().sampler(train, generator)
+        balance = self.balance and (self.known or self.edit != "auto")
+        return balanced_order(train.target, self.upper, generator) if balance else super().sampler(train, generator)
 
     def views(self, x, y, index, step):
         first, second = self.degrees_of_views(index)
@@ -76,7 +79,7 @@ class DiGA(ERM):
     def degrees_of_views(self, index):
         """Return how far each of the two views of each face is moved, (B, D) twice, in standard deviations."""
         shape = (len(index), len(self.gap))
-        if self.edit == "shift":
+        if self.edit == "shift" or (self.edit == "auto" and not self.known):
             return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
         if self.edit == "place":
             reach = self.gap.abs() / 2 + 1
@@ -98,7 +101,7 @@ class DiGA(ERM):
 
 
 class PseudoGroups(ERM):
-    """ERM that visits the pseudo groups (target x side along each direction) equally often; no edits.
+    """ERM that visits the pseudo groups (target x side along each direction) equally often, if known; no edits.
 
     Parameters
     ----------
@@ -115,10 +118,10 @@ class PseudoGroups(ERM):
     def prepare(self, train):
         codes = self.generator_network.encode(train.images)
         along = np.stack([d.coordinate(codes).cpu().numpy() for d in directions_of(self.found)], 1)
-        self.upper = sides(self.found, along, train.target)[0]
+        self.upper, *_, self.known = sides(self.found, along, train.target)
 
     def sampler(self, train, generator):
-        return balanced_order(train.target, self.upper, generator)
+        return balanced_order(train.target, self.upper, generator) if self.known else super().sampler(train, generator)
 
 
 def directions_of(found):
@@ -139,6 +142,8 @@ def sides(found, coordinate, target):
     -------
     upper, gap, middle : Tensor (N, D), (D,) and (D,)
         Probability of the upper side; distance and middle of the two sides, in standard deviations.
+    known : bool
+        Whether to believe in the sides: words were read, or the clusters are clear.
 
     Raises
     ------
@@ -148,14 +153,15 @@ def sides(found, coordinate, target):
     if not isinstance(found, Named):
         clusters = fit_clusters(coordinate[:, 0], target)
         return (torch.from_numpy(clusters.probability)[:, None], torch.tensor([clusters.gap]),
-                torch.tensor([clusters.offset.mean()]))
+                torch.tensor([clusters.offset.mean()]), clusters.clear)
     if found.probability.shape != coordinate.shape or not coordinate.size:
         raise ValueError(f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
                          f"there must be at least one word, read on these {len(coordinate)} training images.")
     high = found.probability > 0.5
     means = np.array([[[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
                       for column, side in zip(coordinate.T, high.T)]).mean(1)  # (D, side), each class counts alike
-    return torch.tensor(found.probability), torch.from_numpy(means[:, 1] - means[:, 0]), torch.from_numpy(means.mean(1))
+    apart, middle = means[:, 1] - means[:, 0], means.mean(1)
+    return torch.tensor(found.probability), torch.from_numpy(apart), torch.from_numpy(middle), True
 
 
 def balanced_order(target, upper, generator):

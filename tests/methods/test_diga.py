@@ -7,7 +7,7 @@ import torch
 from diga_lib.data import LabelledImages
 from diga_lib.directions import Direction
 from diga_lib.methods import ERM, DiGA, DiGABYOL, PseudoGroups
-from diga_lib.methods.diga import balanced_order
+from diga_lib.methods.diga import balanced_order, sides
 
 SIDE = 16
 
@@ -118,7 +118,23 @@ def test_byol_pairs_are_edits_both_ways_and_the_head_sees_conflicting_ones(train
 
 
 def test_unknown_choices_are_named():
-    with pytest.raises(ValueError, match="valid values: shift, place, flip"):
+    with pytest.raises(ValueError, match="valid values: auto, shift, place, flip"):
         DiGA(Lamps(), SHORTCUT, edit="turn")
     with pytest.raises(ValueError, match="encoder, random"):
         DiGABYOL(Lamps(), SHORTCUT, start="imagenet")
+
+
+def test_edits_and_groups_are_used_only_where_the_sides_are_known(train):
+    noise = np.random.default_rng(0).normal(size=(len(train), 1))
+    outliers = np.where(np.arange(len(train)) % 50 == 0, 30.0, 0.0)[:, None] + noise
+    for coordinate in (noise, outliers):  # no clusters; a cluster of 2 %, too few to be an attribute
+        assert not sides(SHORTCUT, coordinate, train.target)[3]
+    assert sides(SHORTCUT, SHORTCUT.coordinate(Lamps().encode(train.images)).numpy()[:, None], train.target)[3]
+    model = DiGA(Lamps(), SHORTCUT, degrees=(2.0, 3.0), **FEW)
+    model.generator = torch.Generator().manual_seed(0)
+    model.prepare(train)
+    model.known = False
+    first, second = model.degrees_of_views(torch.arange(100))
+    assert 2 <= first.min() and first.max() <= 3 and -3 <= second.min() and second.max() <= -2
+    order = model.sampler(train, torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(len(train)))
