@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from diga_lib import data, experiments, grid, latent, methods, results
@@ -69,7 +70,7 @@ def trials(rows: Sequence[str], profile: str) -> list[CritterCell]:
 
 def best_trial(frame: pd.DataFrame, row: str, profile: str) -> pd.Series:
     """The finished trial of a row with the best validation accuracy, the first of several that are equally good."""
-    mine = [extra["row"] == row for extra in frame["extra"]]
+    mine = np.array([extra["row"] == row for extra in frame["extra"]], bool)
     tried = frame[mine & frame["variant"].str.contains(TRIAL) & (frame["profile"] == profile)]
     if len(tried) < len(methods.SEARCH[row]):
         raise ValueError(f"The search of {row} has {len(tried)} of {len(methods.SEARCH[row])} trials; run those first.")
@@ -86,6 +87,23 @@ def keep_best(output: Path, row: str, profile: str) -> CritterCell:
         results.append(output, results.Result(**best.to_dict() | {"variant": cell.key["variant"], "extra": extra,
                                                                   "fingerprint": cell.fingerprint}))  # fmt: skip
     return cell
+
+
+NAMES = {row: TABLE[row].method for row in ("ERM", *methods.SEARCH, "DiGA")} | {
+    "GroupDRO": "oracle: GroupDRO", "Balanced": "oracle: balanced data"}  # rows of the table, in its order
+
+
+def kept(bias: float, output: Path = RESULTS) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The results that are there for a bias: those of the table, in its order, and those of the search.
+
+    Both have one more column, "row": the row's name in the table.
+    """
+    frame = results.latest(results.read(output)) if output.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    frame = frame[np.isclose(frame["bias"].astype(float), bias, rtol=0.01)]
+    order = [list(NAMES).index(extra["row"]) for extra in frame["extra"]]
+    frame = frame.assign(row=[list(NAMES.values())[k] for k in order]).iloc[np.argsort(order, kind="stable")]
+    search = frame["variant"].str.contains(TRIAL).to_numpy(bool)
+    return frame[~search], frame[search]
 
 
 def main() -> None:

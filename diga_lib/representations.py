@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
@@ -28,6 +29,7 @@ RESULTS = experiments.FOLDER / "representations.jsonl"
 FEATURES = experiments.FOLDER / "representations.safetensors"
 ROWS = ("erm", "diga", "balanced")
 KEPT = 200  # test images of each group whose features are kept
+SCORES = ("probe", "target purity", "spurious purity")
 COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton do
 
 
@@ -178,6 +180,14 @@ def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
         if opened.metadata() != facts:
             return None
         return {name: opened.get_tensor(name) for name in opened.keys()}
+
+
+def kept_scores(target: str, spurious: str, bias: float, output: Path = RESULTS) -> pd.DataFrame:
+    """The results that are there for a target, a spurious attribute and a bias, with a column for each of :func:`scores`."""
+    frame = results.latest(results.read(output)) if output.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
+    frame = frame[np.isclose(frame["bias"].astype(float), bias, rtol=0.01)]
+    return frame.assign(**{name: [extra[name] for extra in frame["extra"]] for name in SCORES})
 
 
 def train_features(setting: experiments.Setting, seed: int = 0) -> dict[str, np.ndarray]:
