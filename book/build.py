@@ -21,7 +21,7 @@ from diga_lib.runtime import atomic_write, sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why  # noqa: E402
-from pages import PROFILES, api_page, page_from  # noqa: E402
+from pages import PROFILES, api_page, data_card, page_from  # noqa: E402
 
 NOT_PAGES = ("build.py", "execution.py", "runs.yml", "results", "__pycache__")
 
@@ -30,7 +30,8 @@ def assemble(runs: list[Run], folder: Path) -> None:
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
-    (source / "api.md").write_text(api_page((source / "api.md").read_text()))
+    for name, fill in (("api.md", api_page), ("data_card.md", data_card)):
+        (source / name).write_text(fill((source / name).read_text()))
     for kind in ("executed", "clean"):
         (source / "downloads" / kind).mkdir(parents=True)
     for run in runs:

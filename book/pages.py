@@ -95,6 +95,16 @@ def made_box(run: Run, record: dict) -> str:
     )
 
 
+def data_card(text: str, weights: Path = ROOT / "diga_lib" / "weights") -> str:
+    """Fill in the table of the weights that ship: their names, sizes and digests."""
+    table = json.loads((weights / "checkpoints.json").read_text())
+    rows = [
+        f"| `{name}` | {(weights / entry['file']).stat().st_size / 1e6:.1f} | `{entry['sha256'][:16]}…` |"
+        for name, entry in sorted(table.items())
+    ]
+    return text.replace("<!-- weights -->", "\n".join(["| file | MB | sha256 |", "|---|---|---|", *rows]))
+
+
 def api_page(text: str, package: Path = ROOT / "diga_lib") -> str:
     """Fill in the page of all functions: a section for each module, from its docstrings."""
     modules = []

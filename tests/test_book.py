@@ -1,5 +1,6 @@
 """The built book as a reader gets it (run after the build): nothing from the network, nothing broken."""
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+
+from diga_lib.runtime import sha256
 
 pytestmark = pytest.mark.built
 
@@ -90,6 +93,9 @@ def test_every_picture_that_code_made_is_a_numbered_figure_with_a_caption(name):
     for image in page(name).select(".cell_output img"):
         figure = image.find_parent("figure")
         assert figure is not None, f"{image.get('src')} is in no figure"
+        if "live-figure" in figure["class"]:  # these have their own caption, and no number
+            assert len(figure.find("figcaption").text) > 20
+            continue
         assert figure.select_one(".caption-number"), f"{image.get('src')} has no number"
 
 
@@ -115,6 +121,68 @@ def test_no_cell_complains(name):
 def test_a_page_says_its_profile_and_hides_what_papermill_injected(name):
     assert "Profile: quick" in page(name).select_one(".profile-banner").text
     assert not [cell for cell in page(name).select(".cell_input") if cell.text.strip().startswith("# Parameters")]
+
+
+@each_notebook
+def test_a_page_opens_with_its_terms_and_closes_with_how_it_was_made(name):
+    document = page(name)
+    opening = document.select_one(".on-this-page")
+    assert re.search(r"Time:.*to read.*to run", opening.text) and "Needs:" in opening.text
+    rows = {row.td.text.strip(): row.find_all("td")[1].text for row in document.select(".how-made tr") if row.td}
+    assert re.search(r"[1-9][\d,]* seconds.*[1-9][\d,]* MB", rows["took"])
+    assert "torch" in rows["versions"] and rows["commit"].strip()
+    command = document.select_one(".how-made pre").text
+    assert re.match(rf"papermill notebooks/\S+\.ipynb {name}\.out\.ipynb -p profile quick", command)
+    assert len(document.select(".how-made a.download")) == 2
+
+
+@each_notebook
+def test_a_page_can_be_opened_elsewhere(name):
+    config = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
+    repository = config["repository"]["url"].removeprefix("https://github.com/")
+    links = [link["href"] for link in page(name).select(".dropdown-launch-buttons a[href]")]
+    for service in ("mybinder.org", "colab.research.google.com"):
+        here = [link for link in links if service in link]
+        assert len(here) == 1 and repository in here[0] and f"notebooks/{name}.ipynb" in unquote(here[0])
+
+
+def test_the_repository_is_named_in_one_place():
+    config = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
+    name = config["repository"]["url"].removeprefix("https://github.com/")
+    places = [p for folder in ("book", "notebooks", ".github") for p in (ROOT / folder).rglob("*")
+              if p.suffix in (".yml", ".md", ".ipynb", ".py") and name in p.read_text()]  # fmt: skip
+    assert places == [ROOT / "book" / "_config.yml"]
+
+
+def test_what_a_live_figure_loads_is_small_and_whole():
+    live = HTML / "_static" / "live"
+    assert (live / "decoder.onnx.gz").stat().st_size <= 6e6
+    table = (ROOT / "book" / "_assets" / "README.md").read_text()
+    for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm.gz"):
+        assert f"| `{name}` | `{sha256(live / name)}` |" in table
+
+
+def test_functions_lead_to_the_pages_that_derive_them():
+    document = page("api")
+    entry = document.find(id="diga_lib.directions.boundary")
+    links = [link["href"] for link in entry.find_parent("dl").find_all("a", href=True)]
+    assert "02_biased_directions.html" in links
+    documented = {tag["id"] for tag in document.select("dt[id]")}
+    assert {"diga_lib.live.compose", "diga_lib.methods.erm.ERM", "diga_lib.metrics.group_metrics"} <= documented
+
+
+def test_the_card_knows_all_weights_that_ship():
+    tables = {table.find_all("th")[1].text.strip(): table for table in page("data_card").select("table") if table.th}
+    described, files = ([row.td.text.strip() for row in tables[word].select("tr") if row.td] for word in ("made by", "MB"))
+    ships = json.loads((ROOT / "diga_lib" / "weights" / "checkpoints.json").read_text())
+    assert set(files) == set(ships)
+    for name in ships:
+        assert any(name.startswith(family) for family in described), f"the card is silent on {name}"
+
+
+def test_the_map_leads_to_every_step():
+    links = {link["href"] for link in page("map").select("svg a")}
+    assert {f"{name}.html" for name in NOTEBOOKS if name < "05"} <= links
 
 
 @each_chapter
