@@ -129,7 +129,7 @@ def main() -> None:
     from diga_lib.metrics import group_metrics
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--row", default="diga", choices=tuple(experiments.ROWS), help="a row of the fair-training table")
+    parser.add_argument("--row", default="diga", choices=tuple(experiments.ROWS), help="of the fair-training table")
     parser.add_argument("--profile", default="quick", choices=tuple(experiments.SIZES))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

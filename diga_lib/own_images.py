@@ -2,7 +2,8 @@
 
 ``python -m diga_lib.own_images --root DIR`` reads a tree in CelebA's layout (made by `python -m
 diga_lib.data.celeba_tree`) at several sizes, trains a generator on it, and trains and measures ERM and DiGA. Each
-finished step is one JSON line of ``book/results/own_images.jsonl``; stopped at any time, it goes on with what is missing.
+finished step is one JSON line of ``book/results/own_images.jsonl``; stopped at any time, it goes on with what is
+missing.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--root", required=True, type=Path, help="a tree in CelebA's layout")
     parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="images to read, hard links of the tree's")
     parser.add_argument("--jobs", type=int, default=runtime.available_cores(), help="processes that read")
+    parser.add_argument("--generator-images", type=int, default=20_000, help="images that the generator learns from")
     parser.add_argument("--epochs", type=int, default=2, help="of the generator")
     parser.add_argument("--profile", default="full", help="of the result rows")
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -113,32 +115,35 @@ def main() -> None:
             return print(json.dumps(measured(read_tree, arguments[0], int(arguments[1]))))
         return print(json.dumps(measured(train_row, *arguments)))
     if not (given.root / "list_attr_celeba.txt").is_file():
-        parser.exit(1, f"{given.root} is no finished tree: make one by `python -m diga_lib.data.celeba_tree --root DIR`.\n")
+        parser.exit(1, f"{given.root} is no finished tree: valid is one that `python -m diga_lib.data.celeba_tree` made.\n")
     done = read(given.output) if given.output.exists() else pd.DataFrame({"step": [], "images": [], "row": []})
     for n in given.sizes:
         if not ((done["step"] == "read") & (done["images"] == n)).any():
             with tempfile.TemporaryDirectory(dir=given.root.parent) as work:
                 tree = linked_tree(given.root, n, Path(work) / "tree")
-                _record(given, {"step": "read"}, ["--step", "read", str(tree), str(given.jobs)], Path(work) / "cache")
+                found = step(["read", str(tree), str(given.jobs)], tree, Path(work) / "cache")
+                _append(given.output, {"step": "read"} | found)
     generator = given.root.with_name(f"{given.root.name}-generator.safetensors")
     if not (done["step"] == "generator").any():
-        command = ["-m", "diga_lib.latent", "--dataset", "celeba", "--root", str(given.root), "--images", "20000",
-                   "--output", str(generator), "--epochs", str(given.epochs)]
+        command = ["-m", "diga_lib.latent", "--dataset", "celeba", "--root", str(given.root),
+                   "--images", str(given.generator_images), "--output", str(generator), "--epochs", str(given.epochs)]
         start, before = time.perf_counter(), _cpu()
         subprocess.run([sys.executable, *command], check=True)
-        _append(given.output, {"step": "generator", "images": 20_000, "epochs": given.epochs,
-                               "seconds": round(time.perf_counter() - start, 1), "cpu_seconds": round(_cpu() - before, 1)})
+        _append(given.output, {"step": "generator", "images": given.generator_images, "epochs": given.epochs,
+                               "seconds": round(time.perf_counter() - start, 1),
+                               "cpu_seconds": round(_cpu() - before, 1)})
     for row in ("erm", "diga"):
         if not ((done["step"] == "row") & (done.get("row") == row)).any():
-            _record(given, {"step": "row"}, ["--step", "row", str(given.root), str(generator), given.profile, row])
+            found = step(["row", str(given.root), str(generator), given.profile, row], given.root)
+            _append(given.output, {"step": "row"} | found)
 
 
-def _record(given, fields, arguments, cache=None):
-    """Run one step in a fresh process, whose peak memory is its own, and keep its line."""
+def step(arguments: list[str], root: Path, cache: Path | None = None) -> dict:
+    """Run one step in a fresh process, whose peak memory is its own; returns what it measured."""
     environment = os.environ | ({"DIGA_CACHE": str(cache)} if cache else {})
-    command = [sys.executable, "-m", "diga_lib.own_images", "--root", str(given.root), *arguments]
+    command = [sys.executable, "-m", "diga_lib.own_images", "--root", str(root), "--step", *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    _append(given.output, fields | json.loads(done.stdout.splitlines()[-1]))
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _append(path, record):

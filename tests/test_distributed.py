@@ -63,7 +63,8 @@ def gradients(prepare, share=slice(None)):
     train = train_set(24)
     x, y = torch.from_numpy(train.images).float()[share] / 255, torch.from_numpy(train.target)[share]
     nn.functional.cross_entropy(prepared(x), y).backward()
-    state = {f"gradient.{name}": value.grad for name, value in network.named_parameters()} | dict(network.named_buffers())
+    state = {f"gradient.{name}": value.grad for name, value in network.named_parameters()}
+    state |= dict(network.named_buffers())
     return {name.replace(".norm.", "."): value.contiguous().clone() for name, value in state.items()}
 
 
