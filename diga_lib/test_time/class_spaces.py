@@ -95,15 +95,10 @@ def _makeup(p, attributes, factors):
     return (2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]).to_numpy(int)
 
 
-def _backgrounds(p, attributes, factors):
-    return facts(p, attributes, factors)["Background"].to_numpy()
-
-
 def _eyewear(p, label, rng):
     p["glasses"] = (label > 0).astype(np.float32)
-    p["sunglasses"] = (label == 3).astype(np.float32)
-    p["frame_weight"] = np.where(label == 1, 0.3, np.where(label == 2, 0.7, 0.0)).astype(np.float32) \
-        + 0.3 * rng.random(len(label), np.float32)
+    p["sunglasses"] = (label == 2).astype(np.float32)
+    p["frame_weight"] = rng.random(len(label), np.float32)
 
 
 def _emotions(p, label, rng):
@@ -112,6 +107,12 @@ def _emotions(p, label, rng):
         p[unit] = np.clip(mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label)), 0, 1) \
             .astype(np.float32)
     p["blink"][:] = 0
+
+
+def _eyebrows(p, label, rng):
+    amount = {1: rng.uniform(0.4, 1, len(label)), 2: rng.uniform(0.4, 1, len(label))}
+    for unit, shown in (("AU1", 1), ("AU2", 1), ("AU4", 2)):
+        p[unit] = np.where(label == shown, amount[shown], rng.uniform(0, 0.15, len(label))).astype(np.float32)
 
 
 def _cuts(name, *edges):
@@ -141,9 +142,8 @@ SPACES = {space.name: space for space in (
         "short, bangs": "a person with short hair and bangs", "long": "a person with long hair, without bangs",
         "long, bangs": "a person with long hair and bangs"}, "sketch", 0.6, _hair_styles, ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
     ClassSpace("eyewear", {
-        "none": "a person without glasses", "thin frames": "a person with thin glasses",
-        "thick frames": "a person with thick glasses", "sunglasses": "a person with sunglasses"}, "small", 3.0,
-        edit=_eyewear),
+        "none": "a person without glasses", "clear": "a person with clear glasses",
+        "sunglasses": "a person with sunglasses"}, "small", 3.0, edit=_eyewear),
     ClassSpace("facial hair", {
         "shaven": "a shaven man without stubble", "stubble": "a man with stubble",
         "beard": "a man with a beard without a mustache", "beard and mustache": "a man with a beard and a mustache"},
@@ -154,8 +154,8 @@ SPACES = {space.name: space for space in (
                "low light", 0.4, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
     ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
                          "right": "a face turned to the right"}, "noise", 0.2, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
-    ClassSpace("backgrounds", {c: f"a person on a {c} background" for c in (
-        "dark", "gray", "light", "red", "green", "blue")}, "colour cast", 0.4, _backgrounds, ("background", "background_tilt", "background_noise")),
+    ClassSpace("eyebrows", {"relaxed": "a face with relaxed eyebrows", "raised": "a face with raised eyebrows",
+                            "lowered": "a face with lowered eyebrows"}, "colour cast", 0.7, edit=_eyebrows),
     ClassSpace("makeup", {
         "none": "a person without makeup, without lipstick", "lipstick": "a person wearing lipstick, without makeup",
         "makeup": "a person wearing heavy makeup, without lipstick",
@@ -177,6 +177,34 @@ def _population(seed, count):
     labels = {name: np.concatenate([space.label(*block) for block in blocks])
               for name, space in EVERY.items() if space.label}
     return pd.DataFrame(labels)
+
+
+@lru_cache(maxsize=16)
+def _drawn(name, n, part):
+    """Draw the pictures of a space, before any shift: images and labels, class after class in turn."""
+    space = EVERY[name]
+    labels = np.arange(n) % len(space.classes)
+    rng = np.random.default_rng([SEEDS[part], list(EVERY).index(space.name)])
+    if space.label:
+        found = _population(SEEDS[part], 3000 if n <= 60 else 8000 if n <= 600 else 20000)[space.name].to_numpy()
+        rows = np.empty(n, int)
+        for k in range(len(space.classes)):
+            of_class = np.flatnonzero(found == k)
+            wanted = np.flatnonzero(labels == k)
+            if len(of_class) < len(wanted):
+                raise ValueError(f"n is {n}, but of {space.classes[k]!r} there are only {len(of_class)} faces.")
+            rows[wanted] = of_class[:len(wanted)]
+    else:
+        rows = np.arange(n)
+    one_subject = bool(space.keys or space.edit)
+    subject = np.full(n, SUBJECTS + list(EVERY).index(space.name))
+    p, _, _ = faces.parameters(SEEDS[part], subject if one_subject else rows, rows, rows)
+    if space.keys:
+        taken = faces.parameters(SEEDS[part], rows)[0]
+        p |= {key: taken[key] for key in space.keys}
+    if space.edit:
+        space.edit(p, labels, rng)
+    return faces.draw(p), labels
 
 
 def stream(space, n=400, part="test", shifted=True, seed=0):
@@ -211,28 +239,7 @@ def stream(space, n=400, part="test", shifted=True, seed=0):
     space = EVERY[space]
     if not len(space.classes) <= n <= 1500:
         raise ValueError(f"n is {n!r}; valid for {space.name} is {len(space.classes)} to 1500.")
-    labels = np.arange(n) % len(space.classes)
-    rng = np.random.default_rng([SEEDS[part], list(EVERY).index(space.name)])
-    if space.label:
-        found = _population(SEEDS[part], 3000 if n <= 60 else 8000 if n <= 600 else 20000)[space.name].to_numpy()
-        rows = np.empty(n, int)
-        for k in range(len(space.classes)):
-            of_class = np.flatnonzero(found == k)
-            wanted = np.flatnonzero(labels == k)
-            if len(of_class) < len(wanted):
-                raise ValueError(f"n is {n}, but of {space.classes[k]!r} there are only {len(of_class)} faces.")
-            rows[wanted] = of_class[:len(wanted)]
-    else:
-        rows = np.arange(n)
-    one_subject = bool(space.keys or space.edit)
-    subject = np.full(n, SUBJECTS + list(EVERY).index(space.name))
-    p, _, _ = faces.parameters(SEEDS[part], subject if one_subject else rows, rows, rows)
-    if space.keys:
-        taken = faces.parameters(SEEDS[part], rows)[0]
-        p |= {key: taken[key] for key in space.keys}
-    if space.edit:
-        space.edit(p, labels, rng)
-    images = faces.draw(p)
+    images, labels = _drawn(space.name, n, part)
     if shifted and space.kind != "none":
         images = shift(images, space.kind, space.strength, SEEDS[part])
     order = np.random.default_rng([SEEDS[part], seed]).permutation(n)

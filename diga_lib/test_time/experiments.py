@@ -23,7 +23,7 @@ from diga_lib.test_time.tda import TDA, Settings
 
 MODELS = ("rendered-faces-text-s", "rendered-faces-text-l")
 N = 240  # images of a stream
-N_TUNED = 40  # of these, the first, for the methods that tune a prompt for every image
+N_TUNED = 20  # of these, the first, for the methods that tune a prompt for every image
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 3
 METHODS = ("zero-shot", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA")
@@ -213,8 +213,8 @@ def bench(name):
 
 # ---- choices, made on other faces -----------------------------------------------------------------------------
 
-RATES = {"CoOp": (0.0002, 0.002, 0.02, 0.2), "CoCoOp": (0.0002, 0.002, 0.02, 0.2), "TPT": (0.005, 0.05, 0.2, 0.5),
-         "DiffTPT": (0.005, 0.05, 0.2, 0.5)}
+RATES = {"CoOp": (0.0002, 0.002, 0.02, 0.2), "CoCoOp": (0.0002, 0.002, 0.02, 0.2), "TPT": (0.005, 0.05, 0.5),
+         "DiffTPT": (0.005, 0.05, 0.5)}
 LADDERS = {"sketch": (0.3, 0.45, 0.6, 0.8, 1.0), "low light": (0.2, 0.35, 0.5, 0.6, 0.7), "blur": (0.7, 1.0, 1.5, 2.0, 3.0),
            "noise": (0.03, 0.06, 0.1, 0.15, 0.2), "colour cast": (0.3, 0.5, 0.7, 0.85, 1.0),
            "small": (1.5, 2.0, 3.0, 4.0, 6.0), "fog": (0.2, 0.35, 0.5, 0.65, 0.8)}
@@ -253,7 +253,7 @@ def trials(n, seed=0):
         yield Stream(shift(plain.images, following.kind, following.strength, SEEDS["validation"]), plain.labels, space)
 
 
-def tuning(name, n=N, n_tuned=12, say=print):
+def tuning(name, n=N, n_tuned=8, say=print):
     """Choose TDA's α and β and the learning rates of the others for a model, by mean accuracy on `trials`.
 
     CoOp and CoCoOp, which learn from the source classes, are judged on other source faces, as in their papers.

@@ -38,10 +38,6 @@ def test_pictures_show_their_class():
     top = hair.images[:, :, 2:6, 26:38].mean((2, 3, 1))
     means = [top[hair.labels == k].mean() for k in range(5)]
     assert np.argmin(means) == 0 and np.argmax(means) in (2, 4), "black is darkest, blond or gray lightest"
-    wall = stream("backgrounds", 60, shifted=False)
-    corner = wall.images[:, :, :10, :4].mean((2, 3))
-    for channel, label in enumerate((3, 4, 5)):
-        assert (corner[wall.labels == label].argmax(1) == channel).all()
     skin = stream("skin tones", 40, shifted=False)
     nose = skin.images[:, :, 34:40, 30:34].mean((1, 2, 3))
     means = [nose[skin.labels == k].mean() for k in range(4)]

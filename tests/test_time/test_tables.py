@@ -1,0 +1,68 @@
+"""What the page says of raw results, on small results whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diga_lib.test_time import SPACES, experiments, tables
+
+
+def frame():
+    """Two orders, two sets and three methods; TDA is right on more of the same images, TPT saw only four."""
+    rows = []
+    right = {"zero-shot": "110010", "TPT": "1101", "TDA": "110111"}
+    for method, correct in right.items():
+        for dataset in ("poses", "makeup"):
+            for order in (0, 1):
+                c = correct[::-1] if order else correct
+                rows.append({"model": "m", "method": method, "variant": "", "dataset": dataset, "order": order, "n": len(c),
+                             "accuracy": np.mean([int(k) for k in c]), "seconds_per_image": 0.1, "peak_memory_mb": 50.0,
+                             "correct": c, "extra": {"processor_seconds_per_image": 1.0 if method == "TPT" else 0.01}})
+    rows.append(rows[-1] | {"variant": "positive only", "accuracy": 0.5, "correct": ""})
+    return pd.DataFrame(rows)
+
+
+def test_accuracy_table():
+    table, interval = tables.accuracy_table(frame(), "m")
+    assert table.index.tolist() == ["zero-shot", "TPT", "TDA"] and set(table) == {"poses", "makeup", "mean"}
+    assert table["mean"].tolist() == pytest.approx([50, 75, 500 / 6])
+    assert (interval.to_numpy() == pytest.approx(0)), "both orders are alike"
+
+
+def test_the_same_images_for_all():
+    same = tables.same_images(frame())
+    assert set(same["n"]) == {4} and "positive only" not in set(same["variant"])
+    first = same[(same["order"] == 0) & (same["dataset"] == "poses")].set_index("method")["accuracy"]
+    assert first.to_dict() == {"zero-shot": 0.5, "TPT": 0.75, "TDA": 0.75}
+
+
+def test_hits_and_the_curve():
+    hit = tables.hits(frame())
+    assert len(hit) == 2 * 2 * (6 + 4 + 6) and hit["right"].sum() == 4 * (3 + 3 + 5)
+    curve = tables.along_the_stream(frame(), "m", window=6)
+    assert curve.iloc[-1].to_dict() == pytest.approx({"zero-shot": 0.5, "TDA": 5 / 6})
+
+
+def test_ablation_costs_and_bars():
+    assert tables.ablation(frame())["m"].to_dict() == pytest.approx({"positive only": 50 - 500 / 6})
+    assert tables.costs(frame(), "m")["processor"].to_dict() == pytest.approx({"zero-shot": 10, "TPT": 1000, "TDA": 10})
+    bars = tables.bars(frame(), "m")
+    assert [good for _, good in bars.values()] == [True, False, True, True]
+    assert list(bars.values())[0][0] == pytest.approx(100 / 3)
+
+
+def test_reported_table_is_that_of_the_paper():
+    table = tables.reported("ViT-B/16")
+    assert table.index.tolist() == ["CLIP", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA"] and table.shape[1] == 11
+    assert table["Average"]["TDA"] == 67.53
+    for backbone in ("RN50", "ViT-B/16"):
+        off = tables.misfit(tables.reported(backbone))
+        # One row as reported does not fit its own average: DiffTPT's UCF101 is the same number for both backbones.
+        assert (abs(off.drop("DiffTPT")) < 0.011).all()
+        assert abs(off["DiffTPT"]) < 0.011 if backbone == "RN50" else off["DiffTPT"] == pytest.approx(0.551)
+
+
+def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
+    assert set(experiments.CHOSEN) == set(experiments.MODELS)
+    names = [s.space.name for s in experiments.trials(6)]
+    assert names == list(SPACES)
