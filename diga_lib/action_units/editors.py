@@ -11,7 +11,9 @@ from torch import Tensor
 from diga_lib import directions
 from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.model import MOST
-from diga_lib.action_units.training import Films
+from diga_lib.action_units.training import Films, joint_steps
+
+__all__ = ["Edit", "Linear", "boundary_steps", "joint_steps", "no_edit", "project_out_others", "transfer"]
 
 PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]  # codes, source (N, 12), target (N, 12) to codes
@@ -84,14 +86,6 @@ def project_out_others(normals: Tensor) -> Tensor:
         rest = normal - basis @ (basis.T @ normal)
         rows.append(rest / rest.norm())
     return torch.stack(rows)
-
-
-def joint_steps(films: Films) -> Tensor:
-    """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
-    y = (films.labels - films.labels.mean(1, keepdim=True)).flatten(0, 1).double()
-    w = (films.codes - films.codes.mean(1, keepdim=True)).flatten(2).flatten(0, 1).double()
-    steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w)
-    return steps.float().view(-1, *films.codes.shape[2:])
 
 
 def transfer(edit: Edit, read: Callable[[np.ndarray], np.ndarray], codes: Tensor, images, target_images) -> Tensor:

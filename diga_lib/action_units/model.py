@@ -45,7 +45,7 @@ class EditingModule(nn.Module):
     face's own codes. Zero for a zero embedding.
     """
 
-    def __init__(self, embedding: int = 48, rank: int = 128, hidden: int = 192):
+    def __init__(self, embedding: int = 48, rank: int = 96, hidden: int = 128):
         super().__init__()
         self.common = nn.Linear(embedding, WIDTH, bias=False)
         self.asked, self.own = nn.Linear(embedding, rank, bias=False), nn.Linear(rank, WIDTH, bias=False)
@@ -78,6 +78,18 @@ class _Editor(nn.Module):
         super().__init__()
         self.encoder = LabelEncoder(labels)
         self.modules_of_levels = nn.ModuleList(EditingModule() for _ in range(LEVELS))
+
+    @torch.no_grad()
+    def start_from(self, steps: Tensor) -> None:
+        """Begin as a linear editor: one label more adds ``steps`` (labels, levels, width) to every face's code."""
+        labels, straight = len(steps), self.encoder.straight.weight
+        straight.zero_()
+        straight.view(LEVELS, self.encoder.width, labels)[:, :labels] = torch.eye(labels)
+        for level, module in enumerate(self.modules_of_levels):
+            module.common.weight.zero_()
+            module.common.weight[:, :labels] = MOST * steps[:, level].T
+            module.own.weight.mul_(0.1)  # the faces' own part begins small
+            module.asked.weight[:, :labels].normal_(0, 1)
 
     def change(self, codes: Tensor, labels: Tensor) -> Tensor:
         """What labels (N, L) put into codes (N, levels, width)."""
