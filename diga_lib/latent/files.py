@@ -79,7 +79,8 @@ def load_file(file: str | os.PathLike, device: str = "auto") -> Generator:
     if metadata.get("sha256") != digest(state):
         raise ValueError(f"{file} is damaged: its weights do not have the hash it was written with. "
                          "Train the generator again.")
-    generator = Generator(resolution=int(metadata["resolution"]))
+    shape = len(state["decoder.to_image.weight"][0]), len(state["base.scale"])  # channels, components
+    generator = Generator(int(metadata["resolution"]), *shape)
     generator.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
 

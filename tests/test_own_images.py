@@ -1,0 +1,98 @@
+"""From a folder of files to a generator of one's own and what it costs, at a size that takes seconds."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diga_lib import data, latent, own_images, runtime
+from diga_lib.data import celeba_tree, faces, readers
+from diga_lib.latent import __main__ as train_generator
+from diga_lib.latent.adapters import check_generator
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return celeba_tree.make(tmp_path_factory.mktemp("tree"), 64, seed=5, jobs=1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_a_tree_is_read_as_the_faces_that_were_drawn(tree):
+    """The way over 178 x 218 pixels, PNG and the alignment by eyes comes back to the renderer's own picture."""
+    pool = data.load("celeba", root=tree)
+    drawn, attributes, _ = faces.render(5, range(64), 64)
+    error = (pool.images.astype(float) - drawn) ** 2
+    assert -10 * np.log10(error.mean() / 255**2) > 30  # dB; another face is 11 dB away
+    assert -10 * np.log10(((pool.images[:-1].astype(float) - drawn[1:]) ** 2).mean() / 255**2) < 15
+    assert (pool.attributes == attributes[list(pool.attributes)]).all(axis=None)
+    assert set(pool.attributes) < set(readers.CELEBA_ATTRIBUTES)
+    assert pool.metadata["partition"].value_counts().to_dict() == {"train": 52, "validation": 6, "test": 6}
+    assert Image.open(tree / "img_align_celeba" / "000001.png").size == readers.CELEBA_SIZE
+
+
+def test_a_linked_tree_is_the_same_files_over_and_over(tree, tmp_path):
+    linked = own_images.linked_tree(tree, 100, tmp_path / "linked")
+    pool, again = data.load("celeba", root=tree), data.load("celeba", root=linked)
+    assert len(again) == 100
+    for i in (0, 63, 64, 99):
+        assert (again.images[i] == pool.images[i % 64]).all()
+        assert (again.attributes.iloc[i] == pool.attributes.iloc[i % 64]).all()
+
+
+def test_a_step_measures_a_process_of_its_own(tree, tmp_path):
+    facts = own_images.step(["read", str(tree), "1"], tree, tmp_path / "cache")
+    assert facts["images"] == 64 and facts["processes"] == 1
+    assert 0 < facts["cpu_seconds"] < facts["seconds"] * runtime.available_cores() + 1
+    assert 50 < facts["peak_memory_mb"] < 4000
+
+
+def test_kept_steps_say_what_the_page_says():
+    kept = own_images.read()
+    reading = kept[kept["step"] == "read"].sort_values("images")
+    assert len(reading) >= 2 and reading["images"].is_unique
+    times, growth = reading["cpu_seconds"].to_numpy(), reading["images"].to_numpy() / reading["images"].iloc[0]
+    assert times[-1] / times[0] == pytest.approx(growth[-1], rel=0.5)  # straight
+    assert reading["peak_memory_mb"].iloc[-1] < 1.5 * reading["peak_memory_mb"].iloc[0]  # level
+
+
+def test_the_command_trains_a_generator_on_a_folder(tree, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "mine.safetensors"
+    command = ["latent", "--dataset", "celeba", "--root", str(tree), "--output", str(file), "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    train_generator.main()
+    assert str(file) in capsys.readouterr().out
+    generator = latent.from_parameters(str(file))
+    images = data.load("celeba", root=tree).images
+    check_generator(generator, np.array(images))
+    again = generator.decode(generator.encode(images)).cpu()
+    error = (again - torch.from_numpy(images / np.float32(255))).square().mean()
+    assert -10 * torch.log10(error) > 16  # dB, after a single step; the mean face has 14
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 320), (64, 16, 40)])
+def test_a_generator_of_any_shape_comes_back_from_its_file(tmp_path, shape):
+    torch.manual_seed(0)
+    generator = latent.Generator(*shape)
+    for value in generator.parameters():
+        torch.nn.init.normal_(value, 0, 0.05)
+    again = latent.load_file(latent.save_file(generator, tmp_path / "x.safetensors"))
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, shape[0], shape[0]), np.uint8)
+    torch.testing.assert_close(again.encode(images).cpu(), generator.encode(images), atol=0.05, rtol=0.02)
+
+
+def test_a_notebook_s_generator(tmp_path):
+    class Mine:
+        def decode(self, codes):
+            return codes
+
+    mine = Mine()
+    assert latent.from_parameters(mine) is mine
+    assert latent.from_parameters("").resolution == 64
+    with pytest.raises(FileNotFoundError, match="There is no file .*nowhere.safetensors"):
+        latent.from_parameters("nowhere.safetensors")
