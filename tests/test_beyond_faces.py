@@ -1,4 +1,4 @@
-"""Cats and dogs: their generator and its direction, and how a search's best trial becomes a row of the table."""
+"""Cats and dogs: their generator, its direction, and the cells of their table."""
 
 import json
 
@@ -52,45 +52,27 @@ def test_the_direction_of_a_biased_set_is_the_fur_s_and_edits_it(generator, unse
     assert ((high > low) if float((high - low).mean()) > 0 else (high < low)).float().mean() > 0.95
 
 
-def line(cell, validation, equalized_odds):
+def line(cell):
     groups = dict.fromkeys(("y0s0", "y0s1", "y1s0", "y1s1"), 0.9)
-    return results.Result(**cell.key, accuracy=0.9, worst_group=0.9, equalized_odds=equalized_odds, groups=groups, seconds=1,
-                          peak_memory_mb=1, fingerprint="", versions={}, commit="",
-                          extra={"row": cell.row, "cell": {"changes": cell.changes}, "validation": validation})  # fmt: skip
+    return results.Result(**cell.key, accuracy=0.9, worst_group=0.9, equalized_odds=0.0, groups=groups, seconds=1, peak_memory_mb=1,
+                          versions={}, commit="", extra={"row": cell.row})  # fmt: skip
 
 
-def test_the_best_trial_by_validation_becomes_the_row_of_seed_0(tmp_path):
+def test_the_table_has_its_order_and_its_bias(tmp_path):
     store = tmp_path / "store.jsonl"
-    cells = beyond_faces.trials(["JTT"], "quick")
-    assert [cell.changes for cell in cells] == [
-        json.dumps(changes, sort_keys=True) for changes in methods.SEARCH["JTT"]]
-    # The second is best on validation; the third is fairest on the test set, which must not matter.
-    for cell, validation, odds in zip(cells, (0.80, 0.90, 0.85, 0.90), (0.3, 0.2, 0.0, 0.1)):
-        results.append(store, line(cell, validation, odds))
-    kept = beyond_faces.keep_best(store, "JTT", "quick")
-    assert kept.changes == cells[1].changes and kept.variant == "" and kept.seed == 0
-    beyond_faces.keep_best(store, "JTT", "quick")  # a second time changes nothing
-    frame = results.read(store)
-    assert len(frame) == 5 and frame.iloc[-1]["equalized_odds"] == 0.2 and frame.iloc[-1]["variant"] == ""
-    assert frame.iloc[-1]["extra"]["chosen"] == cells[1].variant
-    assert results.done(store, kept.key)
-
-
-def test_the_table_and_the_search_are_told_apart(tmp_path):
-    store = tmp_path / "store.jsonl"
-    assert [len(part) for part in beyond_faces.kept(1 / 9, store)] == [0, 0]
-    for cell in (beyond_faces.CritterCell("Balanced"), beyond_faces.trials(["LfF"], "quick")[0], beyond_faces.CritterCell("ERM"),
+    assert len(beyond_faces.kept(1 / 9, store)) == 0
+    for cell in (beyond_faces.CritterCell("Balanced"), beyond_faces.CritterCell("LfF"), beyond_faces.CritterCell("ERM"),
                  beyond_faces.CritterCell("DiGA", bias=1 / 4)):  # fmt: skip
-        results.append(store, line(cell, 0.9, 0.1))
-    table, search = beyond_faces.kept(1 / 9, store)
-    assert list(table["row"]) == ["ERM", "oracle: balanced data"] and list(search["row"]) == ["LfF"]
+        results.append(store, line(cell))
+    assert list(beyond_faces.kept(1 / 9, store)["row"]) == ["ERM", "LfF", "oracle: balanced data"]
+    assert list(beyond_faces.kept(1 / 4, store)["row"]) == ["DiGA"]
 
 
-def test_a_search_that_is_not_finished_is_not_used(tmp_path):
-    store = tmp_path / "store.jsonl"
-    results.append(store, line(beyond_faces.trials(["LfF"], "quick")[0], 0.9, 0.1))
-    with pytest.raises(ValueError, match="LfF has 1 of 4 trials"):
-        beyond_faces.keep_best(store, "LfF", "quick")
+def test_competitors_are_tuned_and_the_others_are_not():
+    cells = beyond_faces.cells(["ERM", "JTT", "DiGA"], [0, 1])
+    assert [(cell.row, cell.seed) for cell in cells] == [(row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")]
+    assert json.loads(cells[1].changes) in methods.SEARCH["JTT"] or cells[1].changes == "{}"
+    assert cells[0].changes == cells[2].changes == "{}"
 
 
 def test_a_cell_s_fingerprint_covers_its_own_configuration():
