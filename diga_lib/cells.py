@@ -185,7 +185,7 @@ def search(pairs=(PAIRS[0],), methods=None, seeds=(0,), profile="table") -> list
             for seed in seeds for pair in pairs for row in rows for k, changes in enumerate(TRIALS[row])]
 
 
-def bias_sweep(pairs=(PAIRS[0],), methods=(*SEVEN, "GroupDRO"), seeds=None, profile="table") -> list[Cell]:
+def bias_sweep(pairs=(PAIRS[0],), methods=(*SEVEN, "DiGAWords", "GroupDRO"), seeds=None, profile="table") -> list[Cell]:
     """Every method over the biases that `classification` does not have. At bias 1, ERM is the balanced oracle."""
     seeds = range(SIZES[profile].seeds) if seeds is None else seeds
     rows = {row: chosen(row) for row in methods}
