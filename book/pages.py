@@ -90,7 +90,7 @@ def made_box(run: Run, record: dict) -> str:
     table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
     return (
         "## How this page was made\n\n"
-        f"::::{{admonition}} How this page was made\n:class: note how-made\n\n| | |\n|---|---|\n{table}\n\n"
+        f"::::{{admonition}} This copy of the page\n:class: note how-made\n\n| | |\n|---|---|\n{table}\n\n"
         f"To make it again:\n\n```sh\npapermill notebooks/{run.notebook.name} {run.page}.out.ipynb {words}\n```\n::::"
     )
 
