@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diga_lib import image_text
 from diga_lib.image_text_captions import VOCABULARY
 from diga_lib.image_text_open_clip import OpenClip
-from diga_lib.test_time import prompts
+from diga_lib.test_time import TDA, class_weights, prompts
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, Training, Tuning, confident_views, diff_tpt, mean_entropy
 
 CLASSES = ["a person with black hair", "an old person", "a woman"]
@@ -211,3 +211,13 @@ def test_bad_settings():
     with pytest.raises(ValueError, match="lr must be above 0"):
         Training(lr=-1.0)
     assert prompts.bare(["a man", "an old man", "angry man"]) == ["man", "old man", "angry man"]
+
+
+@MODELS
+def test_tda_takes_any_model(make, images):
+    model = make()
+    weights = class_weights(model, CLASSES, ["a photo of {}", "{}"])
+    features = model.encode_image(images)
+    logits = TDA(weights, model.scale)(features)
+    assert logits.shape == (12, 3) and torch.isfinite(logits).all()
+    assert not torch.allclose(logits, model.scale * features @ weights.T, atol=1e-3)
