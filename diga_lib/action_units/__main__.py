@@ -18,7 +18,7 @@ from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
 
 HELD_OUT = 15  # training subjects from this number on choose the linear editors' settings
-STRENGTHS, GAINS = (1e-3, 1e-1, 10.0), (1.0, 1.7, 2.5)
+STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 2.0)
 
 
 def main() -> None:
@@ -78,22 +78,22 @@ def _linear(films, generator, sees, strict) -> dict[str, editors.Linear]:
     inner = films.select(films.subject < HELD_OUT)
     frames = data.load("train")
     held = evaluation.exam(frames.select(frames.subject >= HELD_OUT), generator, sees, strict, seed=99, pairs=150)
-    makers = {
-        "linear": lambda part, strength: editors.boundary_steps(part, strength),
-        "linear, others projected out": lambda part, strength: editors.boundary_steps(part, strength, projected=True),
-        "linear, least squares": lambda part, strength: editors.joint_steps(part),
-    }
+    same = lambda normals: normals  # noqa: E731
+    shapes = {"linear": same, "linear, others projected out": editors.project_out_others}
+    normals = {strength: editors.boundary_normals(inner, strength) for strength in STRENGTHS}
+    trials = {name: {(strength, gain): editors.Linear(editors.scaled_steps(inner, shape(normals[strength])), gain)
+                     for strength in STRENGTHS for gain in GAINS} for name, shape in shapes.items()}  # fmt: skip
+    trials["linear, least squares"] = {(0.0, gain): editors.Linear(editors.joint_steps(inner), gain) for gain in GAINS}
     chosen = {}
-    for name, make in makers.items():
-        scores = {}
-        for strength in STRENGTHS if name != "linear, least squares" else (0.0,):
-            steps = make(inner, strength)
-            for gain in GAINS:
-                table = evaluation.measure(editors.Linear(steps, gain), held, steps=False)
-                scores[strength, gain] = table["icc"].mean()
+    for name, options in trials.items():
+        scores = {key: evaluation.measure(edit, held, steps=False)["icc"].mean() for key, edit in options.items()}
         strength, gain = max(scores, key=scores.get)
-        print(f"{name}: strength {strength:g} a frame, gain {gain:g} (held-out ICC {scores[strength, gain]:.3f})", flush=True)
-        chosen[name] = editors.Linear(make(films, strength), gain)
+        print(f"{name}: strength {strength:g} a frame, gain {gain:g}, held-out ICC {scores[strength, gain]:.3f}", flush=True)
+        if strength:
+            steps = editors.scaled_steps(films, shapes[name](editors.boundary_normals(films, strength)))
+        else:
+            steps = editors.joint_steps(films)
+        chosen[name] = editors.Linear(steps, gain)
     return chosen
 
 

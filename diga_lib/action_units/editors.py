@@ -13,7 +13,8 @@ from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.model import MOST
 from diga_lib.action_units.training import Films, joint_steps
 
-__all__ = ["Edit", "Linear", "boundary_steps", "joint_steps", "no_edit", "project_out_others", "transfer"]
+__all__ = ["Edit", "Linear", "boundary_normals", "joint_steps", "no_edit", "project_out_others",
+           "scaled_steps", "transfer"]  # fmt: skip
 
 PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]  # codes, source (N, 12), target (N, 12) to codes
@@ -42,39 +43,31 @@ class Linear:
         return codes + self.gain * torch.einsum("nk,klw->nlw", target - source, self.steps)
 
 
-def boundary_steps(films: Films, strength: float, projected: bool = False, most: int = 8000) -> Tensor:
-    """Directions in InterFaceGAN's manner: normals of the boundaries between a unit's absence and presence.
+def boundary_normals(films: Films, strength: float, most: int = 3000) -> Tensor:
+    """Unit normals (12, D) of the boundaries between a unit's absence and presence, in InterFaceGAN's manner.
 
     Parameters
     ----------
     films : Films
     strength : float
         Regularisation of the boundaries, per frame.
-    projected : bool
-        Whether the span of the other units' normals is projected out of each normal.
     most : int
         Frames that the boundaries are fitted to.
-
-    Returns
-    -------
-    Tensor (12, levels, width)
-        Scaled so that a step moves the coordinate along the direction as one intensity does in real frames.
     """
     codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
     some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:most]
-    normals = torch.stack([
-        directions.boundary(codes[some], (labels[some, k] >= PRESENT).int().numpy(), strength * len(some)).flatten()
-        for k in range(len(UNITS))
-    ])  # fmt: skip
-    if projected:
-        normals = project_out_others(normals)
+    present = (labels[some] >= PRESENT).int().numpy()
+    return torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
+
+
+def scaled_steps(films: Films, normals: Tensor) -> Tensor:
+    """Steps (12, levels, width) along normals (12, D), as long as real frames move along them for one intensity more."""
     steps = torch.empty_like(normals)
     for k, normal in enumerate(normals):
         along = films.codes.flatten(2) @ normal
         intensity = films.labels[..., k] - films.labels[..., k].mean(1, keepdim=True)
-        slope = (intensity * (along - along.mean(1, keepdim=True))).sum() / intensity.square().sum()
-        steps[k] = slope * normal
-    return steps.view(-1, *codes.shape[1:])
+        steps[k] = (intensity * along).sum() / intensity.square().sum() * normal
+    return steps.view(-1, *films.codes.shape[2:])
 
 
 def project_out_others(normals: Tensor) -> Tensor:
@@ -102,5 +95,5 @@ def transfer(edit: Edit, read: Callable[[np.ndarray], np.ndarray], codes: Tensor
     images, target_images : uint8 arrays (N, 3, R, R)
         The faces, and the pictures whose expressions they get.
     """
-    source, target = (torch.from_numpy(np.asarray(read(x), np.float32)).clamp(0, MOST) for x in (images, target_images))
+    source, target = (torch.from_numpy(np.array(read(x), np.float32)).clamp(0, MOST) for x in (images, target_images))
     return edit(codes, source, target)

@@ -20,7 +20,7 @@ from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.metrics import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results" / "action_units.jsonl"
-PAIRS, STEPPED = 300, 48  # edits that are judged, and faces of which every unit is stepped by one
+PAIRS, STEPPED = 240, 32  # edits that are judged, and faces of which every unit is stepped by one
 COLUMNS = ("icc", "mae", "icc_strict", "leakage", "moved", "identity", "image_distance")
 
 

@@ -27,7 +27,8 @@ def test_least_squares_finds_what_was_planted(planted):
 @pytest.mark.parametrize("projected", [False, True])
 def test_boundaries_point_along_their_unit_and_are_scaled_to_one_intensity(planted, projected):
     directions, films = planted
-    steps = editors.boundary_steps(films, 1e-3, projected)
+    normals = editors.boundary_normals(films, 1e-3)
+    steps = editors.scaled_steps(films, editors.project_out_others(normals) if projected else normals)
     cosine = torch.cosine_similarity(steps.flatten(1), directions.flatten(1))
     assert (cosine > 0.8).all(), cosine
     along = (films.codes.flatten(2) @ (steps / steps.flatten(1).norm(dim=1)[:, None, None]).flatten(1).T)
