@@ -29,6 +29,7 @@ from diga_lib.profiles import POOL_SEED, SIZES, Sizes
 
 FOLDER = Path(__file__).resolve().parent.parent / "book" / "results"
 RESULTS = FOLDER / "fair_training.jsonl"
+STANDS_FOR = {"Attractive": "Heavy_Makeup"}  # what rendered faces are given in place of somebody's judgement
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,22 @@ class Setting:
     def reader(self) -> image_text.ImageText:
         return image_text.load("rendered-faces-text")
 
+    @property
+    def asked(self) -> str:
+        """The word by which the image-text model knows the target."""
+        rendered = self.pool.name == "rendered-faces"
+        return STANDS_FOR.get(self.split.target, self.split.target) if rendered else self.split.target
+
     @cached_property
     def judged(self) -> Direction:
-        judge = lambda images: self.reader.zero_shot(images, self.split.target)  # noqa: E731
+        judge = lambda images: self.reader.zero_shot(images, self.asked)  # noqa: E731
         return shared.once(self.kept, "judged", lambda: directions.spurious_direction(
             self.codes, self.split.train.target, self.generator, judge, refined=False))
 
     @cached_property
     def named(self) -> words.Named:
         train = self.split.train
-        return words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.split.target,
+        return words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked,
                                    self.judged)
 
 
