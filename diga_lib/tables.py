@@ -53,7 +53,8 @@ def _stale(cell: dict, fingerprint: str, best: dict[str, str]) -> bool:
 
 def reported() -> pd.DataFrame:
     """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
-    frame = pd.read_csv(REPORTED / "classification.csv").rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
+    frame = pd.read_csv(REPORTED / "classification.csv")
+    frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
     names = {row.method: name for name, row in TABLE.items() if name in SEVEN}
     frame["row"] = frame["method"].map(names | {"ERM": "ERM", "DiGA": "DiGA"})
     frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
@@ -103,8 +104,8 @@ def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) 
     Returns
     -------
     DataFrame
-        Columns pair, metric, best, won, tied, and lead: the mean of `row` less that of the best of the others, in
-        points of a hundred, positive if `row` is better.
+        Columns pair, metric, best, won (its mean alone is best: an equal one is no win), tied, and lead: the mean of
+        `row` less that of the best of the others, in points of a hundred, positive if `row` is better.
     """
     table, lines = means(frame), []
     for pair in complete(frame, rows):
@@ -112,7 +113,7 @@ def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) 
             first, tied = best(frame, metric, pair, rows)
             others = sign * table.loc[pair].loc[[other for other in rows if other != row], metric]
             lead = sign * table.loc[(pair, row), metric] - others.max()
-            lines.append({"pair": pair, "metric": WORDS[metric], "best": first, "won": first == row, "tied": row in tied,
+            lines.append({"pair": pair, "metric": WORDS[metric], "best": first, "won": lead > 1e-9, "tied": row in tied,
                           "lead": 100 * lead})  # fmt: skip
     return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
 

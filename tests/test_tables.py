@@ -73,6 +73,8 @@ def test_wins_are_counted_over_complete_pairs_with_the_right_sign(store):
     assert tables.complete(frame) == ["Smiling/Male"] and len(table) == 3
     assert table["won"].to_dict() == {"Acc": True, "Wst": False, "EO": True}
     assert table.loc["Wst", "best"] == "JTT"
+    equal = tables.wins(store(line("DiGA", 0.85, 0.75, 0.15)))
+    assert not equal["won"].any() and equal.set_index("metric").loc["Acc", "tied"], "an equal mean is no win"
     assert table["lead"].to_dict() == pytest.approx({"Acc": 5, "Wst": -5, "EO": 5})
 
 
