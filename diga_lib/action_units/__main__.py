@@ -46,7 +46,7 @@ def main() -> None:
         }  # fmt: skip
         linear = linear or _linear(films, generator, sees, strict)
         dual, single = trained.values()
-        if seed == 0 and action_units.EDITOR not in checkpoints.names(given.weights):
+        if seed == 0:
             action_units.save(dual, reader, single, linear, folder=given.weights)
         paper = evaluation.exam(test, generator, sees, strict, seed)
         for name, edit in {"no edit": editors.no_edit, **linear, **trained}.items():
