@@ -97,8 +97,8 @@ def _pictures(rows: np.ndarray, resolution: int = 64) -> dict[str, np.ndarray]:
     return {"images": images, "intensities": intensities, "person": rows // EACH}
 
 
-def train(generator, epochs: tuple[int, int] = (3, 4), seed: int = 0) -> Judges:
-    """Train the judges from nothing: one network for both tasks, then a copy of it goes on with the intensities alone.
+def train(generator, epochs: tuple[int, int] = (3, 0), seed: int = 0) -> Judges:
+    """Train the judges from nothing: one network for both tasks; a copy of it may go on with the intensities alone.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def train(generator, epochs: tuple[int, int] = (3, 4), seed: int = 0) -> Judges:
         Every other picture is shown as the generator paints it, with its true intensities: edited faces come from a
         generator, and a judge that knows the renderer alone would take a generator's softness for an expression.
     epochs : two ints
-        Of both tasks together, and of the intensities alone.
+        Of both tasks together, and of the intensities alone. The shipped judges are one network: (3, 0).
     seed : int
     """
     runtime.seed_everything(seed)
@@ -117,7 +117,8 @@ def train(generator, epochs: tuple[int, int] = (3, 4), seed: int = 0) -> Judges:
     recogniser = Judge()
     _cycle(recogniser, images, intensities, person, epochs[0], seed)
     reader = copy.deepcopy(recogniser)
-    _cycle(reader, images, intensities, None, epochs[1], seed + 1)
+    if epochs[1]:
+        _cycle(reader, images, intensities, None, epochs[1], seed + 1)
     return Judges(reader.eval(), recogniser.eval())
 
 
