@@ -173,11 +173,11 @@ def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray
 
 
 def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
-    """The arrays that :func:`keep_features` wrote for these facts, or None if there are none."""
+    """The arrays that :func:`keep_features` wrote for these facts, or None unless every one of ``ROWS`` is there."""
     if not path.exists():
         return None
     with safe_open(str(path), "numpy") as opened:
-        if opened.metadata() != facts:
+        if opened.metadata() != facts or not set(ROWS) <= set(opened.keys()):
             return None
         return {name: opened.get_tensor(name) for name in opened.keys()}
 

@@ -107,10 +107,12 @@ def test_features_are_kept_for_their_facts_alone(groups, tmp_path):
     assert representations.kept_features(file, facts) is None
     representations.keep_features(file, "erm", one, target, spurious, facts)
     representations.keep_features(file, "diga", two, target, spurious, facts)
+    assert representations.kept_features(file, facts) is None, "one of the three is missing"
+    representations.keep_features(file, "balanced", two, target, spurious, facts)
     kept = representations.kept_features(file, facts)
     np.testing.assert_allclose(kept["erm"], one, atol=2e-3)
     np.testing.assert_array_equal(kept["spurious"], spurious)
     other = facts | {"seed": "1"}
     assert representations.kept_features(file, other) is None
     representations.keep_features(file, "erm", two, target, spurious, other)
-    assert "diga" not in representations.kept_features(file, other)
+    assert representations.kept_features(file, facts) is None, "replaced by the run with other facts"
