@@ -109,10 +109,10 @@ def _emotions(p, label, rng):
     p["blink"][:] = 0
 
 
-def _eyebrows(p, label, rng):
-    amount = {1: rng.uniform(0.4, 1, len(label)), 2: rng.uniform(0.4, 1, len(label))}
-    for unit, shown in (("AU1", 1), ("AU2", 1), ("AU4", 2)):
-        p[unit] = np.where(label == shown, amount[shown], rng.uniform(0, 0.15, len(label))).astype(np.float32)
+def _mouths(p, label, rng):
+    amount = rng.uniform(0.45, 1, (2, len(label)))
+    p["AU25"] = np.where(label > 0, amount[0], 0.0).astype(np.float32)
+    p["AU26"] = np.where(label == 2, amount[1], 0.0).astype(np.float32)
 
 
 def _cuts(name, *edges):
@@ -154,12 +154,12 @@ SPACES = {space.name: space for space in (
                "low light", 0.4, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
     ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
                          "right": "a face turned to the right"}, "noise", 0.2, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
-    ClassSpace("eyebrows", {"relaxed": "a face with relaxed eyebrows", "raised": "a face with raised eyebrows",
-                            "lowered": "a face with lowered eyebrows"}, "colour cast", 0.7, edit=_eyebrows),
+    ClassSpace("mouths", {"closed": "a face with a closed mouth", "open": "a face with an open mouth, without dropped jaw",
+                          "dropped jaw": "a face with dropped jaw"}, "fog", 0.5, edit=_mouths),
     ClassSpace("makeup", {
         "none": "a person without makeup, without lipstick", "lipstick": "a person wearing lipstick, without makeup",
         "makeup": "a person wearing heavy makeup, without lipstick",
-        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "fog", 0.5, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
+        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "colour cast", 0.5, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
 )}
 
 # Where CoOp and CoCoOp get their labelled shots, and where all settings are tuned: no shift of its own.
@@ -180,7 +180,7 @@ def _population(seed, count):
 
 
 @lru_cache(maxsize=16)
-def _drawn(name, n, part):
+def _drawn(name, n, part, crowd=False):
     """Draw the pictures of a space, before any shift: images and labels, class after class in turn."""
     space = EVERY[name]
     labels = np.arange(n) % len(space.classes)
@@ -196,7 +196,7 @@ def _drawn(name, n, part):
             rows[wanted] = of_class[:len(wanted)]
     else:
         rows = np.arange(n)
-    one_subject = bool(space.keys or space.edit)
+    one_subject = bool(space.keys or space.edit) and not crowd
     subject = np.full(n, SUBJECTS + list(EVERY).index(space.name))
     p, _, _ = faces.parameters(SEEDS[part], subject if one_subject else rows, rows, rows)
     if space.keys:
@@ -207,7 +207,7 @@ def _drawn(name, n, part):
     return faces.draw(p), labels
 
 
-def stream(space, n=400, part="test", shifted=True, seed=0):
+def stream(space, n=240, part="test", shifted=True, seed=0, crowd=False):
     """Draw a stream of images from a class space, equally many of each class, in random order.
 
     Parameters
@@ -222,6 +222,8 @@ def stream(space, n=400, part="test", shifted=True, seed=0):
         Whether the space's shift is applied.
     seed : int
         Of the order.
+    crowd : bool
+        Whether every picture shows another subject, instead of one subject in all.
 
     Returns
     -------
@@ -239,7 +241,7 @@ def stream(space, n=400, part="test", shifted=True, seed=0):
     space = EVERY[space]
     if not len(space.classes) <= n <= 1500:
         raise ValueError(f"n is {n!r}; valid for {space.name} is {len(space.classes)} to 1500.")
-    images, labels = _drawn(space.name, n, part)
+    images, labels = _drawn(space.name, n, part, crowd)
     if shifted and space.kind != "none":
         images = shift(images, space.kind, space.strength, SEEDS[part])
     order = np.random.default_rng([SEEDS[part], seed]).permutation(n)

@@ -24,6 +24,7 @@ from diga_lib.test_time.tda import TDA, Settings
 MODELS = ("rendered-faces-text-s", "rendered-faces-text-l")
 N = 240  # images of a stream
 N_TUNED = 20  # of these, the first, for the methods that tune a prompt for every image
+REPEATS = 7  # of runs of less than a second, to measure them
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 3
 METHODS = ("zero-shot", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA")
@@ -33,7 +34,7 @@ CHOSEN = {
     "rendered-faces-text-s": {"alpha": 2.0, "beta": 5.0, "CoOp": 0.002, "CoCoOp": 0.002, "TPT": 0.5, "DiffTPT": 0.5},
     "rendered-faces-text-l": {"alpha": 2.0, "beta": 5.0, "CoOp": 0.002, "CoCoOp": 0.002, "TPT": 0.5, "DiffTPT": 0.5},
 }
-ALPHAS, BETAS = (0.5, 1.0, 2.0, 3.0, 5.0), (1.0, 3.0, 5.0, 8.0)
+ALPHAS, BETAS = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0), (1.0, 3.0, 5.0, 8.0)
 
 
 class Bench:
@@ -107,8 +108,13 @@ class Bench:
         """Predict a stream and measure it: the fields n to extra of `records.Record`, as a dict."""
         predict = self.predictor(method, order, **changes)
         predict(s.take(slice(0, 2)))  # what is made once (class weights, learned prompts) is not an image's cost
-        with measured_run() as timing:
-            found = predict(s)
+        timing = {"seconds": 0.0}
+        for _ in range(REPEATS):  # short runs several times, and the shortest counts: other work only adds to it
+            with measured_run() as again:
+                found = predict(s)
+            timing = again if not timing["seconds"] else {key: min(again[key], timing[key]) for key in again}
+            if timing["seconds"] > 1:
+                break
         return self._measured(s, found, timing)
 
     def ablate(self, s, variants):
@@ -213,8 +219,7 @@ def bench(name):
 
 # ---- choices, made on other faces -----------------------------------------------------------------------------
 
-RATES = {"CoOp": (0.0002, 0.002, 0.02, 0.2), "CoCoOp": (0.0002, 0.002, 0.02, 0.2), "TPT": (0.005, 0.05, 0.5),
-         "DiffTPT": (0.005, 0.05, 0.5)}
+RATES = {"CoOp": (0.002, 0.02, 0.2), "CoCoOp": (0.002, 0.02, 0.2), "TPT": (0.005, 0.05, 0.2), "DiffTPT": (0.005, 0.05, 0.2)}
 LADDERS = {"sketch": (0.3, 0.6, 1.0), "low light": (0.1, 0.2, 0.35, 0.5, 0.6), "blur": (1.0, 1.5, 2.5),
            "noise": (0.02, 0.04, 0.06, 0.1, 0.2), "colour cast": (0.5, 0.7, 0.85, 1.0), "small": (1.5, 2.0, 3.0),
            "fog": (0.1, 0.2, 0.35, 0.5)}
