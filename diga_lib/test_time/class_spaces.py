@@ -134,24 +134,25 @@ SPACES = {space.name: space for space in (
         "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
         "happy": "a happy face with a smile", "surprised": "a face with raised eyebrows, dropped jaw, staring",
         "angry": "a face with lowered eyebrows, staring", "disgusted": "a face with a wrinkled nose",
-        "sad": "a face with drooping lips"}, "low light", 0.55, edit=_emotions),
+        "sad": "a face with drooping lips"}, "low light", 0.2, edit=_emotions),
     ClassSpace("hair colours", {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
-               "colour cast", 0.5, _hair_colours, ("hair", "brow_colour", "has_hair")),
+               "colour cast", 1.0, _hair_colours, ("hair", "brow_colour", "has_hair")),
     ClassSpace("hair styles", {
         "bald": "a bald person", "short": "a person with short hair, without bangs",
         "short, bangs": "a person with short hair and bangs", "long": "a person with long hair, without bangs",
-        "long, bangs": "a person with long hair and bangs"}, "sketch", 0.6, _hair_styles, ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
+        "long, bangs": "a person with long hair and bangs"}, "sketch", 0.3, _hair_styles,
+        ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
     ClassSpace("eyewear", {
         "none": "a person without glasses", "clear": "a person with clear glasses",
-        "sunglasses": "a person with sunglasses"}, "small", 3.0, edit=_eyewear),
+        "sunglasses": "a person with sunglasses"}, "small", 1.5, edit=_eyewear),
     ClassSpace("facial hair", {
         "shaven": "a shaven man without stubble", "stubble": "a man with stubble",
         "beard": "a man with a beard without a mustache", "beard and mustache": "a man with a beard and a mustache"},
         "blur", 1.5, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
     ClassSpace("age groups", {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
-               "noise", 0.12, _cuts("age", 0.36, 0.61), ("age",)),
+               "noise", 0.02, _cuts("age", 0.36, 0.61), ("age",)),
     ClassSpace("skin tones", {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
-               "low light", 0.4, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
+               "low light", 0.2, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
     ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
                          "right": "a face turned to the right"}, "noise", 0.2, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
     ClassSpace("mouths", {"closed": "a face with a closed mouth", "open": "a face with an open mouth, without dropped jaw",
@@ -159,7 +160,8 @@ SPACES = {space.name: space for space in (
     ClassSpace("makeup", {
         "none": "a person without makeup, without lipstick", "lipstick": "a person wearing lipstick, without makeup",
         "makeup": "a person wearing heavy makeup, without lipstick",
-        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "colour cast", 0.5, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
+        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "fog", 0.1, _makeup,
+        ("makeup", "lip", "lashes", "blush", "shadow")),
 )}
 
 # Where CoOp and CoCoOp get their labelled shots, and where all settings are tuned: no shift of its own.
