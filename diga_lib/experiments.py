@@ -202,8 +202,6 @@ ROWS = {
     "erm": Row("ERM", "", _plainly("ERM")),
     "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", _byol(), needs=("plain",)),
     "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", _byol(conflicting=False), needs=("plain",)),
-    "diga-byol-judged": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits",
-                            _byol("judged"), needs=("judged",)),
     "diga-shift": Row("DiGA", "one stage: shift both ways", _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
     "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction",
                       _diga("refined", "place", **EDITS_ONLY), needs=("refined",)),
@@ -211,8 +209,6 @@ ROWS = {
                          lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
                          needs=("refined",)),
     "diga": Row("DiGA", "one stage: both clusters and pseudo groups", _diga(), needs=("refined",)),
-    "diga-words": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", _diga("named"),
-                      needs=("named",)),
     "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", _plainly("GroupDRO"), True),
     "balanced": Row("ERM", "oracle: balanced data of the same size", _plainly("ERM"), True, "balanced"),
 }  # fmt: skip
@@ -226,11 +222,13 @@ TABLE = {
     "JTT": Row("JTT", "", _plainly("JTT")),
     "MAPLE": Row("MAPLE", "", _plainly("MAPLE")),
     "DiGA": ROWS["diga"],
-    "DiGAWords": ROWS["diga-words"],
+    "DiGAWords": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", _diga("named"),
+                     needs=("named",)),
     "GroupDRO": ROWS["group-dro"],
     "Balanced": ROWS["balanced"],
-    "DiGABYOL": ROWS["diga-byol-judged"],
-}
+    "DiGABYOL": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits", _byol("judged"),
+                    needs=("judged",)),
+}  # fmt: skip
 
 
 def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = None, **changes) -> tuple[results.Result, ERM]:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from diga_lib import grid, results
 from diga_lib.cells import GRIDS, PAIRS, Cell
@@ -137,6 +138,7 @@ def worker_killed_once(cell: Cell) -> results.Result:
 
 def test_a_local_worker_that_is_killed_is_replaced(store, tmp_path, monkeypatch):
     monkeypatch.setenv("KILL_ONCE", str(tmp_path / "killed"))
+    get_reusable_executor().shutdown(wait=True)  # workers that other tests left have their own environment
     good = [cell for cell in CELLS if cell.target != "Big_Nose"]
     assert grid.run(good, store, worker_killed_once, jobs=2) == []
     assert (tmp_path / "killed").exists() and keys(store) == expected(good)
