@@ -37,7 +37,7 @@ def test_a_phone_shows_the_page_without_network_errors_or_sideways_scrolling(rea
     assert reader.complaints == []
     width, shown = reader.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= shown == 360
-    size = reader.page.evaluate("parseFloat(getComputedStyle(document.querySelector('main section > p')).fontSize)")
+    size = reader.page.evaluate("parseFloat(getComputedStyle(document.querySelector('main section p, main section dd')).fontSize)")
     assert size >= 14
 
 
