@@ -35,7 +35,6 @@ DEGREES = ((0.5, 1.0), (1.0, 3.0), (3.0, 5.0))  # ranges of shifts, in standard 
 SEARCH = FOLDER / "search.jsonl"
 TEXT = "rendered-faces-text"  # the image-text model, for the one row that reads it
 N_VALIDATION = 1_000  # of the search; biased like training
-SEARCH_EPOCHS = 3  # half of the table's: a trial need not be good, it needs to be compared
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def search(pairs=(PAIRS[0],), methods=None, seeds=(0,), profile="table") -> list
     """Four trials of each method, on a population of faces that no table uses."""
     rows = methods or [row for row in TABLE if row in TRIALS]
     return [Cell(row, *pair, seed=seed, profile=profile, changes=json.dumps(changes, sort_keys=True), variant=f"trial {k}",
-                 pool_seed=SEARCH_POOL_SEED, n_validation=N_VALIDATION, epochs=SEARCH_EPOCHS)
+                 pool_seed=SEARCH_POOL_SEED, n_validation=N_VALIDATION)
             for seed in seeds for pair in pairs for row in rows for k, changes in enumerate(TRIALS[row])]
 
 
