@@ -32,7 +32,7 @@ def once(description: dict | None, name: str, compute: Callable[[], Any]) -> Any
     name : str
         Which part of it.
     compute : callable
-        Without arguments; returns a Tensor or a Direction.
+        Without arguments; returns a Tensor, a dict of Tensors or a Direction.
     """
     if description is None:
         return compute()
@@ -49,9 +49,11 @@ def once(description: dict | None, name: str, compute: Callable[[], Any]) -> Any
 
 
 def _pack(value):
-    """Split a Tensor, or a Direction of tensors, numbers and tables, into tensors and JSON."""
+    """Split a Tensor, a dict of them, or a Direction of tensors, numbers and tables, into tensors and JSON."""
     if isinstance(value, torch.Tensor):
         return {"value": value.clone()}, {}
+    if isinstance(value, dict):
+        return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in value.items()}, {}
     tensors, words = {}, {}
     for part in dataclasses.fields(value):
         item = getattr(value, part.name)
@@ -68,6 +70,6 @@ def _pack(value):
 
 def _unpack(tensors, words):
     if not words:
-        return tensors["value"]
+        return tensors.get("value", tensors)
     read = lambda word: pd.read_json(io.StringIO(word["table"]), orient="table") if "table" in word else word["value"]  # noqa: E731
     return Direction(**tensors, **{name: read(word) for name, word in words.items()})

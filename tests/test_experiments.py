@@ -14,6 +14,7 @@ from diga_lib.cells import TRIALS, Cell, chosen
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
 from diga_lib.experiments import TABLE
+from diga_lib.methods.two_stages import TwoStages
 from diga_lib.profiles import SIZES, Sizes
 from diga_lib.words import Named
 
@@ -80,6 +81,18 @@ def test_another_process_finds_codes_and_directions_on_disk(setting):
     assert replace(one, generator=Lamps(), kept={"setting": 2}).codes is not None
     with pytest.raises(TypeError, match="center of a Direction is a set"):
         shared.once(kept, "bad", lambda: replace(one.plain, center={1}))
+
+
+@pytest.mark.parametrize("name", ["EIIL", "JTT", "MAPLE"])
+def test_methods_of_two_stages_share_a_reference_and_train_as_with_their_own(setting, name, monkeypatch):
+    with_own = experiments.run(setting, name)[1]
+    shares = replace(setting, kept={"setting": name})
+    once = shares.reference(1)
+    monkeypatch.setattr(TwoStages, "trained_reference", lambda self, train: self.reference)  # it has nothing to train with
+    for value in (shares, replace(shares)):
+        model = experiments.run(value, name)[1]
+        assert all(torch.equal(a, b) for a, b in zip(model.reference.network.state_dict().values(), once.network.state_dict().values()))
+        assert (model.scores(pool(40).images) == with_own.scores(pool(40).images)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE if name not in ("DiGABYOL", "DiGAWords")])  # those need a real generator
