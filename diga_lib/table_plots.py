@@ -11,18 +11,11 @@ from diga_lib.experiments import TABLE
 from diga_lib.metrics import mean_and_interval
 from diga_lib.plots import COLOURS, OTHER, SPURIOUS, TARGET, axes
 from diga_lib.results import METRICS
-from diga_lib.tables import BETTER, ORDER, WORDS
+from diga_lib.tables import BETTER, ORDER, WORDS, label
 
-LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
-          "GroupDRO": "GroupDRO (oracle)"}  # fmt: skip
 STYLES = {"ERM": (OTHER, "o"), "CVaRDRO": (COLOURS[8], "v"), "EIIL": (COLOURS[9], "^"), "LfF": (COLOURS[4], "<"), "JTT": (COLOURS[5], ">"),
           "MAPLE": (COLOURS[6], "D"), "DiGA": (SPURIOUS, "o"), "DiGAWords": (COLOURS[3], "s"), "GroupDRO": (COLOURS[2], "x"),
           "Balanced": ("black", "x"), "DiGABYOL": (TARGET, "P")}  # fmt: skip
-
-
-def label(row: str) -> str:
-    """The name of a row of ``experiments.TABLE`` as the pages write it."""
-    return LABELS.get(row, row)
 
 
 def nothing(ax: Axes, words: str = "no results yet") -> Axes:

@@ -17,7 +17,14 @@ from diga_lib.results import METRICS
 REPORTED = FOLDER.parent / "reported"
 BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
+LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
+          "GroupDRO": "GroupDRO (oracle)"}  # fmt: skip
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
+
+
+def label(row: str) -> str:
+    """The name of a row of ``experiments.TABLE`` as the pages write it."""
+    return LABELS.get(row, row)
 
 
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
@@ -228,8 +235,9 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABL
 
 
 def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
-    """A table of `as_text` for a page (a pandas Styler): best in bold, with the caption above."""
-    text, bold = as_text(frame, metric, rows)
+    """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
+    text, bold = (part.T.rename(index=label, columns=lambda pair: pair.replace("/", "/<br>")) for part in as_text(frame, metric, rows))
+    text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)  # under the mean: nine pairs are wide
     marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
     return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
 

@@ -31,7 +31,7 @@ def frame():
 def test_every_row_of_the_table_has_a_style_of_its_own():
     assert set(table_plots.STYLES) == set(TABLE)
     assert len({(str(colour), marker) for colour, marker in table_plots.STYLES.values()}) == len(TABLE)
-    assert table_plots.label("CVaRDRO") == "CVaR DRO" and table_plots.label("ERM") == "ERM"
+    assert tables.label("CVaRDRO") == "CVaR DRO" and tables.label("ERM") == "ERM"
 
 
 def test_nothing_to_show_is_said(frame):
@@ -48,7 +48,7 @@ def test_nothing_to_show_is_said(frame):
 def test_markers_lie_at_the_means(frame):
     ax = table_plots.by_pair(tables.means(frame), "worst_group")
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert set(lines) == {table_plots.label(row) for row in (*SEVEN, "Balanced")}
+    assert set(lines) == {tables.label(row) for row in (*SEVEN, "Balanced")}
     assert lines["DiGA"].get_xdata()[0] == pytest.approx(0.819)
     assert [text.get_text() for text in ax.get_yticklabels()] == tables.ORDER
 
