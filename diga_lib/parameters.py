@@ -29,7 +29,7 @@ CELEBA_ATTRIBUTES = (
     "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
 ).split()
 
-ON_DISK = ("celeba", "utkface", "dogs-vs-cats", "folder")  # data sets that need data_root
+ON_DISK = ("celeba", "utkface", "disfa", "dogs-vs-cats", "folder")  # data sets that need data_root
 
 
 class ParameterError(ValueError):
@@ -96,7 +96,9 @@ class Parameters(BaseModel):
     model_config = ConfigDict(strict=True)
 
     profile: Literal["quick", "full"] = "quick"
-    dataset: Literal["rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters"] = "rendered-faces"
+    dataset: Literal[
+        "rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"
+    ] = "rendered-faces"
     data_root: Folder = Field("", description='the folder of a data set that exists, or ""')
     generator: Annotated[Any, AfterValidator(_generator)] = Field(
         "", description='a .safetensors file that `python -m diga_lib.latent` wrote, or "" for the one that is shipped'
@@ -119,6 +121,10 @@ def attribute_names(dataset: str) -> list[str] | None:
         return list(CELEBA_ATTRIBUTES)
     if dataset == "utkface":
         return ["Male", "Young", "Ethnicity"]
+    if dataset == "disfa":
+        from diga_lib.data import disfa
+
+        return [f"AU{unit}" for unit in disfa.UNITS]
     if dataset == "rendered-faces":
         from diga_lib.data import faces
 

@@ -35,7 +35,7 @@ def test_good_values_pass_and_take_their_type():
         ("seed = 1", "no parameter 'seed' (did you mean seeds?)", "bias, seeds"),  # known elsewhere, not here
         ("zzz = 1", "no parameter 'zzz'; its", "target, spurious"),
         ('profile = "fast"', "profile = 'fast' is not valid", "quick, full"),
-        ('dataset = "mnist"', "dataset = 'mnist' is not valid", "rendered-faces, celeba, utkface, dogs-vs-cats, folder, rendered-critters"),
+        ('dataset = "mnist"', "dataset = 'mnist' is not valid", "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder, rendered-critters"),
         ("bias = 0", "bias = 0 is not valid", "above 0 and up to 1"),
         ("bias = 1.5", "bias = 1.5 is not valid", "above 0 and up to 1"),
         ('bias = "1/0"', "bias = '1/0' is not valid", "above 0 and up to 1"),
@@ -112,6 +112,7 @@ def test_data_sets_that_need_a_folder_are_those_that_are_read():
 
     assert set(ON_DISK) == set(readers.LAYOUTS)
     assert attribute_names("utkface") == list(readers.UTKFACE_ATTRIBUTES)
+    assert attribute_names("disfa")[:3] == ["AU1", "AU2", "AU4"]
 
 
 def test_a_generator_is_a_file_of_weights(tmp_path):

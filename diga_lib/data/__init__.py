@@ -17,7 +17,7 @@ from .store import open_store
 
 __all__ = ["BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load", "NAMES"]
 
-NAMES = ("rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters")
+NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters")
 DEFAULT_FACES = 20_000
 RENDERED = {"rendered-faces": "faces", "rendered-critters": "critters"}  # data set: the module that draws it
 
@@ -35,8 +35,8 @@ def load(
 
     Parameters
     ----------
-    name : {"rendered-faces", "celeba", "utkface", "dogs-vs-cats", "folder", "rendered-critters"}
-        The embedded faces, or the embedded cats and dogs; CelebA, UTKFace or Dogs vs Cats in their own layouts
+    name : {"rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"}
+        The embedded faces, or the embedded cats and dogs; CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts
         below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.readers`).
     n : int, optional
         Number of images: rendered images 20,000 by default, otherwise all. Fewer are always the first ones of

@@ -5,7 +5,9 @@ DISFA comes as videos and label files; the frames are to be extracted beforehand
     root/ActionUnit_Labels/SN001/SN001_au1.txt …    one file a unit; line "17,3": frame 17 has intensity 3
     root/Images/SN001/00001.jpg …                   frame 1; the file's name is the frame's number, from 1
 
-Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do.
+Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do. So
+that frames in which no two open eyes are found, such as those with a blink, are left out as well, read it with
+``data.load("disfa", root=root, missing="drop")``.
 """
 
 from __future__ import annotations
@@ -17,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .dataset import ImageDataset
-from .listing import Listing, existing_file, existing_folder, image_paths, lines_of, read
+from .listing import Listing, existing_file, existing_folder, image_paths, lines_of
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 MOST = 5  # the highest intensity of the coding system
@@ -26,27 +27,12 @@ PRESENT = 2  # from this intensity on, a unit counts as present in the literatur
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 
 
-def load(
-    root: str | os.PathLike, n: int | None = None, resolution: int = 64, align: bool = True, missing: str = "drop"
-) -> ImageDataset:
-    """Load frames of DISFA with their action units; decoded once and kept on disk.
-
-    Parameters
-    ----------
-    root : path
-        The folder in the layout above.
-    n : int, optional
-        Number of frames, in the order of subjects and frames; all by default.
-    resolution : int
-        Height and width in pixels.
-    align : bool
-        Turn, scale and shift the faces so that the eyes lie where rendered faces have them.
-    missing : {"drop", "error"}
-        What to do with frames in which no face with two open eyes is found, such as those with a blink.
+def disfa(root: str | os.PathLike) -> Listing:
+    """List the frames that have both an image and labels, in the order of subjects and frames.
 
     Returns
     -------
-    ImageDataset
+    Listing
         ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
         more), ``metadata`` has the columns subject and frame.
 
@@ -55,13 +41,6 @@ def load(
     FileNotFoundError, ValueError
         When a file is missing or not in DISFA's format; the sentence names it.
     """
-    if missing not in ("error", "drop"):
-        raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
-    return read(disfa(root), n, resolution, align, missing)
-
-
-def disfa(root: str | os.PathLike) -> Listing:
-    """List the frames that have both an image and labels; for :func:`diga_lib.data.listing.read`."""
     root = existing_folder(root)
     images, labels = existing_folder(root / "Images"), existing_folder(root / "ActionUnit_Labels")
     names = sorted(folder.name for folder in labels.iterdir() if folder.is_dir() and (images / folder.name).is_dir())

@@ -1,4 +1,4 @@
-"""Readers for images on disk: CelebA, UTKFace, Dogs vs Cats, and a folder of images with a table.
+"""Readers for images on disk: CelebA, UTKFace, Dogs vs Cats, a folder of images with a table, and DISFA (`disfa.py`).
 
 A reader checks the tables and lists the images; `listing.read` decodes them once, in several processes, into the
 same store as rendered faces.
@@ -37,6 +37,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from .disfa import disfa
 from .listing import (
     EYE_COLUMNS, Listing, check_unique, existing_file, existing_folder, image_paths, lines_of, read_csv,
 )  # fmt: skip
@@ -209,7 +210,7 @@ def dogs_vs_cats(root: str | os.PathLike) -> Listing:
     return Listing("dogs-vs-cats", paths, attributes, None, pd.DataFrame({"image_id": names}), None, None, faces=False)
 
 
-LAYOUTS = {"celeba": celeba, "utkface": utkface, "dogs-vs-cats": dogs_vs_cats, "folder": folder}
+LAYOUTS = {"celeba": celeba, "utkface": utkface, "disfa": disfa, "dogs-vs-cats": dogs_vs_cats, "folder": folder}
 
 
 def _eyes(table, path):

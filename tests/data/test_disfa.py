@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from diga_lib import data
 from diga_lib.data import disfa
 
 FRAMES = 5
@@ -30,28 +31,28 @@ def tree(tmp_path):
 
 def test_frames_and_intensities_belong_together(tree):
     root, truth = tree
-    pool = disfa.load(root, align=False)
+    pool = data.load("disfa", root=root, align=False)
     assert len(pool) == 8 and pool.images.shape == (8, 3, 64, 64)
     assert list(pool.metadata["subject"]) == ["SN001"] * 5 + ["SN002"] * 3
     for row, (name, frame) in enumerate(zip(pool.metadata["subject"], pool.metadata["frame"])):
         assert pool.images[row, :2, 30, 30].tolist() == [10 * frame, 100 if name == "SN001" else 200]
         assert [pool.factors.loc[row, f"AU{u}"] for u in disfa.UNITS] == [truth[name, frame, u] for u in disfa.UNITS]
     assert ((pool.factors >= 2) == pool.attributes.astype(bool)).all(axis=None)
-    assert len(disfa.load(root, n=3, align=False)) == 3
+    assert len(data.load("disfa", root=root, n=3, align=False)) == 3
 
 
 def test_frames_are_in_the_order_of_time_whatever_their_names(tree):
     root, _ = tree
     (root / "Images" / "SN001" / "00003.png").rename(root / "Images" / "SN001" / "3.png")
     (root / "Images" / "SN001" / "00005.png").rename(root / "Images" / "SN001" / "10.png")  # frame 10 has no label
-    pool = disfa.load(root, align=False)
+    pool = data.load("disfa", root=root, align=False)
     assert list(pool.metadata["frame"]) == [1, 2, 3, 4, 2, 4, 5]
 
 
 def test_a_subject_without_images_is_left_out(tree):
     root, _ = tree
     (root / "Images" / "SN002").rename(root / "elsewhere")
-    assert set(disfa.load(root, align=False).metadata["subject"]) == {"SN001"}
+    assert set(data.load("disfa", root=root, align=False).metadata["subject"]) == {"SN001"}
 
 
 @pytest.mark.parametrize("change, words", [
@@ -67,7 +68,7 @@ def test_what_is_wrong_is_named_in_one_sentence(tree, change, words):
     root, _ = tree
     change(root)
     with pytest.raises(ValueError) as caught:
-        disfa.load(root, align=False)
+        data.load("disfa", root=root, align=False)
     assert all(word in str(caught.value) for word in words), caught.value
     assert "\n" not in str(caught.value)
 
@@ -76,15 +77,22 @@ def test_missing_files_and_folders_are_named(tree, tmp_path):
     root, _ = tree
     (root / "ActionUnit_Labels/SN001/SN001_au26.txt").unlink()
     with pytest.raises(FileNotFoundError, match="SN001_au26.txt"):
-        disfa.load(root)
+        data.load("disfa", root=root)
     with pytest.raises(FileNotFoundError, match="Images"):
-        disfa.load(root / "ActionUnit_Labels")
+        data.load("disfa", root=root / "ActionUnit_Labels")
     with pytest.raises(ValueError, match="'error' and 'drop'"):
-        disfa.load(root, missing="ignore")
+        data.load("disfa", root=root, missing="ignore")
+    with pytest.raises(ValueError, match="'disfa' is read from disk"):
+        data.load("disfa")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        data.load("disfa", root=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="n is 0"):
+        data.load("disfa", n=0, root=root)
 
 
 def test_faces_are_aligned_and_frames_without_one_are_left_out(tree, capsys):
     root, _ = tree
-    with pytest.raises(ValueError, match="No face"):
-        disfa.load(root)  # plain colours: no face in any frame
-    pd.testing.assert_frame_equal(disfa.disfa(root).factors, disfa.load(root, align=False).factors)
+    for missing in ("error", "drop"):
+        with pytest.raises(ValueError, match="[Nn]o face"):
+            data.load("disfa", root=root, missing=missing)  # plain colours: no face in any frame
+    pd.testing.assert_frame_equal(disfa.disfa(root).factors, data.load("disfa", root=root, align=False).factors)

@@ -297,7 +297,7 @@ def test_a_photograph_lying_on_its_side_is_turned(tmp_path):
 
 
 @pytest.mark.parametrize("parameters, words", [
-    ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, utkface, dogs-vs-cats, folder"]),
+    ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder"]),
     ({"name": "celeba"}, ["root="]),
     ({"name": "rendered-faces", "n": 0}, ["n is 0", "at least 1"]),
     ({"name": "rendered-faces", "n": 2.5}, ["n is 2.5"]),
