@@ -63,15 +63,25 @@ class DiGA(ERM):
         self.faces = CounterfactualViews(self.generator_network, directions_of(self.found), train.images)
         upper, gap, middle, self.known = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
         self.upper, self.gap, self.middle = (a.float().to(self.device) for a in (upper, gap, middle))
+        if self.flips:
+            # Moving by the sides' distance, less what the face has already: its place inside a cluster is kept.
+            corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * len(self.gap)).view(1, -1, len(self.gap))
+            self.faces.offer((corners.to(self.device) - self.upper[:, None]) * self.gap)
+
+    @property
+    def flips(self):
+        """Whether the two views of a face lie on opposite sides of each direction."""
+        return self.edit == "flip" or (self.edit == "auto" and self.known)
 
     def sampler(self, train, generator):
         balance = self.balance and (self.known or self.edit != "auto")
         return balanced_order(train.target, self.upper, generator) if balance else super().sampler(train, generator)
 
     def views(self, x, y, index, step):
-        first, second = self.degrees_of_views(index)
+        first, second = self.opposite_sides(index) if self.flips else self.degrees_of_views(index)
         edited = torch.rand(len(x), generator=self.generator, device=x.device) >= self.originals
-        images = self.faces.shifted(torch.cat([index[edited], index]), torch.cat([first[edited], second]))
+        paint = self.faces.option if self.flips else self.faces.shifted
+        images = paint(torch.cat([index[edited], index]), torch.cat([first[edited], second]))
         one, other = images.split([int(edited.sum()), len(x)])
         x[edited] = one
         return augment(torch.cat([x, other]), self.settings.augment, self.generator), torch.cat([y, y])
@@ -79,14 +89,18 @@ class DiGA(ERM):
     def degrees_of_views(self, index):
         """Return how far each of the two views of each face is moved, (B, D) twice, in standard deviations."""
         shape = (len(index), len(self.gap))
-        if self.edit == "shift" or (self.edit == "auto" and not self.known):
-            return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
+        if self.flips:
+            return tuple(self.faces.options[index, side] for side in self.opposite_sides(index))
         if self.edit == "place":
             reach = self.gap.abs() / 2 + 1
             return tuple(self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2))
-        # Moving by the sides' distance, less what the face has already: its place inside a cluster is kept.
-        side = (self.uniform(shape, 0, 1) < 0.5).float()
-        return (side - self.upper[index]) * self.gap, (1 - side - self.upper[index]) * self.gap
+        return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
+
+    def opposite_sides(self, index):
+        """Draw which of its edits a face shows first, as a number in binary with a digit for each direction, (B,), twice."""
+        digits = (self.uniform((len(index), len(self.gap)), 0, 1) < 0.5).long()
+        first = (digits << torch.arange(len(self.gap) - 1, -1, -1, device=self.device)).sum(1)
+        return first, 2 ** len(self.gap) - 1 - first
 
     def uniform(self, shape, low, high):
         """Draw numbers between low and high."""

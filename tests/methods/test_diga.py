@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from diga_lib import augmentation
 from diga_lib.data import LabelledImages
 from diga_lib.directions import Direction
 from diga_lib.methods import ERM, DiGA, DiGABYOL, PseudoGroups
@@ -83,6 +84,25 @@ def test_flipped_views_show_one_face_on_both_sides_and_keep_the_target(train):
     torch.testing.assert_close(one[:, 0], codes[:, 0, 0])
     assert ((one[:, 1] > 0.5) != (other[:, 1] > 0.5)).float().mean() > 0.99
     np.testing.assert_allclose((one[:, 1] - other[:, 1]).abs(), abs(float(model.gap)) * SHORTCUT.scale, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [2**30, 0])
+def test_the_two_edits_of_a_face_are_painted_as_moved_codes_are_and_only_once_if_they_may_be_kept(train, most, monkeypatch):
+    monkeypatch.setattr(augmentation, "MOST_KEPT", most)
+    model = DiGA(Lamps(), SHORTCUT, originals=0.0, **FEW)
+    model.generator = torch.Generator().manual_seed(0)
+    model.prepare(train)
+    decode, asked = model.faces.generator.decode, []
+    monkeypatch.setattr(model.faces.generator, "decode", lambda codes: asked.append(len(codes)) or decode(codes))
+    index = torch.arange(len(train.target))
+    for _ in range(3):
+        sides = model.opposite_sides(index)
+        for side in sides:
+            images, exact = model.faces.option(index, side), model.faces.shifted(index, model.faces.options[index, side])
+            asked.pop()
+            torch.testing.assert_close(images, exact, atol=0.5001 / 255, rtol=0)
+        assert (sides[0] + sides[1] == 1).all() and 0.4 < sides[0].float().mean() < 0.6
+    assert sum(asked) == (2 if most else 6) * len(index)
 
 
 def test_placed_views_do_not_tell_the_target(train):
