@@ -41,7 +41,7 @@ browser:
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
 			echo "Installing Chromium"; \
 			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
-				|| echo "CHROMIUM COULD NOT BE INSTALLED: the tests in a real browser will be skipped" >&2; \
+				|| echo "CHROMIUM COULD NOT BE INSTALLED: the tests in a real browser will be skipped, and fail where CI is set" >&2; \
 		else \
 			echo "NO CHROMIUM HERE: the tests in a real browser will be skipped (as root on Debian, make browser installs it)" >&2; \
 		fi; \

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Error
 
 from diga_lib import latent, live
 
@@ -14,12 +15,39 @@ pytestmark = pytest.mark.built
 FIGURES = {"live-edits": "00_tour.html", "live-turning": "02_biased_directions.html",
            "live-combination": "02_biased_directions.html"}  # fmt: skip
 each_figure = pytest.mark.parametrize("name", FIGURES)
+PLACES = {"desk": ("", {}), "phone": ("", {"viewport": {"width": 360, "height": 740}, "has_touch": True}),
+          "no WebAssembly": ("delete window.WebAssembly", {})}  # fmt: skip
 PIXELS = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
 
 
 @pytest.fixture(scope="module")
 def generator():
     return latent.load("rendered-faces-64", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def at(open_book):
+    """at("live-edits", "phone") leads to a figure as it began; its page is opened once for all tests, and again if it hangs."""
+    readers = {}
+
+    def figure(name: str, place: str = "desk"):
+        key = (FIGURES[name], place)
+        try:
+            if key in readers:
+                readers[key].ask("() => true", limit=3)
+        except Error:
+            readers.pop(key).context.close()
+        if key not in readers:
+            script, options = PLACES[place]
+            readers[key] = open_book(FIGURES[name], script, **options)
+        found = readers[key].page.locator(f"#{name}")
+        shown(found, "frames" if place == "no WebAssembly" else "live")
+        found.get_by_role("button", name="Reset").click()
+        return found
+
+    yield figure
+    for reader in readers.values():
+        reader.context.close()
 
 
 def shown(figure, state="live"):
@@ -54,9 +82,8 @@ def set_sliders(figure, values: dict) -> None:
 
 
 @each_figure
-def test_the_page_paints_what_python_paints(read, generator, name):
-    figure = read(FIGURES[name]).page.locator(f"#{name}")
-    shown(figure)
+def test_the_page_paints_what_python_paints(at, generator, name):
+    figure = at(name)
     spec, rng = from_python(figure), np.random.default_rng(0)
     seen = []
     for trial in range(6):
@@ -84,10 +111,9 @@ def test_the_decoder_is_loaded_only_when_the_figure_comes_near(read):
     assert len([url for url in reader.asked if url.endswith(".onnx.gz")]) == 1, "one decoder for all figures"
 
 
-def test_mouse_keys_and_typed_numbers_change_the_picture(read):
-    page = read("02_biased_directions.html").page
-    figure = page.locator("#live-combination")
-    shown(figure)
+def test_mouse_keys_and_typed_numbers_change_the_picture(at):
+    figure = at("live-combination")
+    page = figure.page
     pictures = [painted(figure)]
     slider = figure.locator("input[type=range]").first
     box = slider.bounding_box()
@@ -113,10 +139,9 @@ def test_mouse_keys_and_typed_numbers_change_the_picture(read):
     np.testing.assert_array_equal(painted(figure), pictures[0])
 
 
-def test_a_finger_moves_the_slider_on_a_phone(read):
-    page = read("02_biased_directions.html", viewport={"width": 360, "height": 740}, has_touch=True).page
-    figure = page.locator("#live-turning")
-    shown(figure)
+def test_a_finger_moves_the_slider_on_a_phone(at):
+    figure = at("live-turning", "phone")
+    page = figure.page
     before, slider = painted(figure), figure.locator("input[type=range]").last
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -125,10 +150,9 @@ def test_a_finger_moves_the_slider_on_a_phone(read):
     assert np.abs(painted(figure) - before).max() > 5
 
 
-def test_a_code_of_ones_own_and_random_ones(read, generator, tmp_path):
-    page = read("00_tour.html").page
-    figure = page.locator("#live-edits")
-    shown(figure)
+def test_a_code_of_ones_own_and_random_ones(at, generator, tmp_path):
+    figure = at("live-edits")
+    page = figure.page
     first = painted(figure)
     figure.get_by_role("button", name="Random code").click()
     assert np.abs(painted(figure) - first).max() > 5
@@ -146,9 +170,8 @@ def test_a_code_of_ones_own_and_random_ones(read, generator, tmp_path):
 
 
 @each_figure
-def test_without_webassembly_sliders_show_stored_pictures(read, name):
-    figure = read(FIGURES[name], "delete window.WebAssembly").page.locator(f"#{name}")
-    shown(figure, "frames")
+def test_without_webassembly_sliders_show_stored_pictures(at, name):
+    figure = at(name, "no WebAssembly")
     spec = json.loads(figure.locator(".live-data").text_content())
     for control in spec["controls"]:
         frames, still = spec["frames"][control["name"]], figure.locator(".live-stage img")
@@ -158,8 +181,8 @@ def test_without_webassembly_sliders_show_stored_pictures(read, name):
     assert len(set(spec["frames"][spec["controls"][-1]["name"]])) > 3
 
 
-def test_sliders_over_stored_frames_answer_on_the_page(read):
-    page = read("02_biased_directions.html").page
+def test_sliders_over_stored_frames_answer_on_the_page(at):
+    page = at("live-combination").page
     page.wait_for_selector(".widget-slider .noUi-handle")
     slider = page.locator(".widget-slider .noUi-handle").first
     picture = page.locator(".jupyter-widgets.widget-stack img:visible, .widget-box img:visible").first
