@@ -87,10 +87,10 @@ def made_box(run: Run, record: dict) -> str:
         "to download": f"{{download}}`the notebook with its outputs <downloads/executed/{run.page}.ipynb>`, "
         f"{{download}}`without <downloads/clean/{run.page}.ipynb>`",
     }
-    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    table = "\n".join(f"* - {name}\n  - {text}" for name, text in rows.items())
     return (
         "## How this page was made\n\n"
-        f"::::{{admonition}} This copy of the page\n:class: note how-made\n\n| | |\n|---|---|\n{table}\n\n"
+        f"::::{{admonition}} This copy of the page\n:class: note how-made\n\n:::{{list-table}}\n{table}\n:::\n\n"
         f"To make it again:\n\n```sh\npapermill notebooks/{run.notebook.name} {run.page}.out.ipynb {words}\n```\n::::"
     )
 

@@ -68,11 +68,45 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
     widths: dict[str, int] = field(default_factory=dict)  # place -> pixels that the page takes
     small: dict[str, list[str]] = field(default_factory=dict)  # place -> running text of fewer than 14 pixels
+    tables: dict[str, list[str]] = field(default_factory=dict)  # place -> cells that run together, words that are broken
     violations: dict[str, list[str]] = field(default_factory=dict)  # theme -> what axe says
 
 
 SMALL = """() => [...document.querySelectorAll("main section p, main section li, main section dd, main section td")]
   .filter(e => e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 14).map(e => e.outerHTML.slice(0, 160))"""
+
+TABLES = """() => {
+  const found = [], lines = node => {
+    const range = document.createRange();
+    return [...node.data.matchAll(/[^\\s\\/_]+/g)].map(({ 0: word, index }) => {
+      range.setStart(node, index);
+      range.setEnd(node, index + word.length);
+      return [word, range.getClientRects()];
+    });
+  };
+  for (const table of document.querySelectorAll("main .cell_output table, main .how-made table")) {
+    if (!table.checkVisibility()) continue;
+    let box = table;
+    while (box.matches("main *") && getComputedStyle(box).overflowX !== "auto") box = box.parentElement;
+    if (table.getBoundingClientRect().width > document.querySelector("main article").clientWidth && !box.matches("main *"))
+      found.push(`wider than the page, and does not scroll: ${table.id || table.className}`);
+    for (const row of table.rows) {
+      let before = -Infinity;
+      for (const cell of row.cells) {
+        const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), words = [];
+        while (texts.nextNode()) words.push(...lines(texts.currentNode));
+        if (!words.length) continue;
+        const [left, right] = [Math.min(...words.map(([, [first]]) => first.left)),
+          Math.max(...words.map(([, rects]) => [...rects].at(-1).right))];
+        if (left < before + 8) found.push(`runs into its neighbour: ${cell.textContent}`);
+        before = right;
+        for (const [word, rects] of cell.cellIndex ? [] : words)
+          if (rects.length > 1) found.push(`broken: ${word}`);
+      }
+    }
+  }
+  return found;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +124,7 @@ def visit(open_book):
                 reader.page.set_viewport_size({"width": width, "height": 800})
                 seen.widths[place] = reader.ask("() => document.documentElement.scrollWidth")
                 seen.small[place] = reader.ask(SMALL)
+                seen.tables[place] = reader.ask(TABLES)
             for theme in ("light", "dark"):
                 assert reader.ask("theme => document.documentElement.dataset.theme = theme", theme) == theme
                 seen.violations[theme] = violations(reader)
@@ -131,6 +166,12 @@ def test_nothing_makes_the_page_scroll_sideways(visit, name, place):
 @each_width
 def test_running_text_is_large_enough(visit, name, place):
     assert visit(name).small[place] == []
+
+
+@each_chapter
+@each_width
+def test_tables_can_be_read(visit, name, place):
+    assert visit(name).tables[place] == []
 
 
 @each_chapter
