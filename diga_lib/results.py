@@ -111,6 +111,7 @@ def append(path, result):
         The file, made if need be. A torn last line, left by a process killed while writing, is removed with
         a warning.
     result : Result
+        Or a record of another kind, a pydantic model as well; a file holds records of one kind.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def append(path, result):
     with open(path, "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        whole, torn = _split(path, file.read())
+        whole, torn = _split(path, file.read(), type(result))
         if torn:
             file.truncate(len(whole))
         elif whole and not whole.endswith(b"\n"):
@@ -139,18 +140,20 @@ def append(path, result):
         os.fsync(file.fileno())
 
 
-def read(path):
+def read(path, kind=Result):
     """Read all results of a file.
 
     Parameters
     ----------
     path : path_like
         A torn last line is left out with a warning.
+    kind : type
+        What its lines are: `Result`, or another pydantic model.
 
     Returns
     -------
     DataFrame
-        One row for each result, one column for each field of `Result`.
+        One row for each result, one column for each field of `kind`.
 
     Raises
     ------
@@ -164,16 +167,16 @@ def read(path):
         raise FileNotFoundError(f"There are no results at {path}.")
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        whole, _ = _split(path, file.read())
+        whole, _ = _split(path, file.read(), kind)
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            rows.append(Result.model_validate_json(line).model_dump())
+            rows.append(kind.model_validate_json(line).model_dump())
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the line"
             raise ValueError(f"{path}, line {number} is not a result: {place}: {first['msg']}.") from error
-    return pd.DataFrame(rows, columns=list(Result.model_fields))
+    return pd.DataFrame(rows, columns=list(kind.model_fields))
 
 
 def done(path, key):
@@ -256,14 +259,14 @@ def formatted(table, digits=3):
                          for name in names}, index=table.index)
 
 
-def _split(path, content):
+def _split(path, content, kind):
     """Split a file's bytes into whole lines and what a killed process left of one (with a warning)."""
     cut = content.rfind(b"\n") + 1
     last = content[cut:]
     if not last:
         return content, b""
     try:
-        Result.model_validate_json(last)
+        kind.model_validate_json(last)
     except ValidationError:
         number = content.count(b"\n") + 1
         warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.",

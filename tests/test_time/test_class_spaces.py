@@ -49,6 +49,9 @@ def test_a_space_shows_one_subject():
     one, many = (stream(name, 30, shifted=False).images[:, :, 32:36, 30:34].mean((2, 3))
                  for name in ("hair colours", "people"))
     assert one.std(0).mean() < 0.5 * many.std(0).mean()
+    other = stream("hair colours", 30, shifted=False, subject=1)
+    assert np.array_equal(other.labels, stream("hair colours", 30, shifted=False).labels)
+    assert not {i.tobytes() for i in other.images} & {i.tobytes() for i in stream("hair colours", 30, shifted=False).images}
 
 
 @pytest.mark.parametrize("name, wrong, sentence", [

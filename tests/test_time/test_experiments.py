@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib import image_text
+from diga_lib import image_text, results
 from diga_lib.image_text_wide import WORDS
 from diga_lib.test_time import TDA, class_weights, experiments, records, stream
 from diga_lib.test_time.__main__ import main
@@ -29,11 +29,13 @@ def small(monkeypatch):
 def test_records_are_kept_read_and_refused(tmp_path):
     path = tmp_path / "deep" / "test_time.jsonl"
     assert records.finished(path) == set()
-    records.append(path, records.Record(**FIELDS, correct="0110"))
+    results.append(path, records.Record(**FIELDS, correct="0110"))
     with open(path, "a") as file:
         file.write('{"model": "torn')
-    assert len(records.read(path)) == 1
-    records.append(path, records.Record(**FIELDS | {"order": 1}))
+    with pytest.warns(UserWarning, match="line 2 is torn"):
+        assert len(records.read(path)) == 1
+    with pytest.warns(UserWarning, match="line 2 is torn"):
+        results.append(path, records.Record(**FIELDS | {"order": 1}))
     frame = records.read(path)
     assert frame["order"].tolist() == [0, 1] and frame["correct"][0] == "0110" and frame["versions"][0]["torch"]
     assert records.finished(path) == {("m", "TDA", "", "poses", 0), ("m", "TDA", "", "poses", 1)}
@@ -52,17 +54,18 @@ def test_the_table_is_run_and_resumed(small, tmp_path, monkeypatch):
     methods = ("zero-shot", "CoOp", "TPT", "TDA")
     monkeypatch.setattr(experiments, "SHOTS", 2)
     monkeypatch.setattr(experiments, "ABLATIONS", {"positive only": {"negative_capacity": 0}})
-    monkeypatch.setattr(experiments, "N", 12)
+    monkeypatch.setattr(experiments, "EVERY", {"TPT": 4})
     main(["--models", "rendered-faces-text-s", "--methods", *methods, "--datasets", "poses", "--orders", "1",
-          "--n", "12", "--n-tuned", "3", "--output", str(path)])
+          "--n", "12", "--output", str(path)])
     frame = records.read(path)
     assert frame["method"].tolist() == [*methods, "TDA"] and frame["variant"].tolist()[-1] == "positive only"
-    assert frame["n"].tolist() == [12, 12, 3, 12, 12] and (frame["peak_memory_mb"] > 10).all()
+    assert frame["n"].tolist() == [12, 12, 3, 12, 12] and frame["every"].tolist() == [1, 1, 4, 1, 1]
+    assert (frame["peak_memory_mb"] > 10).all()
     for row in frame.to_dict("records")[:4]:
         assert row["accuracy"] == pytest.approx(np.mean([int(c) for c in row["correct"]]))
     kept = path.read_text().splitlines()
     path.write_text("\n".join(kept[:2]) + "\n")
-    experiments.run_all(path, 12, 3, 1, ("rendered-faces-text-s",), methods, ("poses",), say=told.append)
+    experiments.run_all(path, 12, 1, ("rendered-faces-text-s",), methods, ("poses",), say=told.append)
     assert len(told) == 2, "only what was missing"
     again = records.read(path)
     assert again["correct"].tolist() == frame["correct"].tolist(), "and it is the same again"
@@ -75,7 +78,7 @@ def test_a_run_predicts_what_the_method_does_by_hand(small):
     features = small.model.encode_image(s.images)
     zero = (small.scale * features @ weights.T).argmax(1).numpy() == s.labels
     assert small.run("zero-shot", s)["correct"] == "".join("01"[int(r)] for r in zero)
-    adapted = TDA(weights, small.scale, small.settings())(features).argmax(1).numpy() == s.labels
+    adapted = TDA(weights, small.scale, small.settings("poses"))(features).argmax(1).numpy() == s.labels
     assert small.run("TDA", s)["accuracy"] == pytest.approx(adapted.mean())
     (name, ablated), = small.ablate(s, {"nothing": {"positive_capacity": 0, "negative_capacity": 0}})
     assert name == "nothing" and ablated["accuracy"] == pytest.approx(zero.mean())
