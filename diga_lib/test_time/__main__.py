@@ -17,8 +17,6 @@ def main(arguments=None):
     parser.add_argument("--datasets", nargs="+", default=tuple(SPACES), choices=tuple(SPACES), metavar="DATASET")
     parser.add_argument("--orders", type=int, default=experiments.ORDERS, help="orders of each stream")
     parser.add_argument("--n", type=int, default=experiments.N, help="images of a stream")
-    parser.add_argument("--n-tuned", type=int, default=experiments.N_TUNED,
-                        help="images of it for methods that tune a prompt for each")
     parser.add_argument("--no-ablations", dest="ablations", action="store_false")
     parser.add_argument("--strengths", action="store_true", help="find how strong each shift should be, and print it")
     parser.add_argument("--tune", action="store_true", help="choose settings on other faces, and print them")

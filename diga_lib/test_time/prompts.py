@@ -262,26 +262,29 @@ class TPT:
 
     def logits(self, images, prompts, seed=0):
         """Return logits (n, C) of images uint8 (n, 3, H, W), each with a prompt tuned for it alone."""
-        prompts, settings = bare(prompts), self.tuning
-        start = self.model.words(START)
-        scale, unit = self.model.scale.item(), start.std().item()
-        rows = []
+        return torch.cat([self.answer(views, prompts) for views in self.views_of(images, seed)])
+
+    def views_of(self, images, seed=0):
+        """Yield the views of images uint8 (n, 3, H, W), one image after the other."""
         for number, image in enumerate(image_tensor(images)):
-            features = self.views(image, torch.Generator().manual_seed(1_000_003 * seed + number)).clone()
-            context = nn.Parameter(start.clone())
-            optimizer = torch.optim.AdamW([context], settings.lr * unit)
-            chosen = None
-            for _ in range(settings.steps):
-                logits = scale * features @ unit_text(self.model, prompts, context).T
-                if chosen is None:
-                    chosen = confident_views(logits.detach(), settings.keep)
-                loss = mean_entropy(logits[chosen])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            with torch.no_grad():
-                rows.append(scale * features[:1] @ unit_text(self.model, prompts, context).T)
-        return torch.cat(rows)
+            yield self.views(image, torch.Generator().manual_seed(1_000_003 * seed + number)).clone()
+
+    def answer(self, features, prompts):
+        """Return logits (1, C) of an image, from its views' features, with the prompt tuned for it."""
+        prompts, settings, start = bare(prompts), self.tuning, self.model.words(START)
+        scale, context = self.model.scale.item(), nn.Parameter(start.clone())
+        optimizer = torch.optim.AdamW([context], settings.lr * start.std().item())
+        chosen = None
+        for _ in range(settings.steps):
+            logits = scale * features @ unit_text(self.model, prompts, context).T
+            if chosen is None:
+                chosen = confident_views(logits.detach(), settings.keep)
+            loss = mean_entropy(logits[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            return scale * features[:1] @ unit_text(self.model, prompts, context).T
 
 
 DIFF_TPT = Tuning(steps=4, generated=0.5, alike=0.8)
