@@ -36,7 +36,11 @@ CHOSEN = {
                 "facial hair": (0.25, 0.117), "age groups": (0.25, 0.117), "skin tones": (1.0, 0.117), "poses": (0.25, 0.5),
                 "mouths": (0.25, 0.5), "makeup": (1.0, 0.117)},
         "TDA, one for all": (0.25, 0.5), "CoOp": 0.05, "CoCoOp": 0.002, "TPT": 0.002, "DiffTPT": 0.005},
-    "rendered-faces-text-l": {"TDA": {}, "TDA, one for all": (1.0, 0.5), "CoOp": 0.2, "CoCoOp": 0.02, "TPT": 0.005, "DiffTPT": 0.005},
+    "rendered-faces-text-l": {
+        "TDA": {"expressions": (1.0, 0.117), "hair colours": (1.0, 0.25), "hair styles": (1.0, 0.5), "eyewear": (0.25, 0.5),
+                "facial hair": (0.25, 0.117), "age groups": (0.25, 0.25), "skin tones": (1.0, 0.5), "poses": (1.0, 0.5),
+                "mouths": (0.25, 0.5), "makeup": (0.25, 0.117)},
+        "TDA, one for all": (1.0, 0.5), "CoOp": 0.2, "CoCoOp": 0.02, "TPT": 0.002, "DiffTPT": 0.002},
 }
 
 
