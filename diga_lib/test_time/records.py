@@ -1,5 +1,6 @@
 """Raw results of test-time adaptation: one finished run is one line of JSON."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,10 @@ from diga_lib import results, runtime
 
 PATH = Path(__file__).resolve().parents[2] / "book" / "results" / "test_time.jsonl"
 KEY = ("model", "method", "variant", "dataset", "order")
+
+
+made_by = lru_cache(maxsize=1)(runtime.commit)  # a process keeps its code, and asking git takes as long as a short run
+versions = lru_cache(maxsize=1)(runtime.versions)
 
 
 class Record(BaseModel):
@@ -50,8 +55,8 @@ class Record(BaseModel):
     peak_memory_mb: Annotated[float, Field(ge=0)]
     correct: str = ""
     extra: dict[str, Any] = {}
-    commit: str = Field(default_factory=runtime.commit)
-    versions: dict[str, str] = Field(default_factory=runtime.versions)
+    commit: str = Field(default_factory=made_by)
+    versions: dict[str, str] = Field(default_factory=versions)
 
 
 def read(path=PATH):
