@@ -6,7 +6,6 @@ html/ (the book). Nothing is fetched from the network, by the build or by the pa
 
 import argparse
 import hashlib
-import json
 import shutil
 import signal
 import subprocess
@@ -42,20 +41,20 @@ def assemble(runs: list[Run], folder: Path) -> None:
 
 def add_decoder(folder: Path) -> None:
     """Put the decoder that live figures run, as ONNX, among the assets; exported again only when it changed."""
-    kept, identity, made = (folder / f"decoder.{ending}" for ending in ("onnx.gz", "json", "sha256"))
+    live, made = folder / "live", folder / "live" / "made.sha256"
     parts = [ROOT / "requirements.lock", *(ROOT / "diga_lib" / "latent").glob("*.py")]
     parts += (ROOT / "diga_lib" / "weights").glob("rendered-faces-64-*")
     digest = hashlib.sha256("".join(sha256(part) for part in sorted(parts)).encode()).hexdigest()
-    if not (kept.exists() and made.exists() and made.read_text() == digest):
+    if not (made.exists() and made.read_text() == digest):
         from diga_lib import latent  # only here: these take seconds to import
-        from diga_lib.latent.onnx_export import decoder_id, decoder_onnx
+        from diga_lib.latent.onnx_export import decoder_files
 
-        generator = latent.load("rendered-faces-64", device="cpu")
-        with atomic_write(kept) as temporary:
-            temporary.write_bytes(decoder_onnx(generator))
-        identity.write_text(json.dumps({"decoder": decoder_id(generator)}))
+        live.mkdir(parents=True, exist_ok=True)
+        for name, content in decoder_files(latent.load("rendered-faces-64", device="cpu")).items():
+            with atomic_write(live / name) as temporary:
+                temporary.write_bytes(content)
         made.write_text(digest)
-    for file in (kept, identity):
+    for file in live.glob("decoder.*"):
         shutil.copy(file, folder / "source" / "_assets" / "live")
 
 

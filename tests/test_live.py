@@ -1,7 +1,6 @@
 """Live figures: codes composed as the directions say, frames for every slider, and an ONNX decoder that paints alike."""
 
 import base64
-import gzip
 import io
 import json
 import re
@@ -15,7 +14,7 @@ from PIL import Image
 from diga_lib import live
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
-from diga_lib.latent.onnx_export import decoder_id, decoder_onnx
+from diga_lib.latent.onnx_export import decoder_files, decoder_id, unpacked
 
 WORDS = {"name": "live-x", "caption": "A face & sliders.", "alt": 'a "face"'}
 
@@ -75,7 +74,7 @@ def test_what_a_page_embeds_can_be_read_back(codes, normals):
     assert 'alt="a &quot;face&quot;"' in written and "A face &amp; sliders." in written
 
 
-def test_the_onnx_decoder_paints_what_the_generator_paints():
+def test_the_onnx_decoder_paints_what_the_generator_paints(tmp_path):
     torch.manual_seed(0)
     generator = Generator(32)
     images = torch.randint(0, 256, (400, 3, 32, 32), dtype=torch.uint8).numpy()
@@ -83,13 +82,15 @@ def test_the_onnx_decoder_paints_what_the_generator_paints():
     for parameter in generator.decoder.to_image.parameters():
         torch.nn.init.normal_(parameter, 0, 0.004)
     generator.eval()
-    written = decoder_onnx(generator)
-    assert written == decoder_onnx(generator)
+    written = decoder_files(generator)
+    assert written == decoder_files(generator)
     before = decoder_id(generator)
     assert live.turning(generator, torch.zeros(1, LEVELS, WIDTH), torch.randn(9, LEVELS, WIDTH),
                         [torch.ones(LEVELS, WIDTH)], "a", **WORDS).payload()["decoder"] == before  # fmt: skip
     assert decoder_id(Generator(32)) != before == decoder_id(generator)
-    session = onnxruntime.InferenceSession(gzip.decompress(written), providers=["CPUExecutionProvider"])
+    (tmp_path / "decoder.onnx").write_bytes(written["decoder.onnx"])
+    (tmp_path / "decoder.bin").write_bytes(unpacked(written))
+    session = onnxruntime.InferenceSession(tmp_path / "decoder.onnx", providers=["CPUExecutionProvider"])
     codes = torch.randn(8, LEVELS, WIDTH)
     with torch.no_grad():
         expected = generator.images_of(codes).clamp(0, 1).numpy()

@@ -1,7 +1,7 @@
 """The decoder as an ONNX model, small enough to be loaded by a page and run in a browser.
 
-Exported by torch, then its large arrays are stored as integers. The graph itself turns them back into floating-point
-numbers, once, when a session is made, so any ONNX runtime can load the file.
+Exported by torch. Its large arrays are taken out and packed as integers; who loads the model unpacks them first
+(:func:`unpacked` here, ``book/_assets/live/painter.mjs`` in a page) and hands them over as the model's external data.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ import copy
 import gzip
 import hashlib
 import io
+import json
 import warnings
 
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
+from onnx.external_data_helper import set_external_data
 from torch import Tensor, nn
 
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
 
 STEP = 8e-5  # of a picture's range: the grid on which each component's part in the picture is rounded
-SMALL = 4096  # arrays of fewer numbers stay as they are
+SMALL = 4096  # arrays of fewer numbers stay in the model
 BASIS, MEAN = "generator.base.basis", "generator.base.mean"
+WEIGHTS = "decoder.bin"  # the name under which the model asks for its external data
 
 
 class _Decode(nn.Module):
@@ -44,7 +47,7 @@ def decoder_id(generator: Generator) -> str:
     return digest.hexdigest()[:16]
 
 
-def decoder_onnx(generator: Generator) -> bytes:
+def decoder_files(generator: Generator) -> dict[str, bytes]:
     """Export ``Generator.decode`` for one code at a time.
 
     Parameters
@@ -54,9 +57,10 @@ def decoder_onnx(generator: Generator) -> bytes:
 
     Returns
     -------
-    bytes
-        A gzip-compressed ONNX model with input ``codes``, float32 (1, levels, width), and output ``images``, float32
-        (1, 3, R, R) in [0, 1]. Equal generators give equal bytes.
+    dict of str to bytes
+        ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in [0, 1];
+        its external data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who painted, and
+        how to unpack. Equal generators give equal bytes.
 
     References
     ----------
@@ -71,75 +75,65 @@ def decoder_onnx(generator: Generator) -> bytes:
             opset_version=17, dynamo=False,
         )  # fmt: skip
     model = onnx.load_from_string(buffer.getvalue())
-    _pack(model, generator.base.scale.cpu().numpy(), generator.resolution)
     onnx.checker.check_model(model)
-    return gzip.compress(model.SerializeToString(deterministic=True), 9, mtime=0)
+    arrays, packed = _take_out(model, generator.base.scale.cpu().numpy(), generator.resolution)
+    recipe = {"decoder": decoder_id(generator), "arrays": arrays}
+    return {"decoder.onnx": model.SerializeToString(deterministic=True), "decoder.json": json.dumps(recipe).encode(),
+            "decoder.bin.gz": gzip.compress(packed, 9, mtime=0)}  # fmt: skip
 
 
-def _pack(model: onnx.ModelProto, scale: np.ndarray, resolution: int) -> None:
-    """Replace the large arrays by integers and the nodes that decode them."""
-    nodes, arrays = [], []
+def unpacked(files: dict[str, bytes]) -> bytes:
+    """The content of ``decoder.bin``: the large arrays one after the other, float32."""
+    packed, found = gzip.decompress(files["decoder.bin.gz"]), []
+    for array in json.loads(files["decoder.json"])["arrays"]:
+        rows, columns, run = array["rows"], array["columns"], array["run"]
+        steps = np.frombuffer(packed, "<f4", rows, array["at"])
+        low = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows)
+        if run:
+            high = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows + rows * columns)
+            folded = low.astype(np.int32) | high.astype(np.int32) << 8
+            whole = ((folded >> 1) ^ -(folded & 1)).reshape(-1, run).cumsum(1)
+        else:
+            whole = low.view(np.int8)
+        found.append((whole.reshape(rows, columns) * steps[:, None]).astype("<f4").tobytes())
+    return b"".join(found)
+
+
+def _take_out(model: onnx.ModelProto, scale: np.ndarray, resolution: int) -> tuple[list[dict], bytes]:
+    """Replace the model's large arrays by references into external data; return how each is packed, and them, packed."""
+    arrays, packed, offset, at = [], [], 0, 0
     for array in model.graph.initializer:
         values = numpy_helper.to_array(array)
         if values.size < SMALL:
-            arrays.append(array)
-        elif array.name == MEAN:
-            _add(nodes, arrays, array.name, [("Cast", {"to": onnx.TensorProto.FLOAT}, [])], values.astype(np.float16))
-        elif array.name == BASIS:
-            _pack_basis(nodes, arrays, values, scale, resolution)
+            continue
+        is_picture = array.name in (BASIS, MEAN)  # one picture a row
+        table = values.reshape(1 if array.name == MEAN else len(values), -1)
+        most = np.abs(table).max(1, keepdims=True)
+        if is_picture:
+            # A component enters the picture times its scale, so fine components need fewer digits.
+            step = STEP / np.maximum(scale[:, None], 1e-12) if array.name == BASIS else np.full((1, 1), STEP)
+            step = np.maximum(step, most / 32000 + 1e-12).astype("<f4")
+            parts = _folded(np.round(table / step).astype(np.int32), resolution)
         else:  # a layer's weights: 8 bits, one scale an output
-            step = np.abs(values).reshape(len(values), -1).max(1) / 127
-            step = np.maximum(step, 1e-12).reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32)
-            stages = [("Cast", {"to": onnx.TensorProto.FLOAT}, []), ("Mul", {}, [step])]
-            _add(nodes, arrays, array.name, stages, np.round(values / step).astype(np.int8))
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(arrays)
-    for position, node in enumerate(nodes):
-        model.graph.node.insert(position, node)
+            step = np.maximum(most / 127, 1e-12).astype("<f4")
+            parts = [np.round(table / step).astype(np.int8)]
+        record = {"rows": len(table), "columns": table.shape[1], "run": resolution if is_picture else 0, "at": at}
+        part = step.tobytes() + b"".join(one.tobytes() for one in parts)
+        part += bytes(-len(part) % 4)
+        arrays.append(record)
+        packed.append(part)
+        at += len(part)
+        set_external_data(array, WEIGHTS, offset=offset, length=4 * values.size)
+        array.ClearField("raw_data")
+        offset += 4 * values.size
+    return arrays, b"".join(packed)
 
 
-def _pack_basis(nodes: list, arrays: list, basis: np.ndarray, scale: np.ndarray, resolution: int) -> None:
-    """Round the components so that each errs alike in the picture, and store differences along rows of pixels.
+def _folded(whole: np.ndarray, run: int) -> list[np.ndarray]:
+    """Differences along rows of pixels, low and high bytes: neighbours are alike, so these compress well.
 
-    A component enters the picture times its scale, so fine components need fewer digits. Differences of neighbours
-    are small; written as 0, -1, 1, -2, 2, … and split into high and low bytes, they compress well.
+    A difference is written as 0, -1, 1, -2, 2, … so that small ones have a high byte of zero.
     """
-    step = (STEP / np.maximum(scale, 1e-12)).astype(np.float32)[:, None]
-    step = np.maximum(step, np.abs(basis).max(1, keepdims=True) / 32000 + 1e-12)
-    whole = np.round(basis / step).astype(np.int32).reshape(-1, resolution)
-    difference = np.diff(whole, axis=1, prepend=0)
+    difference = np.diff(whole.reshape(-1, run), axis=1, prepend=0)
     folded = (difference << 1) ^ (difference >> 31)
-    high, low = (folded >> 8).astype(np.uint8), (folded & 255).astype(np.uint8)
-    number = onnx.TensorProto.FLOAT
-    _add(nodes, arrays, "basis.low", [("Cast", {"to": number}, [])], low)
-    _add(nodes, arrays, "basis.high", [("Cast", {"to": number}, []), ("Mul", {}, [np.float32(256)])], high)
-    nodes.append(helper.make_node("Add", ["basis.high", "basis.low"], ["basis.folded"]))
-    # Unfold z: half = floor(z / 2), and half - (z - 2 half) z is z / 2 for even z and -(z + 1) / 2 for odd z.
-    for value, name in ((0.5, "basis.by_half"), (2.0, "basis.two")):
-        arrays.append(numpy_helper.from_array(np.float32(value), name))
-    arrays.append(numpy_helper.from_array(np.asarray(1, np.int64), "basis.axis"))
-    arrays.append(numpy_helper.from_array(np.asarray(basis.shape, np.int64), "basis.shape"))
-    arrays.append(numpy_helper.from_array(step.astype(np.float32), "basis.step"))
-    nodes += [
-        helper.make_node("Mul", ["basis.folded", "basis.by_half"], ["basis.halved"]),
-        helper.make_node("Floor", ["basis.halved"], ["basis.half"]),
-        helper.make_node("Mul", ["basis.half", "basis.two"], ["basis.even"]),
-        helper.make_node("Sub", ["basis.folded", "basis.even"], ["basis.odd"]),
-        helper.make_node("Mul", ["basis.odd", "basis.folded"], ["basis.minus"]),
-        helper.make_node("Sub", ["basis.half", "basis.minus"], ["basis.difference"]),
-        helper.make_node("CumSum", ["basis.difference", "basis.axis"], ["basis.whole"]),
-        helper.make_node("Reshape", ["basis.whole", "basis.shape"], ["basis.rows"]),
-        helper.make_node("Mul", ["basis.rows", "basis.step"], [BASIS]),
-    ]
-
-
-def _add(nodes: list, arrays: list, name: str, stages: list, values: np.ndarray) -> None:
-    """Store values under another name, and append a chain of nodes whose result has the name."""
-    arrays.append(numpy_helper.from_array(values, f"{name}.stored"))
-    last = f"{name}.stored"
-    for place, (kind, attributes, operands) in enumerate(stages):
-        names = [f"{name}.{place}.{k}" for k in range(len(operands))]
-        arrays += [numpy_helper.from_array(np.asarray(operand), each) for operand, each in zip(operands, names)]
-        out = name if place == len(stages) - 1 else f"{name}.{place}"
-        nodes.append(helper.make_node(kind, [last, *names], [out], **attributes))
-        last = out
+    return [(folded & 255).astype(np.uint8), (folded >> 8).astype(np.uint8)]

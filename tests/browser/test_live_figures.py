@@ -103,12 +103,12 @@ def test_the_page_paints_what_python_paints(at, generator, name):
 def test_the_decoder_is_loaded_only_when_the_figure_comes_near(read):
     reader = read("02_biased_directions.html")
     reader.page.wait_for_load_state("networkidle")
-    assert not [url for url in reader.asked if url.endswith((".onnx.gz", ".wasm.gz"))]
+    assert not [url for url in reader.asked if url.endswith((".bin.gz", ".wasm.gz"))]
     shown(reader.page.locator("#live-turning"))
-    assert len([url for url in reader.asked if url.endswith((".onnx.gz", ".wasm.gz"))]) == 2
+    assert len([url for url in reader.asked if url.endswith((".bin.gz", ".wasm.gz"))]) == 2
     assert reader.outside == [] and reader.complaints == []
     shown(reader.page.locator("#live-combination"))
-    assert len([url for url in reader.asked if url.endswith(".onnx.gz")]) == 1, "one decoder for all figures"
+    assert len([url for url in reader.asked if url.endswith(".bin.gz")]) == 1, "one decoder for all figures"
 
 
 def test_mouse_keys_and_typed_numbers_change_the_picture(at):

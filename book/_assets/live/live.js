@@ -5,35 +5,27 @@
 (() => {
   "use strict";
   const base = new URL(".", document.currentScript.src);
-  let decoder; // one session for all figures of a page
-
-  async function unpacked(name) {
-    const response = await fetch(new URL(name, base));
-    if (!response.ok) throw new Error(`${name}: ${response.status}`);
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // a server unpacked it on the way
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  }
+  let decoder; // one painter, in a worker, for all figures of a page
 
   function load() {
     decoder ??= (async () => {
       if (typeof WebAssembly !== "object") throw new Error("no WebAssembly");
-      const [ort, wasm, model, identity] = await Promise.all([
-        import(new URL("ort.wasm.min.mjs", base)),
-        unpacked("ort-wasm-simd-threaded.wasm.gz"),
-        unpacked("decoder.onnx.gz"),
-        fetch(new URL("decoder.json", base)).then((response) => response.json()),
-      ]);
-      ort.env.wasm.numThreads = 1;
-      ort.env.wasm.wasmPaths = base.href;
-      ort.env.wasm.wasmBinary = wasm.buffer;
-      const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-      const paint = async (code, shape) => {
-        const { images } = await session.run({ codes: new ort.Tensor("float32", code, shape) });
-        return images;
+      const worker = new Worker(new URL("painter.mjs", base), { type: "module" });
+      const waiting = []; // the worker answers in order
+      const answer = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+      worker.onmessage = ({ data }) => {
+        const { resolve, reject } = waiting.shift();
+        if (data.error) reject(new Error(data.error));
+        else resolve(data);
       };
-      return { paint, identity: identity.decoder };
+      worker.onerror = ({ message }) => waiting.splice(0).forEach(({ reject }) => reject(new Error(message ?? "no worker")));
+      const { identity } = await answer();
+      const paint = (code, shape) => {
+        const picture = answer();
+        worker.postMessage({ code, shape });
+        return picture;
+      };
+      return { paint, identity };
     })();
     return decoder;
   }
@@ -167,23 +159,15 @@
       while (this.stale) {
         this.stale = false;
         const begin = performance.now();
-        const images = await this.paint(this.compose(), [1, this.levels, this.width]);
-        this.show(images);
+        const { picture } = await this.paint(this.compose(), [1, this.levels, this.width]);
+        this.show(picture);
         this.root.dataset.milliseconds = (performance.now() - begin).toFixed(1);
-        await new Promise(requestAnimationFrame);
       }
       this.busy = false;
     }
 
-    show(images) {
-      const [, , height, width] = images.dims;
-      const area = height * width;
-      const pixels = new Uint8ClampedArray(4 * area).fill(255);
-      for (let i = 0; i < area; i++)
-        for (let channel = 0; channel < 3; channel++)
-          pixels[4 * i + channel] = Math.round(255 * images.data[channel * area + i]);
-      this.canvas.width = width;
-      this.canvas.height = height;
+    show({ pixels, width, height }) {
+      if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
       this.canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
       this.canvas.hidden = false;
       this.still.hidden = true;
