@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diga_lib import action_units, latent, runtime
-from diga_lib.action_units import data, downstream, editors, evaluation, judge, training
+from diga_lib.action_units import data, downstream, editors, evaluation, judge, judge_training, training
 from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
 
 HELD_OUT = 15  # training subjects from this number on choose the linear editors' settings
-STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 2.0)
+STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.5, 2.0)
 
 
 def main() -> None:
@@ -29,10 +29,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=checkpoints.FOLDER, help="folder of shipped weights")
     given = parser.parse_args()
     runtime.set_threads()
-    work = given.work or runtime.cache_folder("training", "action-units")
+    settings = f"{training.STEPS}-steps-read-{training.READ}"  # a training of other settings must not be taken for this one
+    work = given.work or runtime.cache_folder("training", "action-units", settings)
     generator, strict = latent.load(), latent.load_factor_network()
-    if not set(judge.NAMES.values()) <= set(checkpoints.names(given.weights)):
-        judge.save(judge.train(generator), given.weights)
+    _judges(generator, work, given.weights)
     sees, films, test = judge.load(given.weights), training.disguised_films(), data.load("test")
     linear = None
     for seed in range(given.seeds):
@@ -47,7 +47,7 @@ def main() -> None:
         linear = linear or _linear(films, generator, sees, strict)
         dual, single = trained.values()
         if seed == 0:
-            action_units.save(dual, reader, single, linear, folder=given.weights)
+            shipped = dual, reader, single, linear
         paper = evaluation.exam(test, generator, sees, strict, seed)
         for name, edit in {"no edit": editors.no_edit, **linear, **trained}.items():
             if not evaluation.done(name, seed, given.results):
@@ -57,7 +57,20 @@ def main() -> None:
             if not evaluation.done(name, seed, given.results):
                 rows = downstream.run(dual, generator, share, seed)
                 evaluation.write(rows, name, seed, given.results)
+    action_units.save(*shipped, folder=given.weights)  # last: rows are stamped with the commit of unmodified code
     print(evaluation.summary(evaluation.read(given.results)).xs("mean", axis=1, level=1).round(3).to_string())
+
+
+def _judges(generator, work: Path, weights: Path) -> None:
+    """Train the judges that are not among the weights, and say how well the reader reads the people held out for that."""
+    missing = [part for part, name in judge.NAMES.items() if name not in checkpoints.names(weights)]
+    given = judge_training.pool(generator) if missing else {}
+    for part in missing:
+        network = getattr(judge_training, f"train_{part}")(given, work / f"judge-{part}.safetensors")
+        judge.save(part, network, weights)
+        if part == "reader":
+            for kind, icc in judge_training.limits(network, given).items():
+                print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{u} {x:.2f}" for u, x in zip(data.UNITS, icc)))
 
 
 def _kept(file: Path, network: nn.Module, train):

@@ -32,6 +32,8 @@ class Exam:
     ----------
     source, target : Sequences
         Frames (N, ...) of the same films: the target frame is what the renderer itself draws when asked.
+    neutral : uint8 array (N, 3, R, R)
+        The same people in the same light with all units at 0, as the renderer draws them: what the judge compares with.
     codes, target_codes : Tensor (N, levels, width)
     gallery : array (N, E)
         The judge's mean embedding of each face's subject, in other light.
@@ -39,6 +41,7 @@ class Exam:
 
     source: data.Sequences
     target: data.Sequences
+    neutral: np.ndarray
     codes: Tensor
     target_codes: Tensor
     gallery: np.ndarray
@@ -55,21 +58,23 @@ def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs:
     frames : Sequences
         Of subjects that no editor has seen.
     generator : object with ``encode`` and ``decode``
-    judge : Judge
-        Reads units and recognises people; knows the generator's softness.
+    judge : Judges
+        Read units beside a neutral face, and recognise people; they know the generator's softness.
     strict : FactorNetwork
-        Reads units, has seen pictures of the renderer only.
+        Reads units from a picture alone, has seen pictures of the renderer only.
     seed, pairs : int
     """
     rng = np.random.default_rng(seed)
     source = rng.choice(len(frames), pairs, replace=False)
     target = np.array([rng.choice(np.flatnonzero(frames.film == frames.film[row])) for row in source])
     some = frames.select(np.arange(0, len(frames), 10))
-    embedded = judge.look(some.images)[1]
+    embedded = judge.recognise(some.images)
     galleries = {film: embedded[(some.subject == film // data.SESSIONS) & (some.film != film)].mean(0) for film in np.unique(frames.film)}
     gallery = np.stack([galleries[film] / np.linalg.norm(galleries[film]) for film in frames.film[source]])
     codes = generator.encode(frames.images[np.concatenate([source, target])])
-    return Exam(frames.select(source), frames.select(target), codes[:pairs], codes[pairs:], gallery, generator, judge, strict)
+    asked = frames.select(source), frames.select(target)
+    neutral = data.redraw(asked[0], np.zeros_like(asked[0].intensities))
+    return Exam(*asked, neutral, codes[:pairs], codes[pairs:], gallery, generator, judge, strict)
 
 
 def measure(edit: Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
@@ -105,8 +110,8 @@ def measure(edit: Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
 def judged(images, given: Exam) -> pd.DataFrame:
     """Measure pictures (N, 3, R, R), uint8 or float, that show or should show an exam's targets."""
     asked = given.target.intensities
-    units, embedding = given.judge.look(images)
-    icc, mae = agreement(asked, units)
+    icc, mae = agreement(asked, given.judge.read(images, given.neutral))
+    embedding = given.judge.recognise(images)
     strict, _ = agreement(asked, given.strict.read(images)[list(UNITS)].to_numpy())
     pixels = torch.as_tensor(images).float() * (1 if isinstance(images, np.ndarray) else 255)
     distance = (pixels - torch.from_numpy(given.target.images).float()).abs().mean()
@@ -116,7 +121,7 @@ def judged(images, given: Exam) -> pd.DataFrame:
 
 def _steps(edit: Edit, given: Exam, true: Tensor) -> dict[str, list[float]]:
     codes, true = given.codes[:STEPPED], true[:STEPPED]
-    read = lambda target: given.judge.look(given.generator.decode(edit(codes, true, target)))[0]  # noqa: E731
+    read = lambda target: given.judge.read(given.generator.decode(edit(codes, true, target)), given.neutral[:STEPPED])  # noqa: E731
     leaks, moves = [], []
     with torch.no_grad():
         before = read(true)
@@ -133,7 +138,7 @@ def _steps(edit: Edit, given: Exam, true: Tensor) -> dict[str, list[float]]:
 def identity_scale(frames: data.Sequences, judge, seed: int = 0, pairs: int = 2000) -> dict[str, np.ndarray]:
     """Cosines of the judge's embeddings for pairs of frames: the same subject in other light, and two subjects."""
     rng = np.random.default_rng(seed)
-    embedded = judge.look(frames.images)[1]
+    embedded = judge.recognise(frames.images)
     one, other = rng.integers(0, len(frames), (2, pairs))
     cosine = (embedded[one] * embedded[other]).sum(1)
     same = frames.subject[one] == frames.subject[other]

@@ -6,6 +6,8 @@ import torch
 
 from diga_lib import action_units, latent
 from diga_lib.action_units import UNITS, data, editors, judge
+from diga_lib.action_units.measures import agreement
+from diga_lib.latent import checkpoints
 
 POPULATION = 2027  # used for nothing else
 
@@ -55,6 +57,25 @@ def test_every_shipped_editor_edits_64_faces_at_once(people):
 def test_the_judges_tell_people_apart_and_read_a_smile(people):
     judges, rows = judge.load(), np.arange(16)
     again = data.draw(rows, np.eye(12)[[6] * 16] * 5, rows, rows + 100, population=POPULATION)
-    (_, one), (units, other) = judges.look(people[0]), judges.look(again)
+    one, other = judges.recognise(people[0]), judges.recognise(again)
     assert ((one @ other.T).argmax(1) == rows).mean() > 0.6  # by chance 1 / 16
-    assert units[:, 6].mean() > 3 and np.delete(units, 6, 1).mean() < 1
+    resting = data.draw(rows, np.zeros((16, 12)), rows, rows + 100, population=POPULATION)
+    units = judges.read(again, resting).mean(0)
+    assert units[6] > 4 and np.delete(units, 6).max() < 1
+
+
+def test_the_judge_reads_every_unit_as_drawn():
+    rng, rows = np.random.default_rng(0), np.arange(200)
+    asked = (rng.uniform(0, 5, (200, 12)) * (rng.random((200, 12)) < 0.4)).astype(np.float32)
+    images = data.draw(rows, asked, rows, rows, population=POPULATION)
+    neutral = data.draw(rows, np.zeros((200, 12)), rows, rows, population=POPULATION)
+    icc, _ = agreement(asked, judge.load().read(images, neutral))
+    assert icc.mean() >= 0.9 and icc.min() > 0.7
+    with pytest.raises(ValueError, match="200 pictures and 3 neutral faces"):
+        judge.load().read(images, neutral[:3])
+
+
+def test_weights_are_shipped_once():
+    files = [checkpoints.path(name) for name in ("action-unit-editor", *judge.NAMES.values())]
+    assert len({file.read_bytes() for file in files}) == 3
+    assert max(file.stat().st_size for file in files) <= 4e6
