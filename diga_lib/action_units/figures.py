@@ -94,6 +94,6 @@ def per_unit(table, ax: Axes | None = None) -> Axes:
     table.plot.bar(ax=ax, width=0.8, color=[plots.COLOURS[k] for k in range(table.shape[1])])
     ax.set(xlabel="", ylim=(min(0, float(table.min().min())), 1))
     ax.tick_params(axis="x", labelrotation=0)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=table.shape[1], frameon=False, fontsize=8)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, frameon=False, fontsize=8)
     return ax
 

@@ -65,13 +65,12 @@ def test_the_judges_tell_people_apart_and_read_a_smile(people):
 
 
 def test_the_judge_reads_every_unit_as_drawn():
-    rng, rows = np.random.default_rng(0), np.arange(200)
-    asked = (rng.uniform(0, 5, (200, 12)) * (rng.random((200, 12)) < 0.4)).astype(np.float32)
+    rows, asked = np.arange(300), data.trajectories(300, [POPULATION])  # 300 people, with expressions as in the films
     images = data.draw(rows, asked, rows, rows, population=POPULATION)
-    neutral = data.draw(rows, np.zeros((200, 12)), rows, rows, population=POPULATION)
+    neutral = data.draw(rows, np.zeros((300, 12)), rows, rows, population=POPULATION)
     icc, _ = agreement(asked, judge.load().read(images, neutral))
     assert icc.mean() >= 0.9 and icc.min() > 0.7
-    with pytest.raises(ValueError, match="200 pictures and 3 neutral faces"):
+    with pytest.raises(ValueError, match="300 pictures and 3 neutral faces"):
         judge.load().read(images, neutral[:3])
 
 
