@@ -17,7 +17,7 @@ from diga_lib.action_units import data, downstream, editors, evaluation, judge, 
 from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
 
-HELD_OUT = 15  # training subjects from this number on choose the linear editors' settings
+HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
 STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.5, 2.0)
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     generator, strict = latent.load(), latent.load_factor_network()
     _judges(generator, work, given.weights)
     sees, films, test = judge.load(given.weights), training.disguised_films(), data.load("test")
-    linear = None
+    held = linear = gains = None
     for seed in range(given.seeds):
         print(f"seed {seed}", flush=True)
         reader = _kept(work / f"reader-{seed}.safetensors", LabelDecoder(), lambda: training.train_reader(films, seed))
@@ -44,7 +44,11 @@ def main() -> None:
             "single branch": _kept(work / f"single-{seed}.safetensors", SingleBranch(),
                                    lambda: training.train_single(films, reader, seed)),
         }  # fmt: skip
-        linear = linear or _linear(films, generator, sees, strict)
+        held = held or _held_out(generator, sees, strict)
+        linear = linear or _linear(films, held)
+        gains = gains or _gains(films, held, work)
+        for name, network in trained.items():
+            network.gain.fill_(gains[name])
         dual, single = trained.values()
         if seed == 0:
             shipped = dual, reader, single, linear
@@ -86,11 +90,31 @@ def _kept(file: Path, network: nn.Module, train):
     return network
 
 
-def _linear(films, generator, sees, strict) -> dict[str, editors.Linear]:
+def _held_out(generator, sees, strict) -> evaluation.Exam:
+    """What the editors' settings are chosen by: frames of three training subjects."""
+    frames = data.load("train")
+    return evaluation.exam(frames.select(frames.subject >= HELD_OUT), generator, sees, strict, seed=99, pairs=150)
+
+
+def _gains(films, held: evaluation.Exam, work: Path) -> dict[str, float]:
+    """The gain of each learned editor that does best on the held-out subjects, when the other 15 have trained it."""
+    inner, chosen = films.select(films.subject < HELD_OUT), {}
+    reader = _kept(work / "inner-reader.safetensors", LabelDecoder(), lambda: training.train_reader(inner))
+    shapes = {"dual branch (AUEditNet)": (AUEditNet, training.train_dual), "single branch": (SingleBranch, training.train_single)}
+    for name, (shape, train) in shapes.items():
+        network = _kept(work / f"inner-{shape.__name__}.safetensors", shape(), lambda: train(inner, reader))  # noqa: B023
+        scores = {}
+        for gain in GAINS:
+            network.gain.fill_(gain)
+            scores[gain] = evaluation.measure(network, held, steps=False)["icc"].mean()
+        chosen[name] = max(scores, key=scores.get)
+        print(f"{name}: gain {chosen[name]:g}, held-out ICC " + ", ".join(f"{x:.3f}" for x in scores.values()), flush=True)
+    return chosen
+
+
+def _linear(films, held: evaluation.Exam) -> dict[str, editors.Linear]:
     """The linear editors, with the strength and the gain that do best on three held-out training subjects."""
     inner = films.select(films.subject < HELD_OUT)
-    frames = data.load("train")
-    held = evaluation.exam(frames.select(frames.subject >= HELD_OUT), generator, sees, strict, seed=99, pairs=150)
     same = lambda normals: normals  # noqa: E731
     shapes = {"linear": same, "linear, others projected out": editors.project_out_others}
     normals = {strength: editors.boundary_normals(inner, strength) for strength in STRENGTHS}

@@ -82,3 +82,13 @@ def test_the_single_branch_gets_both_labels(faces):
     net = SingleBranch().eval()
     assert net(codes, source, target).shape == codes.shape
     assert not torch.allclose(net(codes, source, target), net(codes, target, source))
+
+
+@pytest.mark.parametrize("shape", [AUEditNet, SingleBranch])
+def test_a_gain_multiplies_what_labels_change(shape):
+    editor, codes = shape().eval(), torch.randn(4, 5, 64)
+    labels = torch.rand(4, 12 if shape is AUEditNet else 24)
+    with torch.no_grad():
+        once = editor.change(codes, labels)
+        editor.gain.fill_(1.5)
+        torch.testing.assert_close(editor.change(codes, labels), 1.5 * once)
