@@ -24,8 +24,8 @@ from diga_lib.latent import checkpoints
 LOOKS, SHOWN = 32, 24  # disguises of a film, frames shown in each
 STEPS, BATCH, LR = 1000, 64, 2e-3
 READING_STEPS = 600
-# Weights of the losses: chosen on three of the 18 subjects, trained on the other 15. With READ at 1.5, faces overdo what
-# they are asked for, since Psi_dec reads strangers' expressions as milder than they are; with 0, they are too mild.
+# Weights of the losses: chosen for the dual branch on three of the 18 subjects, trained on the other 15. READ makes up for
+# mildness: with 0, an edited stranger moves little more than half as far as asked; much of it makes faces overdo it.
 LATENT, NEUTRAL, SAME, READ = 1.0, 0.5, 0.5, 0.3
 FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
 
