@@ -23,13 +23,15 @@ from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprin
 from pages import PROFILES, api_page, data_card, page_from  # noqa: E402
 
 NOT_PAGES = ("build.py", "execution.py", "runs.yml", "results", "__pycache__")
+PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
+
 
 def assemble(runs: list[Run], folder: Path) -> None:
     """Put prose pages and executed notebooks into `folder/source`, new each time."""
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
-    for name, fill in (("api.md", api_page), ("data_card.md", data_card)):
+    for name, fill in (("api.md", api_page), ("data_card.md", data_card), ("_config.yml", configure)):
         (source / name).write_text(fill((source / name).read_text()))
     for kind in ("executed", "clean"):
         (source / "downloads" / kind).mkdir(parents=True)
@@ -37,6 +39,14 @@ def assemble(runs: list[Run], folder: Path) -> None:
         nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
         shutil.copy(folder / "executed" / f"{run.page}.ipynb", source / "downloads" / "executed")
         shutil.copy(run.notebook, source / "downloads" / "clean" / f"{run.page}.ipynb")
+
+
+def configure(config: str) -> str:
+    """Return the text of _config.yml without launch buttons, while the repository's address is the placeholder."""
+    settings = yaml.safe_load(config)
+    if PLACEHOLDER in settings["repository"]["url"]:
+        del settings["launch_buttons"]
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def add_decoder(folder: Path) -> None:

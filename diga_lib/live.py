@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
+from diga_lib.action_units.model import MOST, AUEditNet
 from diga_lib.directions import Direction, paper_direction
 from diga_lib.latent import Generator
 from diga_lib.latent.onnx_export import decoder_id
@@ -40,7 +42,7 @@ class Control:
         What the value does: ``{"vector": k, "scale": s}`` moves by value x s along vector k;
         ``{"strong": k, "weak": l, "coefficient": name, "moments": [...]}`` along ``n_strong - c n_weak`` with c from
         another control; ``{"turn": name, "vectors": [...], "scales": [...]}`` along the vector that another control
-        selects. Empty for a control that only sets a value for others.
+        selects; ``{"unit": k}`` sets the k-th action unit's intensity. Empty for a control that only sets a value for others.
     places : sequence of str
         What a control that selects says at each place.
     """
@@ -68,6 +70,7 @@ class Figure:
     frames: Mapping[str, Sequence[str]]  # control -> WebP pictures, base64, at equal steps from low to high
     decoder: str = ""  # which decoder painted; a page with another one shows the frames
     spread: np.ndarray | None = None  # (2, levels, width): mean and deviation of codes, for random ones
+    units: Mapping[str, np.ndarray] | None = None  # what an editor of action units does to each face, see `expressions`
 
     def payload(self) -> dict:
         """Everything, as JSON can hold it."""
@@ -77,6 +80,8 @@ class Figure:
         written["controls"] = [{**vars(c), "move": dict(c.move), "places": list(c.places)} for c in self.controls]
         if self.spread is not None:
             written["spread"] = _floats(self.spread)
+        if self.units is not None:
+            written["units"] = {key: _floats(array) for key, array in self.units.items()}
         return written
 
     def _repr_html_(self) -> str:
@@ -96,6 +101,11 @@ def compose(figure: Figure, values: Mapping[str, float], face: int = 0) -> Tenso
     """The code (1, levels, width) that a figure shows for its controls' values."""
     vectors = torch.from_numpy(figure.vectors)
     code = torch.from_numpy(figure.faces[face]).clone()
+    if figure.units is not None:
+        into, bias, maps = (torch.from_numpy(figure.units[key]) for key in ("into", "bias", "maps"))
+        y = torch.tensor([float(values[c.name]) for c in figure.controls if "unit" in c.move]) / MOST
+        curved = F.softplus(into @ y + bias) - F.softplus(bias)
+        code += (maps[face] @ torch.cat([y, curved])).view_as(code)
     for control in figure.controls:
         move, degree = control.move, float(values[control.name])
         if "vector" in move:
@@ -209,15 +219,53 @@ def edits(
     )
 
 
+@torch.no_grad()
+def expressions(
+    generator, faces: Tensor, editor: AUEditNet, labels: Sequence[str],
+    name: str, caption: str, alt: str, least: float = -1.0, most: float = 7.0,
+) -> Figure:
+    """A slider for the intensity of each action unit, which AUEditNet's target branch puts on neutral faces.
+
+    For one face the gates of the editing modules are constants, so what the branch adds to the code is a linear map of
+    the label encoder's features: the intensities, straight and curved.
+
+    Parameters
+    ----------
+    generator : object with ``decode``
+    faces : Tensor (n, levels, width)
+        Codes of neutral faces.
+    editor : AUEditNet
+    labels : sequence of str
+        What each unit's slider says.
+    name, caption, alt : str
+    least, most : float
+        The sliders' range; 0 is the neutral face, and 5 the strongest that a coder writes down.
+
+    References
+    ----------
+    Derived in notebook 09_action_units.
+    """
+    encoder, levels, width = editor.encoder, faces.shape[1], editor.encoder.width
+    features = torch.cat([encoder.straight.weight, encoder.out.weight], 1).view(levels, width, -1)
+    flat, maps = faces.flatten(1), []
+    for module, of_level in zip(editor.modules_of_levels, features):
+        gated = torch.einsum("wr,nr,re->nwe", module.own.weight, module.gate(flat), module.asked.weight)
+        maps.append((module.common.weight + gated) @ of_level)
+    arrays = {"into": encoder.into.weight, "bias": encoder.into.bias, "maps": torch.cat(maps, 1)}
+    units = {key: value.detach().cpu().numpy().astype(np.float32) for key, value in arrays.items()}
+    controls = [Control(f"unit{k}", label, least, most, 0.1, 0.0, {"unit": k}) for k, label in enumerate(labels)]
+    return _figure(generator, name, caption, alt, faces, faces[:0], controls, units=units)
+
+
 def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) -> Control:
     return Control(name, label, -most, most, 0.1, value, move)
 
 
-def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None) -> Figure:
+def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None) -> Figure:
     as_numpy = lambda x: x.detach().cpu().numpy().astype(np.float32)  # noqa: E731
     decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
     spread = None if spread is None else as_numpy(spread)
-    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread)
+    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units)
     start = {control.name: control.value for control in controls}
     frames = {}
     for control in controls:

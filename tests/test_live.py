@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from diga_lib import live
+from diga_lib.action_units import UNITS
+from diga_lib.action_units.model import AUEditNet
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
 from diga_lib.latent.onnx_export import decoder_files, decoder_id, unpacked
@@ -56,6 +58,22 @@ def test_turning_and_edits_move_along_the_selected_direction(codes, normals):
     np.testing.assert_allclose(edited.spread[1], codes.numpy().std(0, ddof=1), rtol=1e-4)
     with pytest.raises(ValueError, match="3 normals and 2 labels"):
         live.turning(Painter(), codes[:2], codes, normals, "ab", **WORDS)
+
+
+def test_expressions_are_what_the_editor_s_target_branch_adds(codes):
+    torch.manual_seed(0)
+    editor = AUEditNet().eval()
+    torch.nn.init.normal_(editor.encoder.out.weight, 0, 0.3)
+    figure = live.expressions(Painter(), codes[:2], editor, UNITS, **WORDS)
+    y = torch.linspace(-1, 7, len(UNITS))
+    values = {control.name: float(value) for control, value in zip(figure.controls, y)}
+    for face in range(2):
+        with torch.no_grad():
+            added = editor.change(codes[face : face + 1], y[None])
+        assert added.abs().max() > 0.5
+        torch.testing.assert_close(live.compose(figure, values, face), codes[face : face + 1] + added, atol=1e-4, rtol=0)
+    still = live.compose(figure, dict.fromkeys(values, 0.0), 1)
+    torch.testing.assert_close(still, codes[1:2], atol=1e-6, rtol=0)
 
 
 def test_what_a_page_embeds_can_be_read_back(codes, normals):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
 
-STEP = 8e-5  # of a picture's range: the grid on which each component's part in the picture is rounded
+STEP = 1e-4  # of a picture's range: the grid on which each component's part in the picture is rounded
 SMALL = 4096  # arrays of fewer numbers stay in the model
 BASIS, MEAN = "generator.base.basis", "generator.base.mean"
 WEIGHTS = "decoder.bin"  # the name under which the model asks for its external data

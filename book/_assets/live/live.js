@@ -47,6 +47,8 @@
       this.size = this.levels * this.width;
       this.faces = floats(this.spec.faces);
       this.vectors = floats(this.spec.vectors);
+      if (this.spec.units)
+        this.units = Object.fromEntries(Object.entries(this.spec.units).map(([key, text]) => [key, floats(text)]));
       this.code = this.faces.slice(0, this.size);
       this.face = 0;
       this.values = {};
@@ -124,6 +126,11 @@
         const from = vector * this.size;
         for (let i = 0; i < this.size; i++) code[i] += amount * this.vectors[from + i];
       };
+      if (this.units) {
+        const features = this.features(), from = this.face * this.size;
+        for (let i = 0; i < this.size; i++)
+          for (let k = 0; k < features.length; k++) code[i] += this.units.maps[(from + i) * features.length + k] * features[k];
+      }
       for (const { name, move } of this.spec.controls) {
         const degree = this.values[name];
         if ("vector" in move) add(move.vector, degree * move.scale);
@@ -144,6 +151,17 @@
         }
       }
       return code;
+    }
+
+    /* The action units' intensities, straight and curved, as AUEditNet's label encoder has them. */
+    features() {
+      const { into, bias } = this.units, softplus = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+      const y = this.spec.controls.filter(({ move }) => "unit" in move).map(({ name }) => this.values[name] / 5);
+      const curved = [...bias].map((offset, row) => {
+        const x = y.reduce((sum, value, k) => sum + into[row * y.length + k] * value, offset);
+        return softplus(x) - softplus(offset);
+      });
+      return [...y, ...curved];
     }
 
     changed(name) {
