@@ -13,7 +13,7 @@ from diga_lib import latent, live
 pytestmark = pytest.mark.built
 
 FIGURES = {"live-edits": "00_tour.html", "live-turning": "02_biased_directions.html",
-           "live-combination": "02_biased_directions.html"}  # fmt: skip
+           "live-combination": "02_biased_directions.html", "live-units": "09_action_units.html"}  # fmt: skip
 each_figure = pytest.mark.parametrize("name", FIGURES)
 PLACES = {"desk": ("", {}), "phone": ("", {"viewport": {"width": 360, "height": 740}, "has_touch": True}),
           "no WebAssembly": ("delete window.WebAssembly", {})}  # fmt: skip
@@ -71,7 +71,13 @@ def from_python(figure) -> live.Figure:
         key: np.frombuffer(base64.b64decode(spec[key]), "<f4").reshape(-1, *spec["shape"][1:]) for key in ("faces", "vectors")
     }
     controls = [live.Control(**control) for control in spec["controls"]]
-    return live.Figure(spec["name"], "", spec["alt"], arrays["faces"].copy(), arrays["vectors"].copy(), controls, {})
+    units, coordinates = None, arrays["faces"][0].size
+    if "units" in spec:
+        units = {key: np.frombuffer(base64.b64decode(text), "<f4").copy() for key, text in spec["units"].items()}
+        units["into"] = units["into"].reshape(len(units["bias"]), -1)
+        units["maps"] = units["maps"].reshape(len(arrays["faces"]), coordinates, -1)
+    faces, vectors = arrays["faces"].copy(), arrays["vectors"].copy()
+    return live.Figure(spec["name"], "", spec["alt"], faces, vectors, controls, {}, units=units)
 
 
 def set_sliders(figure, values: dict) -> None:
