@@ -91,7 +91,9 @@ def train_reader(given: dict[str, np.ndarray], file: Path | None = None, epochs:
     return _cycle(network, network, loss, (PEOPLE - HELD_OUT) * EACH, epochs, seed, file, "the reader")
 
 
-def train_recogniser(given: dict[str, np.ndarray], file: Path | None = None, epochs: int = RECOGNISING, seed: int = 0) -> Recogniser:
+def train_recogniser(
+    given: dict[str, np.ndarray], file: Path | None = None, epochs: int = RECOGNISING, seed: int = 0
+) -> Recogniser:
     """Train the recogniser on all the judges' people; parameters as of :func:`train_reader`.
 
     It also reads the intensities, by a head that is thrown away: maps that know an expression can discount it.
