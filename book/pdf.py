@@ -12,7 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from diga_lib.runtime import atomic_write
 
@@ -37,29 +37,24 @@ def join(folder: Path) -> Path:
     return work / "_build" / "singlehtml"
 
 
-def print_page(page: Path, to: Path) -> None:
+def print_page(browser: Browser, page: Path, to: Path) -> None:
     """Print a page, served from this machine with everything else cut off, once its formulas are set."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        raise SystemExit("Printing needs Chromium, and none was found: `make browser` installs it on Debian.")
     handler = functools.partial(Quiet, directory=page.parent)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = f"http://127.0.0.1:{server.server_port}/"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page()
-        tab.set_default_timeout(600_000)
-        tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
-        tab.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
-        tab.goto(home + page.name)
-        tab.evaluate("window.MathJax?.startup?.promise")
-        tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
-        tab.evaluate("Promise.all([...document.images].map(e => (e.loading = 'eager', e.decode().catch(() => 0))))")
-        margin = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
-        made = tab.pdf(format="A4", margin=margin, display_header_footer=True, header_template="<span></span>",
-                       footer_template=FOOTER, print_background=True, outline=True, tagged=True)  # fmt: skip
-        browser.close()
+    tab = browser.new_page()
+    tab.set_default_timeout(600_000)
+    tab.route("**/*", lambda route: route.continue_() if route.request.url.startswith(home) else route.abort())
+    tab.add_init_script("localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')")
+    tab.goto(home + page.name)
+    tab.evaluate("window.MathJax?.startup?.promise")
+    tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    tab.evaluate("Promise.all([...document.images].map(e => (e.loading = 'eager', e.decode().catch(() => 0))))")
+    margin = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
+    made = tab.pdf(format="A4", margin=margin, display_header_footer=True, header_template="<span></span>",
+                   footer_template=FOOTER, print_background=True, outline=True, tagged=True)  # fmt: skip
+    tab.close()
     server.shutdown()
     with atomic_write(to) as temporary:
         temporary.write_bytes(made)
@@ -71,8 +66,14 @@ def main() -> None:
     folder = ROOT / "_build" / parser.parse_args().profile
     if not (folder / "source" / "_toc.yml").exists():
         raise SystemExit("There is no built book to print: `make book` first.")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        raise SystemExit("Printing needs Chromium, and none was found: `make browser` installs it on Debian.")
     joined = join(folder)
-    print_page(joined / "intro.html" if (joined / "intro.html").exists() else joined / "index.html", folder / "book.pdf")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        print_page(browser, joined / "intro.html", folder / "book.pdf")
+        browser.close()
     print(f"The book as PDF: {(folder / 'book.pdf').as_uri()}")
 
 
