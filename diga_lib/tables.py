@@ -16,6 +16,7 @@ from diga_lib.results import METRICS
 
 REPORTED = FOLDER.parent / "reported"
 BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
+LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
 LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
           "GroupDRO": "GroupDRO (oracle)"}  # fmt: skip
@@ -126,11 +127,15 @@ def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) 
 
 
 def gap_closed(frame: pd.DataFrame, metric: str = "worst_group", row: str = "DiGA", oracle: str = "Balanced") -> pd.Series:
-    """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle."""
+    """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle.
+
+    A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
+    """
     table = means(frame)[metric].unstack("row") if len(frame) else pd.DataFrame()
     if not {"ERM", row, oracle} <= set(table.columns):
         return pd.Series(dtype=float, name=row)
-    share = (table[row] - table["ERM"]) / (table[oracle] - table["ERM"])
+    gap = BETTER[metric] * (table[oracle] - table["ERM"])
+    share = BETTER[metric] * (table[row] - table["ERM"]) / gap.where(gap >= LEAST_GAP)
     return share.dropna().reindex([pair for pair in ORDER if pair in share.dropna().index]).rename(row)
 
 

@@ -168,7 +168,7 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
         first = max(first, now[best])
         group = pseudo_groups(y, read[words].to_numpy())
         weight = 1 / np.bincount(group)[group]
-    probability = read[words].to_numpy()
+    probability = read[words].to_numpy().copy()  # torch reads no view whose columns run backwards
     found = tuple(word_direction(codes, y, p) for p in probability.T)
     return Named(tuple(words), probability, found, table.sort_values("score", ascending=False, ignore_index=True))
 

@@ -132,13 +132,13 @@ SPACES = {space.name: space for space in (
     ClassSpace("expressions", {
         "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
         "happy": "a happy face with a smile", "surprised": "a face with raised eyebrows, dropped jaw, staring",
-        "disgusted": "a face with a wrinkled nose"}, "low light", 0.35, edit=_emotions),
+        "disgusted": "a face with a wrinkled nose"}, "low light", 0.1, edit=_emotions),
     ClassSpace("hair colours", {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
                "colour cast", 1.0, _hair_colours, ("hair", "brow_colour", "has_hair")),
     ClassSpace("hair styles", {
         "bald": "a bald person", "short": "a person with short hair, without bangs",
         "short, bangs": "a person with short hair and bangs", "long": "a person with long hair, without bangs",
-        "long, bangs": "a person with long hair and bangs"}, "sketch", 0.3, _hair_styles,
+        "long, bangs": "a person with long hair and bangs"}, "noise", 0.1, _hair_styles,
         ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
     ClassSpace("eyewear", {
         "none": "a person without glasses", "clear": "a person with thin clear glasses",
@@ -146,15 +146,15 @@ SPACES = {space.name: space for space in (
     ClassSpace("facial hair", {
         "shaven": "a shaven man without stubble", "stubble": "a man with a little stubble",
         "beard": "a man with a beard", "beard and mustache": "a bearded man with a mustache"},
-        "blur", 1.5, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
+        "blur", 1.0, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
     ClassSpace("age groups", {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
-               "noise", 0.02, _cuts("age", 0.36, 0.61), ("age",)),
+               "noise", 0.01, _cuts("age", 0.36, 0.61), ("age",)),
     ClassSpace("skin tones", {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
                "low light", 0.2, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
     ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
-                         "right": "a face turned to the right"}, "noise", 0.2, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
+                         "right": "a face turned to the right"}, "sketch", 0.8, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
     ClassSpace("mouths", {"closed": "a face with a closed mouth", "open": "a face with an open mouth, without dropped jaw",
-                          "dropped jaw": "a face with dropped jaw"}, "fog", 0.5, edit=_mouths),
+                          "dropped jaw": "a face with dropped jaw"}, "fog", 0.65, edit=_mouths),
     ClassSpace("makeup", {
         "none": "a person without makeup", "lipstick": "a person with lipstick",
         "makeup": "a person wearing heavy makeup, without lipstick",

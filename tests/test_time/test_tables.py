@@ -84,13 +84,13 @@ def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
     streams = list(experiments.trials(6, subjects=2))
     assert [s.space.name for s in streams] == [name for name in SPACES for _ in range(2)]
     tried, tested = ({image.tobytes() for s in part for image in s.images}
-                     for part in (streams, [stream(name, 6, subject=k) for name in SPACES for k in range(2)]))
+                     for part in (streams, [stream(name, 6, subject=experiments.FIRST + k) for name in SPACES for k in range(2)]))
     assert len(tried) == 2 * 6 * len(SPACES) and not tried & tested
 
 
 @pytest.mark.parametrize("model", experiments.MODELS)
 def test_every_method_chose_among_as_many_settings(model):
     chosen = experiments.CHOSEN[model]
-    assert len(experiments.ALPHAS) == 6 and all(len(rates) == 6 for rates in experiments.RATES.values())
-    assert set(chosen["TDA"]) == set(SPACES) and {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(experiments.ALPHAS)
+    assert len(experiments.TRIALS) == 6 and all(len(rates) == 6 for rates in experiments.RATES.values())
+    assert set(chosen["TDA"]) == set(SPACES) and {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(experiments.TRIALS)
     assert all(chosen[method] in rates for method, rates in experiments.RATES.items())
