@@ -8,6 +8,7 @@ from diga_lib import directions, words
 from diga_lib.data import LabelledImages
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGA, PseudoGroups
+from diga_lib.methods.diga import sides
 
 WORDS = list(PROMPTS)
 SIDE = 8
@@ -46,12 +47,12 @@ class Reader:
 
 
 def population(n=1500, spurious=("Male",), bias=1 / 9, seed=0):
-    """Smiling is the target; each spurious word agrees with it as often as the bias says; the rest is noise."""
+    """Smiling is the target; each spurious word agrees with it as often as its bias says; the rest is noise."""
     rng = np.random.default_rng(seed)
     shows = rng.random((n, len(WORDS))) < 0.5
     y = shows[:, WORDS.index("Smiling")].copy()
-    for word in spurious:
-        shows[:, WORDS.index(word)] = np.where(rng.random(n) < 1 / (1 + bias), y, ~y)
+    for word, rare in zip(spurious, np.broadcast_to(bias, len(spurious))):
+        shows[:, WORDS.index(word)] = np.where(rng.random(n) < 1 / (1 + rare), y, ~y)
     codes = 0.5 + 0.18 * (2 * shows - 1) + 0.06 * rng.normal(size=shows.shape)
     images = Patches().decode(torch.tensor(codes, dtype=torch.float32)[:, None])
     images = (images * 255).round().to(torch.uint8).numpy()
@@ -98,6 +99,16 @@ def test_names_two_words_that_are_independent_inside_the_classes():
     assert set(named.words) == {"Male", "Young"}
     columns = [("Male", "Young").index(word) for word in named.words]
     assert ((named.probability > 0.5) == truth[:, columns]).mean() > 0.99
+
+
+@pytest.mark.parametrize("order", [("Male", "Young"), ("Young", "Male")])
+def test_diga_takes_words_in_whichever_order_they_were_found(order):
+    train, _ = population(3000, order, (1 / 9, 1 / 5))
+    named = found(train)
+    assert named.words == order
+    upper, gap, _, known = sides(named, np.stack([d.coordinate(Patches().encode(train.images)) for d in named.directions], 1), train.target)
+    np.testing.assert_array_equal(upper, named.probability)
+    assert known and (abs(gap) > 1).all()
 
 
 def test_pseudo_groups_are_numbered_in_bits():
