@@ -16,6 +16,7 @@ from diga_lib.results import METRICS
 
 REPORTED = FOLDER.parent / "reported"
 BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
+LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
 LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
@@ -80,8 +81,8 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = SEVEN) -> tuple[str | None, set[str]]:
     """The row with the best mean, and those that cannot be told from it.
 
-    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than two common
-    seeds nothing is known of the spread, and only equal means are tied.
+    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than ``LEAST_SEEDS``
+    common seeds hardly anything is known of the spread, and only equal means are tied.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = SE
     for row in some.columns.drop(first):
         difference = (some[first] - some[row]).dropna()
         centre, half = mean_and_interval(difference) if len(difference) else (np.inf, np.nan)
-        if abs(centre) <= (half if np.isfinite(half) else 0):
+        if abs(centre) <= (half if len(difference) >= LEAST_SEEDS else 0):
             tied.add(row)
     return first, tied
 
@@ -221,7 +222,7 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABL
     Returns
     -------
     text : DataFrame of str
-        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are several seeds, a dagger where a run is older
+        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run is older
         than its code, and "–" where there is no run.
     bold : DataFrame of bool
         The best of the seven methods, and what is tied with it.
@@ -231,7 +232,7 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABL
     bold = pd.DataFrame(False, ORDER, rows)
     for (pair, row), lines in frame[frame["row"].isin(rows) & frame["pair"].isin(ORDER)].groupby(["pair", "row"]):
         centre, half = mean_and_interval(lines[metric])
-        spread = f" ± {100 * half:.1f}" if np.isfinite(half) else ""
+        spread = f" ± {100 * half:.1f}" if len(lines) >= LEAST_SEEDS else ""
         text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if lines.get('stale', pd.Series([False])).any() else ''}"
     for pair in ORDER:
         tied = best(frame, metric, pair)[1]

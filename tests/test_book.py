@@ -120,6 +120,12 @@ def test_no_cell_complains(name):
 
 
 @each_notebook
+def test_what_cells_print_refers_as_the_text_does(name):
+    printed = " ".join(tag.get_text(" ") for tag in page(name).select(".cell_output"))
+    assert not (left := re.findall(r"\{(?:numref|ref|doc|term|cite\S*)\}.{0,40}", printed)), left
+
+
+@each_notebook
 def test_a_page_says_its_profile_and_hides_what_papermill_injected(name):
     assert "Profile: quick" in page(name).select_one(".profile-banner").text
     assert not [cell for cell in page(name).select(".cell_input") if cell.text.strip().startswith("# Parameters")]
