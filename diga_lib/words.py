@@ -22,6 +22,7 @@ from diga_lib.image_text import PROMPTS
 
 MOST = 2  # words
 LEAST = 0.6  # of the first word's score, that a second one must reach once the first is balanced
+FEWEST = 10  # images of a pseudo group: from fewer its place cannot be told, and each would be shown too often
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Named:
     directions : tuple of Direction
         One for each word: the shift in W+ between the images that show it and those that don't, within classes.
     table : DataFrame
-        A row per attribute word: change (along the combined direction, in [-1, 1]), association (with the target, in
+        A row per candidate: change (along the combined direction, in [-1, 1]), association (with the target, in
         [-1, 1]), score (size of change x square of association), largest first.
     """
 
@@ -125,7 +126,9 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
 
     The first word is the one with the largest score: how much it changes along the combined direction, times the square
     of how well it goes along with the target. Then the images are weighted so that this word no longer goes along with
-    the target; a second word counts if its score is still at least ``LEAST`` of the first's.
+    the target; a second word counts if its score is still at least ``LEAST`` of the first's. A word is a candidate only
+    if every pseudo group that it would make has ``FEWEST`` images: hardly a woman has a beard, so where Male is the target
+    a beard cannot be told from it, and where Male is the first word the women with beards would be three misread faces.
 
     Parameters
     ----------
@@ -154,19 +157,20 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
     some = np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)
     read = read_words(images, model)
     changed = changed_words(plain, codes[some], generator, model, degree)
-    table = changed[changed["attribute"] != name].reset_index(drop=True)
-    candidates = list(table["attribute"])
-    table["association"] = [association(read[word], y) for word in candidates]
+    groups = lambda chosen: pseudo_groups(y, read[chosen].to_numpy())  # noqa: E731
+    enough = lambda chosen: np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST  # noqa: E731
+    table = changed[[word != name and enough([word]) for word in changed["attribute"]]].reset_index(drop=True)
+    table["association"] = [association(read[word], y) for word in table["attribute"]]
     table["score"] = _score(table["change"], table["association"])
     words, weight, first = [], np.ones(len(y)), 0.0
     for _ in range(MOST):
-        now = _score(table["change"], [association(read[word], y, weight) for word in candidates])
-        best = int(np.argmax(now))
-        if now[best] < LEAST * first or candidates[best] in words:
+        left = table[[word not in words and enough([*words, word]) for word in table["attribute"]]]
+        now = _score(left["change"], [association(read[word], y, weight) for word in left["attribute"]])
+        if not len(now) or now.max() < LEAST * first:
             break
-        words.append(candidates[best])
-        first = max(first, now[best])
-        group = pseudo_groups(y, read[words].to_numpy())
+        words.append(left["attribute"].iloc[int(np.argmax(now))])
+        first = max(first, now.max())
+        group = groups(words)
         weight = 1 / np.bincount(group)[group]
     probability = read[words].to_numpy().copy()  # torch reads no view whose columns run backwards
     found = tuple(word_direction(codes, y, p) for p in probability.T)
@@ -180,4 +184,4 @@ def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 def _score(change, association) -> np.ndarray:
-    return np.abs(change) * np.square(association)
+    return np.abs(np.asarray(change)) * np.square(np.asarray(association))

@@ -111,17 +111,41 @@ def test_diga_takes_words_in_whichever_order_they_were_found(order):
     assert known and (abs(gap) > 1).all()
 
 
+def without(train, word, among, keep=0):
+    """The same images, but of those in the mask only the first few show the word."""
+    images = train.images.copy().reshape(len(train.images), 3, -1)
+    gone = among & (images[:, 0, WORDS.index(word)] > 127)
+    gone[np.flatnonzero(gone)[:keep]] = False
+    images[gone, :, WORDS.index(word)] = 80
+    return LabelledImages(images.reshape(train.images.shape), train.target, None, train.index)
+
+
+@pytest.mark.parametrize("keep", [0, words.FEWEST - 1])
+def test_a_word_that_a_whole_class_lacks_is_no_candidate(keep):
+    train, _ = population(3000, ("Young", "Male"), (1 / 30, 1 / 5))
+    assert found(train).words[0] == "Young"
+    named = found(without(train, "Young", train.target == 0, keep))
+    assert named.words == ("Male",) and "Young" not in set(named.table["attribute"])
+    assert all(d.scale > 0 and d.direction.isfinite().all() for d in named.directions)
+
+
+def test_a_second_word_that_leaves_a_group_empty_is_not_taken():
+    train, truth = population(4000, ("Male", "Young"))
+    assert len(found(train).words) == 2
+    assert len(found(without(train, "Young", (truth[:, 0] == 0) & (train.target == 1))).words) == 1
+
+
 def test_pseudo_groups_are_numbered_in_bits():
     groups = words.pseudo_groups(np.array([0, 1, 0, 1]), np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.7], [0.8, 0.8]]))
     assert groups.tolist() == [2, 3, 4, 7]
 
 
 def test_diga_moves_along_every_word_and_visits_the_pseudo_groups_alike():
-    train, truth = population(2000, spurious=("Male", "Young"))
+    train, truth = population(4000, spurious=("Male", "Young"))
     named = found(train)
     model = DiGA(Patches(), named, epochs=1, augment="none", precision="fp32").fit(train)
-    assert model.upper.shape == (2000, 2)
-    index = torch.arange(2000)
+    assert model.upper.shape == (4000, 2)
+    index = torch.arange(4000)
     first, second = model.degrees_of_views(index)
     codes = model.faces.codes
     for k, word in enumerate(named.words):
