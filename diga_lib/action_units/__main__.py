@@ -19,7 +19,7 @@ from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
 
 HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
-STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.5, 2.0)
+STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.2, 1.5, 2.0)
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=checkpoints.FOLDER, help="folder of shipped weights")
     given = parser.parse_args()
     runtime.set_threads()
-    settings = f"{training.STEPS}-steps-read-{training.READ}"  # a training of other settings must not be taken for this one
+    settings = f"{training.STEPS}-steps-read-{training.READ}-disguise-{training.DISGUISE}"  # a training of other settings must not be taken for this one
     work = given.work or runtime.cache_folder("training", "action-units", settings)
     generator, strict = latent.load(), latent.load_factor_network()
     _judges(generator, work, given.weights)

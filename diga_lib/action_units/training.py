@@ -1,14 +1,18 @@
 """Train the editors of action units on 18 subjects, each of whom is shown in many disguises.
 
-Eighteen people are few. So every film of a subject is also shown bent and recoloured: proportions, skin tone and light
-change, the expression stays. One disguise holds for all frames of a film, so pairs of frames still show one person
-with two expressions. Every editor that is compared learns from the same disguised films.
+Eighteen people are few. So every film of a subject is also shown a little bent and recoloured: proportions, skin tone
+and light change, the expression stays. One disguise holds for all frames of a film, so pairs of frames still show one
+person with two expressions. Every editor that is compared learns from the same disguised films.
+
+Disguises must stay small. The generator knows faces that are placed and lit alike; one that is bent as far as people
+differ is encoded badly, and what is learned of its expression does not hold for anybody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,12 +25,15 @@ from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.data.store import open_store
 from diga_lib.latent import checkpoints
 
-LOOKS, SHOWN = 32, 24  # disguises of a film, frames shown in each
+LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
+DISGUISE = 2  # changes when the same look is made otherwise
 STEPS, BATCH, LR = 1000, 64, 2e-3
-READING_STEPS = 600
-# Weights of the losses: chosen for the dual branch on three of the 18 subjects, trained on the other 15. READ makes up for
-# mildness: with 0, an edited stranger moves little more than half as far as asked; much of it makes faces overdo it.
-LATENT, NEUTRAL, SAME, READ = 1.0, 0.5, 0.5, 0.3
+READING_STEPS = 2500
+# Weights of the losses: those of the dual branch with the best ICC when it is trained on 12 of the 18 subjects and asked
+# for the expressions of the other 6, three times round. READ makes up for mildness: with .1 an edited stranger moves
+# too little, with 1.5 a face overdoes it.
+LATENT, NEUTRAL, SAME, READ = 1.0, 0.1, 0.5, 0.7
+BETWEEN = 0.5  # of the way to somebody else: the farthest that a pair of frames is moved
 FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
 
 
@@ -51,11 +58,25 @@ class Films:
         """Some of the films."""
         return Films(self.codes[keep], self.labels[keep], self.subject[keep])
 
-    def pairs(self, count: int, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draw pairs of frames of one film: source codes, target codes, source labels, target labels."""
+    @cached_property
+    def people(self) -> Tensor:
+        """The mean code (F, levels, width) of each film."""
+        return self.codes.mean(1)
+
+    def aside(self, count: int, random: torch.Generator) -> Tensor:
+        """Draw moves (count, levels, width) up to the whole way from one person to another."""
+        here, there = self.people[torch.randint(len(self.people), (2, count), generator=random)]
+        return torch.rand(count, 1, 1, generator=random) * (there - here)
+
+    def pairs(self, count: int, random: torch.Generator, between: float = BETWEEN) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draw pairs of frames of one film: source codes, target codes, source labels, target labels.
+
+        Both frames of a pair are moved alike, up to the part `between` of the way from one person to another.
+        """
         film = torch.randint(len(self.codes), (count,), generator=random)
         one, other = torch.randint(self.codes.shape[1], (2, count), generator=random)
-        return self.codes[film, one], self.codes[film, other], self.labels[film, one], self.labels[film, other]
+        aside = between * self.aside(count, random)
+        return self.codes[film, one] + aside, self.codes[film, other] + aside, self.labels[film, one], self.labels[film, other]
 
 
 class FilmMetric:
@@ -89,20 +110,20 @@ def disguise(images: Tensor, random: torch.Generator) -> Tensor:
     side = images.shape[-1]
     if uniform(0, 1) < 0.5:
         images = images.flip(3)
-    bend = F.interpolate(0.035 * normal(1, 2, 5, 5) + 0.02 * normal(1, 2, 1, 1), (side, side), mode="bicubic", align_corners=True)
+    bend = F.interpolate(0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1), (side, side), mode="bicubic", align_corners=True)
     line = torch.linspace(-1, 1, side) * (1 - 1 / side)
-    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.03 * normal(2)) + bend[0].permute(1, 2, 0)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.01 * normal(2)) + bend[0].permute(1, 2, 0)
     grid = grid.expand(len(images), -1, -1, -1)
     bent = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(1e-3, 1)
-    light = bent ** (2 ** uniform(-0.8, 0.8))
-    return (light * (1 + 0.18 * normal(3, 1, 1)) * uniform(0.85, 1.15)).clamp(0, 1)
+    light = bent ** (2 ** uniform(-0.3, 0.3))
+    return (light * (1 + 0.07 * normal(3, 1, 1)) * uniform(0.94, 1.06)).clamp(0, 1)
 
 
 def disguised_films(generator_name: str = "rendered-faces-64") -> Films:
     """Codes of the training subjects' films in ``LOOKS`` disguises each; made once and kept on disk."""
     weights = runtime.sha256(checkpoints.path(f"{generator_name}-encoder"))
     identity = {"name": "disguised-films", "resolution": 64, "encoder": weights, "looks": LOOKS, "shown": SHOWN,
-                "population": data.POPULATION, "version": data.VERSION}  # fmt: skip
+                "population": data.POPULATION, "version": data.VERSION, "disguise": DISGUISE}  # fmt: skip
     count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
     arrays = open_store(identity, count, _Disguises(generator_name), "disguising films", jobs=1)
     codes, labels = (torch.from_numpy(np.array(arrays[name])).float() for name in ("codes", "labels"))
@@ -144,13 +165,10 @@ def train_reader(films: Films, seed: int = 0, steps: int = READING_STEPS) -> Lab
     """
     torch.manual_seed(seed)
     reader, random = LabelDecoder(), torch.Generator().manual_seed(seed + 1)
-    people = films.codes.mean(1)
 
     def loss(step):
-        one, other, y_one, y_other = films.pairs(BATCH, random)
-        codes = torch.cat([one, other])
-        here, there = people[torch.randint(len(people), (2, len(codes)), generator=random)]
-        codes = codes + torch.rand(len(codes), 1, 1, generator=random) * (there - here)
+        one, other, y_one, y_other = films.pairs(BATCH, random, between=0)
+        codes = torch.cat([one, other]) + films.aside(2 * BATCH, random)
         return F.smooth_l1_loss(reader(codes + 0.1 * torch.randn(codes.shape, generator=random)), torch.cat([y_one, y_other]))
 
     return _descend(reader, loss, steps, seed, "reading codes")
