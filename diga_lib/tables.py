@@ -191,6 +191,24 @@ def directions_found(frame: pd.DataFrame, row: str = "DiGA") -> pd.DataFrame:
     return numbers.join(words).reindex([pair for pair in ORDER if pair in numbers.index])
 
 
+def other_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs of DiGA with words that named a word which is not the spurious attribute.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by pair: seed, the words named, the worst-group accuracy, and ERM's with that seed.
+    """
+    erm = frame[frame["row"] == "ERM"].set_index(["pair", "seed"])["worst_group"]
+    lines = []
+    for _, line in frame[frame["row"] == "DiGAWords"].iterrows():
+        words = line["extra"]["direction"]["words"]
+        if not set(words) <= set(line["spurious"].split("&")):
+            lines.append({"pair": line["pair"], "seed": line["seed"], "words": ", ".join(words),
+                          "worst group": line["worst_group"], "of ERM": erm.get((line["pair"], line["seed"]))})  # fmt: skip
+    return pd.DataFrame(lines, columns=["pair", "seed", "words", "worst group", "of ERM"]).set_index("pair")
+
+
 def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     """How far a recomputed cell may lie from the published one: half of a 95 % prediction interval.
 

@@ -103,6 +103,18 @@ def test_directions_are_read_from_the_results(store):
          "carries most": "Male (0.70)"})  # fmt: skip
 
 
+def test_words_that_are_not_the_spurious_attribute_are_told(store):
+    def with_words(seed, pair, *words):
+        made = line("DiGAWords", worst=0.5, pair=pair, seed=seed)
+        return made.model_copy(update={"extra": made.extra | {"direction": FOUND | {"words": words}}})
+
+    frame = store(line("ERM", worst=0.4, seed=1), with_words(0, PAIRS[0], "Male"), with_words(1, PAIRS[0], "Male", "Heavy_Makeup"),
+                  with_words(0, ("Smiling", "Male&Young"), "Young", "Male"))  # fmt: skip
+    table = tables.other_words(frame)
+    assert table.to_dict("index") == {"Smiling/Male": {"seed": 1, "words": "Male, Heavy_Makeup", "worst group": 0.5, "of ERM": 0.4}}
+    assert tables.other_words(frame.iloc[:0]).empty
+
+
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
     rng = np.random.default_rng(0)
     lines = [line("ERM", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)]

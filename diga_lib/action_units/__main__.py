@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import time
 from pathlib import Path
 
@@ -48,14 +47,13 @@ def main() -> None:
         held = held or _held_out(generator, sees, strict)
         linear = linear or _linear(films, held)
         gains = gains or _gains(films, held, work)
-        as_trained = {f"{name.split(' (')[0]}, gain 1": copy.deepcopy(network) for name, network in trained.items()}
         for name, network in trained.items():
             network.gain.fill_(gains[name])
         dual, single = trained.values()
         if seed == 0:
             shipped = dual, reader, single, linear
         paper = evaluation.exam(test, generator, sees, strict, seed)
-        for name, edit in {"no edit": editors.no_edit, **linear, **trained, **as_trained}.items():
+        for name, edit in {"no edit": editors.no_edit, **linear, **trained}.items():
             if not evaluation.done(name, seed, given.results):
                 evaluation.write(evaluation.measure(edit, paper), name, seed, given.results)
         _bounds(paper, dual, seed, given.results)
