@@ -1,0 +1,54 @@
+"""How many images the generator needs: what is trained on what, and what the page reads of it."""
+
+import numpy as np
+import pytest
+import torch
+
+from diga_lib import results, sampling
+from diga_lib.results import Result
+
+
+def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (256, 3, 64, 64), dtype=np.uint8)
+    made, training = [], sampling.Training
+
+    def watched(some, *rest, epochs):
+        made.append((len(some), epochs))
+        np.testing.assert_array_equal(some, images[: len(some)])
+        return training(some, *rest, epochs=1)
+
+    monkeypatch.setattr(sampling, "Training", watched)
+    first = sampling.train_generator(images, 0.25, tmp_path)
+    again = sampling.train_generator(images, 0.25, tmp_path)
+    assert made == [(64, 4 * sampling.EPOCHS)]
+    torch.testing.assert_close(first.encode(images[:2]), again.encode(images[:2]))
+    sampling.train_generator(images, 0.5, tmp_path)
+    assert made[1:] == [(128, 2 * sampling.EPOCHS)]
+
+
+def test_the_reconstruction_error_is_in_steps_of_255():
+    class Darker:
+        def encode(self, images):
+            return torch.from_numpy(images).float() / 255
+
+        def decode(self, codes):
+            return codes - 0.1
+
+    images = np.full((4, 3, 8, 8), 200, np.uint8)
+    assert sampling.reconstruction_error(Darker(), images) == pytest.approx(25.5, rel=1e-5)
+
+
+def test_the_page_reads_means_over_seeds(tmp_path):
+    def line(share, seed, eo, target="Smiling"):
+        found = {"cosine": {"Male": 0.5 + seed}, "pseudo_groups": {"Male": 0.9}}
+        extra = {"share": share, "images": round(1000 * share), "reconstruction": 7.0 + seed, "direction": found}
+        return Result(method="DiGA", variant=f"{share}", target=target, spurious="Male", bias=1 / 9, seed=seed, accuracy=0.8,
+                      worst_group=0.7, equalized_odds=eo, groups={}, seconds=1.0, peak_memory_mb=1.0, profile="table", commit="x",
+                      versions={}, fingerprint="", extra=extra)  # fmt: skip
+
+    for one in (line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2), line(1.0, 0, 0.9, "Young")):
+        results.append(tmp_path / "sampling.jsonl", one)
+    table = sampling.kept("Smiling", "Male", tmp_path / "sampling.jsonl")
+    assert table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2]
+    assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx([0.2, 7.5, 1.0])
+    assert sampling.kept("Young", "Smiling", tmp_path / "sampling.jsonl").empty
