@@ -71,11 +71,20 @@ NAMES = {row: TABLE[row].method for row in ("ERM", *methods.SEARCH, "DiGA")} | {
 
 
 def kept(bias: float, output: Path = RESULTS) -> pd.DataFrame:
-    """The results that are there for a bias, in the table's order, with one more column "row": the row's name."""
+    """The results that are there for a bias, in the table's order.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `results.read`, and: row (its name in the table), stale (whether code or configuration has changed
+        since).
+    """
     frame = results.latest(results.read(output)) if output.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
     frame = frame[np.isclose(frame["bias"].astype(float), bias, rtol=0.01)]
     order = [list(NAMES).index(extra["row"]) for extra in frame["extra"]]
-    return frame.assign(row=[list(NAMES.values())[k] for k in order]).iloc[np.argsort(order, kind="stable")]
+    stale = [CritterCell(**extra["cell"]).fingerprint != made for extra, made in zip(frame["extra"], frame["fingerprint"])]
+    frame = frame.assign(row=[list(NAMES.values())[k] for k in order], stale=stale)
+    return frame.iloc[np.argsort(order, kind="stable")]
 
 
 def main() -> None:
@@ -85,8 +94,9 @@ def main() -> None:
     parser.add_argument("--profile", default="quick", choices=tuple(SIZES))
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--jobs", type=int, default=1, help="local processes")
+    parser.add_argument("--renew", action="store_true", help="compute again what older code has made")
     given = parser.parse_args()
-    if grid.run(cells(given.rows, given.seeds, given.profile), given.output, compute, given.jobs):
+    if grid.run(cells(given.rows, given.seeds, given.profile), given.output, compute, given.jobs, renew=given.renew):
         raise SystemExit(1)
 
 

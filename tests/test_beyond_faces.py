@@ -68,6 +68,13 @@ def test_the_table_has_its_order_and_its_bias(tmp_path):
     assert list(beyond_faces.kept(1 / 4, store)["row"]) == ["DiGA"]
 
 
+def test_rows_of_older_code_are_known(tmp_path):
+    store, cells = tmp_path / "store.jsonl", [beyond_faces.CritterCell(row) for row in ("ERM", "LfF")]
+    results.append(store, line(cells[0]).model_copy(update={"fingerprint": cells[0].fingerprint}))
+    results.append(store, line(cells[1]).model_copy(update={"fingerprint": "older"}))
+    assert beyond_faces.kept(1 / 9, store)["stale"].tolist() == [False, True]
+
+
 def test_competitors_are_tuned_and_the_others_are_not():
     cells = beyond_faces.cells(["ERM", "JTT", "DiGA"], [0, 1])
     assert [(cell.row, cell.seed) for cell in cells] == [(row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")]
