@@ -1,6 +1,7 @@
 """Cats and dogs: their generator, its direction, and the cells of their table."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_the_direction_of_a_biased_set_is_the_fur_s_and_edits_it(generator, unse
 def line(cell):
     groups = dict.fromkeys(("y0s0", "y0s1", "y1s0", "y1s1"), 0.9)
     return results.Result(**cell.key, accuracy=0.9, worst_group=0.9, equalized_odds=0.0, groups=groups, seconds=1, peak_memory_mb=1,
-                          versions={}, commit="", extra={"row": cell.row})  # fmt: skip
+                          versions={}, commit="", extra={"row": cell.row, "cell": asdict(cell)})  # fmt: skip
 
 
 def test_the_table_has_its_order_and_its_bias(tmp_path):
