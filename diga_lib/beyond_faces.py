@@ -101,4 +101,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from diga_lib import beyond_faces
+
+    beyond_faces.main()  # not this module's own: cells of a class in `__main__` cannot be sent to other processes

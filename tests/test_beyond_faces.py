@@ -1,13 +1,16 @@
 """Cats and dogs: their generator, its direction, and the cells of their table."""
 
 import json
+import pickle
+import runpy
+import sys
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from diga_lib import beyond_faces, data, directions, latent, methods, results
+from diga_lib import beyond_faces, data, directions, grid, latent, methods, results
 from diga_lib.data import critters
 
 
@@ -81,6 +84,15 @@ def test_competitors_are_tuned_and_the_others_are_not():
     assert [(cell.row, cell.seed) for cell in cells] == [(row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")]
     assert json.loads(cells[1].changes) in methods.SEARCH["JTT"] or cells[1].changes == "{}"
     assert cells[0].changes == cells[2].changes == "{}"
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # run again as a command, on purpose
+def test_the_command_s_cells_can_be_sent_to_other_processes(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(grid, "run", lambda cells, *rest, **more: given.extend(cells))
+    monkeypatch.setattr(sys, "argv", ["beyond_faces", "--output", str(tmp_path / "store.jsonl"), "--jobs", "2"])
+    runpy.run_module("diga_lib.beyond_faces", run_name="__main__")
+    assert len(given) > 20 and pickle.loads(pickle.dumps(given)) == given
 
 
 def test_a_cell_s_fingerprint_covers_its_own_configuration():
