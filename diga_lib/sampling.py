@@ -56,7 +56,7 @@ def run(share: float, seed: int, folder: Path, target: str = "Smiling", spurious
     generator = train_generator(data.load("rendered-faces", IMAGES, seed=POOL_SEED).images, share, folder)
     setting = experiments.setting(target, spurious, bias, "table", generator=generator, seed=seed)
     row = TABLE["DiGA"]
-    extra = {"share": share, "images": round(share * IMAGES), "steps_of_all": EPOCHS * IMAGES,
+    extra = {"share": share, "images": round(share * IMAGES),
              "reconstruction": reconstruction_error(generator, setting.pool.images[:CHECKED]),
              "direction": experiments.direction_scores(setting, setting.refined)}  # fmt: skip
     result, _ = experiments.run(setting, row, seed, extra, **json.loads(cells.chosen("DiGA")))

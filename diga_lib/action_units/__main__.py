@@ -29,8 +29,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=checkpoints.FOLDER, help="folder of shipped weights")
     given = parser.parse_args()
     runtime.set_threads()
-    settings = f"{training.STEPS}-steps-read-{training.READ}-disguise-{training.DISGUISE}"  # a training of other settings must not be taken for this one
-    work = given.work or runtime.cache_folder("training", "action-units", settings)
+    work = given.work or runtime.cache_folder("training", "action-units", training.settings())
     generator, strict = latent.load(), latent.load_factor_network()
     _judges(generator, work, given.weights)
     sees, films, test = judge.load(given.weights), training.disguised_films(), data.load("test")

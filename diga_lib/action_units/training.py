@@ -149,6 +149,12 @@ class _Disguises:
         return {"codes": np.stack(codes), "labels": np.stack(labels)}
 
 
+def settings() -> str:
+    """All that decides a training, as a name: one with other settings must not be taken for it."""
+    decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
+    return "-".join(f"{value:g}" for value in decisive)
+
+
 def joint_steps(films: Films) -> Tensor:
     """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
     y = (films.labels - films.labels.mean(1, keepdim=True)).flatten(0, 1).double()

@@ -66,3 +66,10 @@ def test_a_disguise_is_one_look_for_all_frames():
     assert (looks[0][0] == looks[0][1]).all() and (looks[0] == looks[1]).all()
     assert (looks[0] - looks[2]).abs().mean() > 0.02
     assert looks[0].shape == images.shape and 0 <= looks[0].min() and looks[0].max() <= 1
+
+
+@pytest.mark.parametrize("name", ["STEPS", "READING_STEPS", "NEUTRAL", "READ", "BETWEEN", "DISGUISE"])
+def test_a_training_of_other_settings_has_another_name(name, monkeypatch):
+    before = training.settings()
+    monkeypatch.setattr(training, name, 2 * getattr(training, name))
+    assert training.settings() != before
