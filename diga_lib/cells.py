@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import data, directions, experiments, latent, methods, results
-from diga_lib.experiments import FOLDER, TABLE, Row, Setting
+from diga_lib.experiments import FOLDER, TABLE, Setting
 from diga_lib.fingerprints import fingerprint
-from diga_lib.methods import ERM, DiGA
+from diga_lib.methods import DiGA
 from diga_lib.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
 
 # The papers' pairs. "Attractive" of rendered faces is Heavy_Makeup with 10 % of the labels flipped, and UTKFace's
@@ -85,22 +84,15 @@ class Cell:
     def key(self) -> dict[str, Any]:
         """The fields of its result by which it is found again."""
         row = TABLE[self.row]
-        return {"method": row.method, "variant": ", ".join(filter(None, [row.variant, self.variant])), "target": self.target,
-                "spurious": self.spurious, "bias": self.bias, "seed": self.seed, "profile": self.profile}  # fmt: skip
+        row = replace(row, variant=", ".join(filter(None, [row.variant, self.variant])))
+        return experiments.key_of(row, self.target, self.spurious, self.bias, self.seed, self.profile)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the code and the configuration behind its numbers, see :mod:`diga_lib.fingerprints`."""
         config = asdict(self) | {"sizes": asdict(SIZES[self.profile])}
         weights = (TEXT,) if self.row == "DiGAWords" else ()
-        return fingerprint([c.__module__ for c in inspect.getmro(_class(self.row)) if c is not object], config, weights)
-
-
-TRAINED_AS = {"Balanced": "ERM", "DiGAWords": "DiGA"}  # rows whose method has another row's class and hyperparameters
-
-
-def _class(row: str) -> type[ERM]:
-    return getattr(methods, TRAINED_AS.get(row, row))
+        return fingerprint(TABLE[self.row].modules, config, weights)
 
 
 @lru_cache(maxsize=1)
@@ -124,7 +116,8 @@ def compute(cell: Cell) -> results.Result:
     extra: dict[str, Any] = {"row": cell.row, "cell": asdict(cell)}
     if cell.strengths:
         found = directions.spurious_direction(s.codes, s.split.train.target, strengths=cell.strengths, refined=False)
-        row = Row(row.method, row.variant, lambda s, **more: DiGA(s.generator, found, **{"epochs": s.sizes.epochs} | more))
+        make = lambda s, **more: DiGA(s.generator, found, **{"epochs": s.sizes.epochs} | more)  # noqa: E731
+        row = replace(row, make=make, needs=())
         extra["coefficient"] = float(found.coefficient)
     elif row.needs:
         found = getattr(s, row.needs[0])
@@ -146,10 +139,9 @@ TRIALS = methods.SEARCH | {
 def chosen(row: str, path: Path = SEARCH) -> str:
     """The arguments, as JSON, of a method's trial with the best accuracy on the biased validation set.
 
-    It is the first of several that are equally good. The balanced oracle trains as ERM does, and DiGA with words as
-    DiGA. A method that was not searched has its defaults.
+    It is the first of several that are equally good. A method that was not searched has its defaults.
     """
-    row = TRAINED_AS.get(row, row)
+    row = TABLE[row].kind.__name__  # the balanced oracle has ERM's, and DiGA with words DiGA's
     found = results.latest(results.read(path)) if path.exists() else None
     if found is None:
         return "{}"

@@ -8,22 +8,24 @@ the large tables (``TABLE``) are run by :mod:`diga_lib.grid`.
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from diga_lib import data, directions, image_text, latent, methods, results, shared, words
+from diga_lib import data, directions, image_text, latent, results, shared, words
 from diga_lib.clusters import fit_clusters
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction
-from diga_lib.methods import ERM, Settings
-from diga_lib.methods.byol import DiGABYOL
-from diga_lib.methods.diga import DiGA, PseudoGroups, directions_of
+from diga_lib.fingerprints import fingerprint
+from diga_lib.methods import EIIL, ERM, JTT, MAPLE, CVaRDRO, DiGA, DiGABYOL, GroupDRO, LfF, PseudoGroups, Settings
+from diga_lib.methods.diga import directions_of
 from diga_lib.metrics import group_metrics
 from diga_lib.profiles import POOL_SEED, SIZES, Sizes
 
@@ -173,6 +175,8 @@ class Row:
     ----------
     method, variant : str
         Its names.
+    kind : type
+        The class of the method.
     make : callable
         ``make(setting, **changes)`` returns the untrained method.
     oracle : bool
@@ -184,27 +188,33 @@ class Row:
 
     method: str
     variant: str
+    kind: type[ERM]
     make: Callable[..., ERM]
     oracle: bool = False
     data: str = "biased"
     needs: tuple[str, ...] = ()
 
+    @property
+    def modules(self) -> list[str]:
+        """Names of the modules that hold the method and what it inherits from."""
+        return [kind.__module__ for kind in inspect.getmro(self.kind) if kind is not object]
 
-def _plainly(name: str) -> Callable[..., ERM]:
+
+def _plainly(kind: type[ERM]) -> Callable[..., ERM]:
     """Make a method that needs no more than the training set and the epochs."""
-    return lambda s, **changes: getattr(methods, name)(**{"epochs": s.sizes.epochs} | changes)
+    return lambda s, **changes: kind(**{"epochs": s.sizes.epochs} | changes)
 
 
 SETTINGS = {field.name for field in fields(Settings)}
 
 
-def _in_two_stages(name: str) -> Callable[..., ERM]:
+def _in_two_stages(kind: type[ERM]) -> Callable[..., ERM]:
     """Make a method whose reference is one for all where runs are kept on disk; otherwise it trains its own."""
 
     def make(s: Setting, **changes) -> ERM:
         shares = s.kept is not None and not set(changes) & (SETTINGS - {"epochs"})
         more = {"reference": s.reference(changes.get("first_epochs", 1))} if shares else {}
-        return getattr(methods, name)(**{"epochs": s.sizes.epochs} | changes | more)
+        return kind(**{"epochs": s.sizes.epochs} | changes | more)
 
     return make
 
@@ -221,36 +231,76 @@ def _byol(direction: str = "plain", **fixed) -> Callable[..., ERM]:
 
 EDITS_ONLY = {"balance": False, "originals": 0.0}
 ROWS = {
-    "erm": Row("ERM", "", _plainly("ERM")),
-    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", _byol(), needs=("plain",)),
-    "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", _byol(conflicting=False), needs=("plain",)),
-    "diga-shift": Row("DiGA", "one stage: shift both ways", _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
-    "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction",
+    "erm": Row("ERM", "", ERM, _plainly(ERM)),
+    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", DiGABYOL, _byol(), needs=("plain",)),
+    "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", DiGABYOL, _byol(conflicting=False),
+                                needs=("plain",)),
+    "diga-shift": Row("DiGA", "one stage: shift both ways", DiGA, _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
+    "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction", DiGA,
                       _diga("refined", "place", **EDITS_ONLY), needs=("refined",)),
-    "pseudo-groups": Row("DiGA", "no edits: resample the pseudo groups",
+    "pseudo-groups": Row("DiGA", "no edits: resample the pseudo groups", PseudoGroups,
                          lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
                          needs=("refined",)),
-    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", _diga(), needs=("refined",)),
-    "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", _plainly("GroupDRO"), True),
-    "balanced": Row("ERM", "oracle: balanced data of the same size", _plainly("ERM"), True, "balanced"),
+    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", DiGA, _diga(), needs=("refined",)),
+    "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", GroupDRO, _plainly(GroupDRO), True),
+    "balanced": Row("ERM", "oracle: balanced data of the same size", ERM, _plainly(ERM), True, "balanced"),
 }  # fmt: skip
 
 # The rows of the large tables: by the name of the class, where it has one of its own.
 TABLE = {
     "ERM": ROWS["erm"],
-    "CVaRDRO": Row("CVaR DRO", "", _plainly("CVaRDRO")),
-    "EIIL": Row("EIIL", "", _in_two_stages("EIIL")),
-    "LfF": Row("LfF", "", _plainly("LfF")),
-    "JTT": Row("JTT", "", _in_two_stages("JTT")),
-    "MAPLE": Row("MAPLE", "", _in_two_stages("MAPLE")),
+    "CVaRDRO": Row("CVaR DRO", "", CVaRDRO, _plainly(CVaRDRO)),
+    "EIIL": Row("EIIL", "", EIIL, _in_two_stages(EIIL)),
+    "LfF": Row("LfF", "", LfF, _plainly(LfF)),
+    "JTT": Row("JTT", "", JTT, _in_two_stages(JTT)),
+    "MAPLE": Row("MAPLE", "", MAPLE, _in_two_stages(MAPLE)),
     "DiGA": ROWS["diga"],
-    "DiGAWords": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", _diga("named"),
+    "DiGAWords": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", DiGA, _diga("named"),
                      needs=("named",)),
     "GroupDRO": ROWS["group-dro"],
     "Balanced": ROWS["balanced"],
-    "DiGABYOL": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits", _byol("judged"),
-                    needs=("judged",)),
+    "DiGABYOL": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits", DiGABYOL,
+                    _byol("judged"), needs=("judged",)),
 }  # fmt: skip
+
+
+def key_of(row: Row, target: str, spurious: str, bias: float, seed: int, profile: str) -> dict[str, Any]:
+    """The fields by which a run of a row is found again among stored results."""
+    return {"method": row.method, "variant": row.variant, "target": target, "spurious": spurious, "bias": bias, "seed": seed,
+            "profile": profile}  # fmt: skip
+
+
+def fingerprint_of(row: Row, key: dict[str, Any], config: Any = None, modules: tuple[str, ...] = ()) -> str:
+    """Hash the code and the configuration behind a run, see :mod:`diga_lib.fingerprints`.
+
+    Parameters
+    ----------
+    row : Row
+    key : dict
+        From :func:`key_of`, or the same with other names.
+    config : in JSON's types, optional
+        What else was configured.
+    modules : tuple of str
+        Names of modules of this library that count beside the method's.
+    """
+    return fingerprint([*row.modules, *modules], [key, asdict(SIZES[key["profile"]]), config])
+
+
+def kept(target: str, spurious: str, bias: float, path: Path = RESULTS) -> pd.DataFrame:
+    """The newest stored runs of ``ROWS`` for a target, a spurious attribute and a bias.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `results.read`, and: row (name in ``ROWS``), and stale (whether code or sizes have changed since).
+        Without a line if there are none, or no such file.
+    """
+    frame = results.latest(results.read(path)) if path.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
+    frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)].reset_index(drop=True)
+    names = [extra["row"] for extra in frame["extra"]]
+    now = [fingerprint_of(ROWS[name], line[list(results.KEY)].to_dict()) for name, (_, line) in zip(names, frame.iterrows())]
+    return frame.assign(row=names, stale=frame["fingerprint"] != pd.Series(now, dtype=str))
 
 
 def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = None, **changes) -> tuple[results.Result, ERM]:
@@ -343,16 +393,16 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=tuple(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", help="default: as many as the profile has")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--renew", action="store_true", help="run again what older code has made")
     given = parser.parse_args()
     made = setting(given.target, given.spurious, given.bias, given.profile)
     for seed in given.seeds or range(made.sizes.seeds):
         for name in given.rows:
-            row = ROWS[name]
-            key = {"method": row.method, "variant": row.variant, "target": given.target, "spurious": given.spurious,
-                   "bias": given.bias, "seed": seed, "profile": given.profile}  # fmt: skip
-            if results.done(given.output, key):
+            key = key_of(ROWS[name], given.target, given.spurious, given.bias, seed, given.profile)
+            made_by = {"fingerprint": fingerprint_of(ROWS[name], key)}
+            if results.done(given.output, key | (made_by if given.renew else {})):
                 continue
-            result, _ = run(made, name, seed)
+            result = run(made, name, seed)[0].model_copy(update=made_by)
             results.append(given.output, result)
             print(f"{name:22s} seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
                   f"EO {result.equalized_odds:.3f}, {result.seconds:.0f} s", flush=True)  # fmt: skip

@@ -183,10 +183,8 @@ def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
 
 
 def kept_scores(target: str, spurious: str, bias: float, output: Path = RESULTS) -> pd.DataFrame:
-    """The results that are there for a target, a spurious attribute and a bias, with a column for each of :func:`scores`."""
-    frame = results.latest(results.read(output)) if output.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
-    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    frame = frame[np.isclose(frame["bias"].astype(float), bias, rtol=0.01)]
+    """What :func:`diga_lib.experiments.kept` finds, with a column for each of :func:`scores`."""
+    frame = experiments.kept(target, spurious, bias, output)
     return frame.assign(**{name: [extra[name] for extra in frame["extra"]] for name in SCORES})
 
 
@@ -211,6 +209,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--features", type=Path, default=FEATURES)
+    parser.add_argument("--renew", action="store_true", help="run again what older code has made")
     given = parser.parse_args()
     pool = data.load("rendered-faces", SIZES[given.profile].pool, seed=POOL_SEED)
     generator = latent.load()
@@ -218,9 +217,9 @@ def main() -> None:
         s = experiments.setting(given.target, given.spurious, given.bias, given.profile, pool, generator, seed=seed)
         for name in ROWS:
             row = experiments.ROWS[name]
-            key = {"method": row.method, "variant": row.variant, "target": given.target, "spurious": given.spurious,
-                   "bias": given.bias, "seed": seed, "profile": given.profile}  # fmt: skip
-            if results.done(given.output, key):
+            key = experiments.key_of(row, given.target, given.spurious, given.bias, seed, given.profile)
+            made_by = {"fingerprint": experiments.fingerprint_of(row, key)}
+            if results.done(given.output, key | (made_by if given.renew else {})):
                 continue
             result, model = experiments.run(s, name, seed)
             test = s.split.test
@@ -229,7 +228,7 @@ def main() -> None:
             if seed == given.seeds[0]:
                 facts = facts_of(given.target, given.spurious, given.bias, given.profile, seed)
                 keep_features(given.features, name, features, test.target, test.spurious, facts)
-            results.append(given.output, result.model_copy(update={"extra": result.extra | told}))
+            results.append(given.output, result.model_copy(update=made_by | {"extra": result.extra | told}))
             words = ", ".join(f"{what} {value:.3f}" for what, value in told.items())
             print(f"{name:9s} seed {seed}: EO {result.equalized_odds:.3f}, {words}", flush=True)
 

@@ -249,6 +249,23 @@ def summary(frame, by=("method", "variant"), columns=METRICS):
     return table
 
 
+def older(stale, runs, command):
+    """Say how many of some stored runs are older than the code that makes them.
+
+    Parameters
+    ----------
+    stale, runs : int
+    command : str
+        That makes them again.
+
+    Returns
+    -------
+    str
+        A sentence in Markdown; "" if there is none.
+    """
+    return f"{stale} of these {runs} runs are older than the code that makes them; `{command} --renew` runs those again." if stale else ""
+
+
 def formatted(table, digits=3):
     """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
     def cell(mean, interval):

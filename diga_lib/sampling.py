@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +19,12 @@ import torch
 
 from diga_lib import cells, data, experiments, latent, results, runtime
 from diga_lib.experiments import FOLDER, TABLE
+from diga_lib.fingerprints import fingerprint
+from diga_lib.latent import training
 from diga_lib.latent.__main__ import POOL_SEED
-from diga_lib.latent.training import Training
 
 RESULTS = FOLDER / "sampling.jsonl"
+PAIR, BIAS = ("Smiling", "Male"), 1 / 9
 SHARES = (1.0, 0.5, 0.1)
 IMAGES, EPOCHS = 10_000, 2  # of the generator that sees all; a share of the images is seen as many times more often
 CHECKED = 500  # faces whose reconstruction is measured, from the pool that training and test sets are drawn from
@@ -40,8 +44,9 @@ def train_generator(images, share: float, folder: Path):
     file = folder / f"{share:g}.safetensors"
     if not file.exists():
         some = images[: round(share * len(images))]
-        training = Training(some, latent.load_factor_network(), folder / f"{share:g}", epochs=round(EPOCHS / share))
-        latent.save_file(training.run(), file)
+        network = latent.load_factor_network()
+        made = training.Training(some, network, folder / f"{share:g}", epochs=round(EPOCHS / share)).run()
+        latent.save_file(made, file)
     return latent.load_file(file)
 
 
@@ -51,16 +56,28 @@ def reconstruction_error(generator, images) -> float:
     return float(255 * (again.float() - torch.from_numpy(np.array(images)) / 255).abs().mean())
 
 
-def run(share: float, seed: int, folder: Path, target: str = "Smiling", spurious: str = "Male", bias: float = 1 / 9) -> results.Result:
+def run(share: float, seed: int, folder: Path) -> results.Result:
     """DiGA in one stage with a generator that has seen a share of the images, as a cell of the large table otherwise."""
     generator = train_generator(data.load("rendered-faces", IMAGES, seed=POOL_SEED).images, share, folder)
-    setting = experiments.setting(target, spurious, bias, "table", generator=generator, seed=seed)
-    row = TABLE["DiGA"]
+    setting = experiments.setting(*PAIR, BIAS, "table", generator=generator, seed=seed)
     extra = {"share": share, "images": round(share * IMAGES),
              "reconstruction": reconstruction_error(generator, setting.pool.images[:CHECKED]),
              "direction": experiments.direction_scores(setting, setting.refined)}  # fmt: skip
-    result, _ = experiments.run(setting, row, seed, extra, **json.loads(cells.chosen("DiGA")))
-    return result.model_copy(update={"variant": _variant(share)})
+    result, _ = experiments.run(setting, TABLE["DiGA"], seed, extra, **json.loads(cells.chosen("DiGA")))
+    key = key_of(share, seed)
+    return result.model_copy(update={"variant": key["variant"], "fingerprint": fingerprint_of(key)})
+
+
+def key_of(share: float, seed: int) -> dict[str, Any]:
+    """The fields by which a run is found again among stored results."""
+    row = TABLE["DiGA"]
+    row = replace(row, variant=f"{row.variant}, generator trained on {share:.0%} of {IMAGES:,} images")
+    return experiments.key_of(row, *PAIR, BIAS, seed, "table")
+
+
+def fingerprint_of(key: dict[str, Any]) -> str:
+    """Of the code and the configuration behind a run: the training of the classifier, and that of its generator."""
+    return experiments.fingerprint_of(TABLE["DiGA"], key, [cells.chosen("DiGA"), IMAGES, EPOCHS], (training.__name__,))
 
 
 def kept(target: str, spurious: str, path: Path = RESULTS) -> pd.DataFrame:
@@ -71,22 +88,20 @@ def kept(target: str, spurious: str, path: Path = RESULTS) -> pd.DataFrame:
     DataFrame
         Indexed by the generator's images: reconstruction (mean absolute difference of pixels, of 255), the cosine of the
         direction with the true shift of the spurious attribute, the share of right pseudo groups, the three metrics,
-        and the number of runs.
+        and the numbers of runs, and of stale ones, whose code or configuration has changed since.
     """
-    frame = results.read(path)
+    frame = results.latest(results.read(path))
+    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
     lines = [{"images of the generator": line["extra"]["images"], "reconstruction": line["extra"]["reconstruction"],
               "cosine with spurious": line["extra"]["direction"]["cosine"][spurious],
               "right pseudo groups": line["extra"]["direction"]["pseudo_groups"][spurious],
-              **{metric: line[metric] for metric in results.METRICS}}
-             for _, line in frame.iterrows() if (line["target"], line["spurious"]) == (target, spurious)]  # fmt: skip
+              **{metric: line[metric] for metric in results.METRICS},
+              "stale": line["fingerprint"] != fingerprint_of(line[list(results.KEY)].to_dict())}
+             for _, line in frame.iterrows()]  # fmt: skip
     if not lines:
         return pd.DataFrame()
     groups = pd.DataFrame(lines).groupby("images of the generator")
-    return groups.mean().assign(runs=groups.size()).sort_index(ascending=False)
-
-
-def _variant(share: float) -> str:
-    return f"{TABLE['DiGA'].variant}, generator trained on {share:.0%} of {IMAGES:,} images"
+    return groups.mean().assign(runs=groups.size(), stale=groups["stale"].sum()).sort_index(ascending=False)
 
 
 def main() -> None:
@@ -94,12 +109,15 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, choices=SHARES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--renew", action="store_true", help="run again what older code has made")
     given = parser.parse_args()
-    folder = runtime.cache_folder("training", "sampling")
+    # Named by the code that trains them, so that generators of older code are not taken for new ones.
+    folder = runtime.cache_folder("training", "sampling", fingerprint([training.__name__], [IMAGES, EPOCHS]))
     for seed in given.seeds:
         for share in given.shares:
-            key = {"variant": _variant(share), "seed": seed, "target": "Smiling", "spurious": "Male"}
-            if not results.done(given.output, key):
+            key = key_of(share, seed)
+            made_by = {"fingerprint": fingerprint_of(key)} if given.renew else {}
+            if not results.done(given.output, key | made_by):
                 result = run(share, seed, folder)
                 results.append(given.output, result)
                 print(f"{share:.0%}, seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from diga_lib import cells, data, directions, experiments, fingerprints, results, shared
+from diga_lib import cells, data, directions, experiments, fingerprints, latent, results, shared
 from diga_lib.cells import TRIALS, Cell, chosen
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
@@ -101,6 +101,35 @@ def test_every_row_of_the_table_runs_with_each_trial_of_its_search(setting, name
         result, model = experiments.run(setting, name, 0, **changes, batch_size=64)
         assert model.settings.epochs == TINY.epochs and 0 <= result.extra["validation"] <= 1
         assert (result.method, result.variant) == (TABLE[name].method, TABLE[name].variant)
+
+
+def test_stored_runs_tell_which_are_older_than_their_code_and_these_are_renewed(setting, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "load", lambda name, n, seed: pool(n, seed))
+    monkeypatch.setattr(latent, "load", Lamps)
+    store = tmp_path / "runs.jsonl"
+
+    def command(*more):
+        monkeypatch.setattr("sys.argv", ["experiments", "--profile", "quick", "--rows", "erm", "--output", str(store), *more])
+        experiments.main()
+        return len(results.read(store))
+
+    assert command() == command() == command("--renew") == 1, "what is there is not run again"
+    found = experiments.kept("Smiling", "Male", 1 / 9, store)
+    assert found["row"].tolist() == ["erm"] and found["stale"].tolist() == [False]
+    monkeypatch.setitem(SIZES, "quick", replace(TINY, n_train=150))
+    assert experiments.kept("Smiling", "Male", 1 / 9, store)["stale"].tolist() == [True]
+    assert command() == 1 and command("--renew") == 2
+    found = experiments.kept("Smiling", "Male", 1 / 9, store)
+    assert found["stale"].tolist() == [False] and found["extra"][0]["n_train"] == 150, "the newest counts"
+    assert experiments.kept("Smiling", "Young", 1 / 9, store).empty and experiments.kept("Smiling", "Male", 1 / 4, store).empty
+    assert experiments.kept("Smiling", "Male", 1 / 9, tmp_path / "none.jsonl").empty
+
+
+def test_a_row_names_the_class_that_it_makes(setting):
+    for row in (*experiments.ROWS.values(), *TABLE.values()):
+        if not {"named", "judged"} & set(row.needs):  # those need a real generator
+            assert type(row.make(setting)) is row.kind
+    assert TABLE["JTT"].modules == ["diga_lib.methods.jtt", "diga_lib.methods.two_stages", "diga_lib.methods.erm"]
 
 
 def test_an_unknown_row_is_one_sentence(setting):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diga_lib.metrics import group_metrics, mean_and_interval
-from diga_lib.results import Result, Run, append, done, formatted, read, summary, timed_run
+from diga_lib.results import Result, Run, append, done, formatted, older, read, summary, timed_run
 
 FIELDS = dict(method="ERM", target="Smiling", spurious="Male", bias=1 / 9, seed=0, profile="quick")
 
@@ -140,3 +140,8 @@ def test_timed_run_measures_seconds_and_memory():
         np.ones(40_000_000).sum()  # 320 MB
     assert 0.1 <= small.seconds < 1
     assert large.peak_memory_mb - small.peak_memory_mb > 250
+
+
+def test_older_runs_are_told_in_a_sentence():
+    assert older(0, 9, "make it") == ""
+    assert older(2, 9, "make it") == "2 of these 9 runs are older than the code that makes them; `make it --renew` runs those again."

@@ -10,14 +10,14 @@ from diga_lib.results import Result
 
 def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (256, 3, 64, 64), dtype=np.uint8)
-    made, training = [], sampling.Training
+    made, training = [], sampling.training.Training
 
     def watched(some, *rest, epochs):
         made.append((len(some), epochs))
         np.testing.assert_array_equal(some, images[: len(some)])
         return training(some, *rest, epochs=1)
 
-    monkeypatch.setattr(sampling, "Training", watched)
+    monkeypatch.setattr(sampling.training, "Training", watched)
     first = sampling.train_generator(images, 0.25, tmp_path)
     again = sampling.train_generator(images, 0.25, tmp_path)
     assert made == [(64, 4 * sampling.EPOCHS)]
@@ -39,16 +39,18 @@ def test_the_reconstruction_error_is_in_steps_of_255():
 
 
 def test_the_page_reads_means_over_seeds(tmp_path):
-    def line(share, seed, eo, target="Smiling"):
+    def line(share, seed, eo, made_by=None, **changes):
         found = {"cosine": {"Male": 0.5 + seed}, "pseudo_groups": {"Male": 0.9}}
         extra = {"share": share, "images": round(1000 * share), "reconstruction": 7.0 + seed, "direction": found}
-        return Result(method="DiGA", variant=f"{share}", target=target, spurious="Male", bias=1 / 9, seed=seed, accuracy=0.8,
-                      worst_group=0.7, equalized_odds=eo, groups={}, seconds=1.0, peak_memory_mb=1.0, profile="table", commit="x",
-                      versions={}, fingerprint="", extra=extra)  # fmt: skip
+        key = sampling.key_of(share, seed) | changes
+        return Result(**key, accuracy=0.8, worst_group=0.7, equalized_odds=eo, groups={}, seconds=1.0, peak_memory_mb=1.0,
+                      commit="x", versions={}, fingerprint=made_by or sampling.fingerprint_of(key), extra=extra)  # fmt: skip
 
-    for one in (line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2), line(1.0, 0, 0.9, "Young")):
+    first = line(0.1, 1, 0.9)
+    lines = (first, line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, "older"), line(1.0, 0, 0.9, target="Young"))
+    for one in lines:
         results.append(tmp_path / "sampling.jsonl", one)
     table = sampling.kept("Smiling", "Male", tmp_path / "sampling.jsonl")
-    assert table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2]
+    assert table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]
     assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx([0.2, 7.5, 1.0])
     assert sampling.kept("Young", "Smiling", tmp_path / "sampling.jsonl").empty
