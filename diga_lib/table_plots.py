@@ -157,11 +157,12 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
         if some.empty:
             nothing(ax)
             continue
-        for row, lines in some.groupby("row", sort=False):
+        for k, (row, lines) in enumerate(some.groupby("row", sort=False)):
             table = results_by_bias(lines, metric)
             colour, marker = STYLES[row]
-            ax.errorbar(table.index, table["mean"], table["interval"].fillna(0), color=colour, marker=marker, capsize=2, label=label(row),
-                        linewidth=2.2 if row.startswith("DiGA") else 1, markersize=5)  # fmt: skip
+            beside = 1.03 ** (k - some["row"].nunique() // 2)  # so that intervals do not hide one another
+            ax.errorbar(table.index * beside, table["mean"], table["interval"].fillna(0), color=colour, marker=marker, label=label(row),
+                        linewidth=2.2 if row.startswith("DiGA") else 1, elinewidth=0.8, markersize=5)  # fmt: skip
         ax.set_xscale("log")
         biases = sorted(some["bias"].unique())
         ax.set_xticks(biases, ["1" if b == 1 else f"1/{1 / b:.0f}" for b in biases], minor=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -260,8 +261,9 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABL
 
 def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
     """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
-    text, bold = (part.T.rename(index=label, columns=lambda pair: pair.replace("/", "/<br>")) for part in as_text(frame, metric, rows))
-    text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)  # under the mean: nine pairs are wide
+    heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")  # noqa: E731  nine pairs are wide
+    text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
+    text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
     marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
     return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
 
