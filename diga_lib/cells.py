@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diga_lib import data, directions, experiments, latent, methods, results
+from diga_lib import data, directions, experiments, latent, methods, results, words
 from diga_lib.experiments import FOLDER, TABLE, Setting
 from diga_lib.fingerprints import fingerprint
 from diga_lib.methods import DiGA
@@ -91,8 +91,9 @@ class Cell:
     def fingerprint(self) -> str:
         """Of the code and the configuration behind its numbers, see :mod:`diga_lib.fingerprints`."""
         config = asdict(self) | {"sizes": asdict(SIZES[self.profile])}
-        weights = (TEXT,) if self.row == "DiGAWords" else ()
-        return fingerprint(TABLE[self.row].modules, config, weights)
+        reads = self.row == "DiGAWords"
+        modules = [*TABLE[self.row].modules, *([words.__name__] if reads else [])]
+        return fingerprint(modules, config, (TEXT,) if reads else ())
 
 
 @lru_cache(maxsize=1)

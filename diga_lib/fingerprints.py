@@ -2,7 +2,7 @@
 
 It covers the statements, not comments, docstrings or layout, of the files that decide a number: how faces are drawn
 and split, the training loop, the method and whatever of the library it imports. Where the generator is used, it is
-known by the hashes of its weights.
+known by the hashes of its weights. Who names words (`words.py`) counts for the rows that use them, and these say so.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent
 ALWAYS = ("data/faces.py", "data/painter.py", "data/bias.py", "metrics.py", "methods/erm.py")
 # Imported files that decide no number of a run: measuring, drawing, reading, and the judge, which no table uses.
-ASIDE = ("runtime.py", "results.py", "plots.py", "image_text.py", "data/__init__.py", "data/dataset.py", "methods/__init__.py",
-         "__init__.py")
+ASIDE = ("runtime.py", "results.py", "plots.py", "image_text.py", "words.py", "data/__init__.py", "data/dataset.py",
+         "methods/__init__.py", "__init__.py")
 GENERATOR = "rendered-faces-64-"  # its weights; those of others decide no number of a table
 WEIGHTS = PACKAGE / "weights" / "checkpoints.json"
 
@@ -46,13 +46,12 @@ def fingerprint(modules: list[str], config: Any = None, weights: tuple[str, ...]
 
 @lru_cache
 def _closure(files: tuple[str, ...]) -> list[str]:
-    """The files and those of the library that they import, directly or not."""
-    found, todo = set(), list(files)
+    """The files and those of the library that they import, directly or not, but for those aside."""
+    found, todo = set(), [file for file in files if (PACKAGE / file).exists()]
     while todo:
         file = todo.pop()
-        if file not in found and file not in ASIDE and (PACKAGE / file).exists():
-            found.add(file)
-            todo += _imports(file)
+        found.add(file)
+        todo += [other for other in _imports(file) if other not in (*found, *ASIDE) and (PACKAGE / other).exists()]
     return sorted(found)
 
 

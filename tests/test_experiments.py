@@ -236,6 +236,18 @@ def test_a_fingerprint_changes_with_the_statements_that_decide_a_number_and_with
     assert changed() == {"erm", "jtt", "diga"}
 
 
+def test_the_naming_of_words_counts_for_the_rows_that_read_them_and_for_no_others(package):
+    def prints():
+        fresh()
+        return {row: Cell(row).fingerprint for row in ("ERM", "DiGA", "DiGAWords")}
+
+    before, words = prints(), package / "words.py"
+    assert len(set(before.values())) == 3
+    words.write_text(words.read_text() + "\nMORE = 1\n")
+    after = prints()
+    assert {row for row in before if after[row] != before[row]} == {"DiGAWords"}
+
+
 def test_a_fingerprint_knows_the_weights_and_the_configuration(package, tmp_path, monkeypatch):
     weights = tmp_path / "checkpoints.json"
     weights.write_text(json.dumps({"rendered-faces-64-base": "a", "others": "b"}))
