@@ -60,8 +60,8 @@ class Setting:
         The paper's combined direction, and the same sharpened by the clusters inside each class.
     judged : Direction
         The paper's combined direction with c chosen by the image-text model.
-    named : Named
-        The words that explain it, see :mod:`diga_lib.words`.
+    named : Named or Direction
+        The words for the spurious attribute, see :mod:`diga_lib.words`; where none is named, what the latents tell.
     """
 
     pool: ImageDataset
@@ -122,10 +122,10 @@ class Setting:
             self.codes, self.split.train.target, self.generator, judge, refined=False))
 
     @cached_property
-    def named(self) -> words.Named:
+    def named(self) -> words.Named | Direction:
         train = self.split.train
-        return words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked,
-                                   self.judged)
+        found = words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked)
+        return found if found.words else self.refined
 
 
 def setting(

@@ -203,7 +203,7 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
     erm = frame[frame["row"] == "ERM"].set_index(["pair", "seed"])["worst_group"]
     lines = []
     for _, line in frame[frame["row"] == "DiGAWords"].iterrows():
-        words = line["extra"]["direction"]["words"]
+        words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
         if not set(words) <= set(line["spurious"].split("&")):
             lines.append({"pair": line["pair"], "seed": line["seed"], "words": ", ".join(words),
                           "worst group": line["worst_group"], "of ERM": erm.get((line["pair"], line["seed"]))})  # fmt: skip

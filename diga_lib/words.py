@@ -1,10 +1,11 @@
-"""Name the spurious attribute: ask an image-text model which word explains what was found.
+"""Name the spurious attribute: ask an image-text model which word goes along with the target and is no part of it.
 
-DiGA's own use of an image-text model is to choose c. The same model can do more: of all the attribute words it knows,
-one changes most along the direction that was found *and* goes along with the target in the training set. Reading that
-word on every training image gives pseudo groups where the latents alone show no clusters, as for an attribute that is
-many small cues. No group label is used, but the model has learned from captions that speak of the spurious attribute
-too, so this is more help than the latents alone give: tables show both.
+DiGA's own use of an image-text model is to choose c. The same model can do more: read every attribute word that it knows
+on the training images, and see which goes along with the target. That may be a shortcut or a part of the target, and the
+generator tells which: it moves faces along the word, and the model says whether the target changes, too. Reading the
+word that is left gives pseudo groups where the latents alone show no clusters, as for an attribute that is many small
+cues. No group label is used, but the model has learned from captions that speak of the spurious attribute too, so this
+is more help than the latents alone give: tables show both.
 """
 
 from __future__ import annotations
@@ -17,12 +18,18 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from diga_lib.directions import Direction, _Reader, _unit, spurious_direction
+from diga_lib.directions import Direction, _Reader
 from diga_lib.image_text import PROMPTS
 
+# Set on a population that no table uses (`profiles.SEARCH_POOL_SEED`), between the words that are right and those that are not.
 MOST = 2  # words
-LEAST = 0.6  # of the first word's score, that a second one must reach once the first is balanced
+TOLD = 0.2  # association from which a word goes along with the target
+LEAST = 0.8  # of the first word's association, that a second one must reach once the first is balanced; others reach up to 0.79
 FEWEST = 10  # images of a pseudo group: from fewer its place cannot be told, and each would be shown too often
+CERTAIN = 0.9  # probability of a certain reading; 1 less that for the other side
+ALIKE = 0.3  # certainty; a word that the target decides has below 0.2, the right ones above 0.4
+MOVES = 0.3  # change of its own reading; a word that the generator cannot move has below 0.22, the right ones above 0.5
+PART = 0.45  # of that change; the target's reading follows its parts by more than half, the right ones by at most 0.35
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,9 @@ class Named:
     directions : tuple of Direction
         One for each word: the shift in W+ between the images that show it and those that don't, within classes.
     table : DataFrame
-        A row per candidate: change (along the combined direction, in [-1, 1]), association (with the target, in
-        [-1, 1]), score (size of change x square of association), largest first.
+        A row per candidate: attribute, association (with the target, in [-1, 1]; largest in size first), certainty (in
+        [0, 1]), change and target (how far its own and the target's reading change along its direction, in [-1, 1]),
+        and passes (whether it counts).
     """
 
     words: tuple[str, ...]
@@ -120,15 +128,44 @@ def word_direction(codes: Tensor, target: np.ndarray, probability: np.ndarray) -
     return Direction(as_tensor(shift), as_tensor(reader), float((along - means[y, side]).std()), float(means.mean()))
 
 
-def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, name: str, plain: Direction | None = None,
+def certainty(target: np.ndarray, probability: np.ndarray) -> float:
+    """Whether both sides of a word are really there in both classes, or in one of them only misread.
+
+    Where an attribute is not bound to the target, those of a class who show it show it as plainly as those of the other.
+
+    Parameters
+    ----------
+    target : array (N,), 0 or 1
+    probability : array (N,)
+        Of the word, in [0, 1].
+
+    Returns
+    -------
+    float
+        In [0, 1]: of a side's readings a share is certain (``CERTAIN``); the smaller of the classes' shares divided by
+        the larger, for the side where that is less.
+    """
+    group = pseudo_groups(target, np.asarray(probability)[:, None])
+    certain = np.abs(np.asarray(probability) - 0.5) > CERTAIN - 0.5
+    shares = np.array([certain[group == k].mean() if (group == k).any() else 0.0 for k in range(4)]).reshape(2, 2)
+    return float((shares.min(1) / np.maximum(shares.max(1), 1e-9)).min())
+
+
+def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, name: str,
                   degree: float = 3.0, seen: int = 200, seed: int = 0) -> Named:
     """Name the spurious attributes of a training set, and find where they lie in W+.
 
-    The first word is the one with the largest score: how much it changes along the combined direction, times the square
-    of how well it goes along with the target. Then the images are weighted so that this word no longer goes along with
-    the target; a second word counts if its score is still at least ``LEAST`` of the first's. A word is a candidate only
-    if every pseudo group that it would make has ``FEWEST`` images: hardly a woman has a beard, so where Male is the target
-    a beard cannot be told from it, and where Male is the first word the women with beards would be three misread faces.
+    Of the words that pass these tests, the first is the one that goes along with the target most:
+
+    - **It is there**, in each of the four pseudo groups that it makes: at least ``FEWEST`` images, with a certainty
+      (:func:`certainty`) of at least ``ALIKE``. Hardly a man wears make-up, so where Male is the target, make-up cannot
+      be told from it.
+    - **It can be moved**: along its own direction, from -`degree` to +`degree`, its reading changes by ``MOVES`` or more.
+    - **It is no part of the target**: the target's reading changes by less than ``PART`` of that. Lipstick is a part of
+      make-up; age is none of a smile.
+
+    Then the images are weighted so that this word no longer goes along with the target; a second one counts if it still
+    does at least ``LEAST`` times as much as the first did.
 
     Parameters
     ----------
@@ -138,8 +175,6 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
     model : ImageText
     name : str
         The target's attribute name, which is no candidate.
-    plain : Direction, optional
-        A combined direction that the image-text model has already chosen; else it is found here.
     degree : float
         Standard deviations of the edits in which words are read.
     seen : int
@@ -150,38 +185,45 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
     Returns
     -------
     Named
+
+    Raises
+    ------
+    ValueError
+        If `name` is no word of ``PROMPTS``.
     """
+    if name not in PROMPTS:
+        raise ValueError(f"The image-text model is not asked for {name!r}; valid names: {', '.join(PROMPTS)}.")
     y = np.asarray(target)
-    if plain is None:
-        plain = spurious_direction(codes, y, generator, lambda x: model.zero_shot(x, name), refined=False)
-    some = np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)
+    some = codes[np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)]
     read = read_words(images, model)
-    changed = changed_words(plain, codes[some], generator, model, degree)
     groups = lambda chosen: pseudo_groups(y, read[chosen].to_numpy())  # noqa: E731
     enough = lambda chosen: np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST  # noqa: E731
-    table = changed[[word != name and enough([word]) for word in changed["attribute"]]].reset_index(drop=True)
-    table["association"] = [association(read[word], y) for word in table["attribute"]]
-    table["score"] = _score(table["change"], table["association"])
-    words, weight, first = [], np.ones(len(y)), 0.0
-    for _ in range(MOST):
-        left = table[[word not in words and enough([*words, word]) for word in table["attribute"]]]
-        now = _score(left["change"], [association(read[word], y, weight) for word in left["attribute"]])
-        if not len(now) or now.max() < LEAST * first:
+    lines, found = [], {}
+    for word in read.columns.drop(name):
+        along = association(read[word], y)
+        if abs(along) >= TOLD and enough([word]):
+            found[word] = word_direction(codes, y, read[word].to_numpy())
+            changes = changed_words(found[word], some, generator, model, degree).set_index("attribute")["change"]
+            lines.append((word, along, certainty(y, read[word]), changes[word], changes[name]))
+    table = pd.DataFrame(lines, columns=["attribute", "association", "certainty", "change", "target"])
+    free = table["target"].abs() < PART * table["change"]
+    table["passes"] = (table["certainty"] >= ALIKE) & (table["change"] >= MOVES) & free
+    table = table.sort_values("association", key=np.abs, ascending=False, ignore_index=True)
+    chosen, weight, least = [], np.ones(len(y)), TOLD
+    while len(chosen) < MOST:
+        left = [word for word in table["attribute"][table["passes"]] if word not in chosen and enough([*chosen, word])]
+        along = [abs(association(read[word], y, weight)) for word in left]
+        if not left or max(along) < least:
             break
-        words.append(left["attribute"].iloc[int(np.argmax(now))])
-        first = max(first, now.max())
-        group = groups(words)
+        chosen.append(left[int(np.argmax(along))])
+        least = max(least, LEAST * max(along))
+        group = groups(chosen)
         weight = 1 / np.bincount(group)[group]
-    probability = read[words].to_numpy().copy()  # torch reads no view whose columns run backwards
-    found = tuple(word_direction(codes, y, p) for p in probability.T)
-    return Named(tuple(words), probability, found, table.sort_values("score", ascending=False, ignore_index=True))
+    probability = read[chosen].to_numpy().copy()  # torch reads no view whose columns run backwards
+    return Named(tuple(chosen), probability, tuple(found[word] for word in chosen), table)
 
 
 def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Number the groups (N,) of target (N,) and sides (N, words): bit 0 is the target, then a bit for each word."""
     sides = np.c_[np.asarray(target), np.asarray(probability) > 0.5].astype(int)
     return sides @ (2 ** np.arange(sides.shape[1]))
-
-
-def _score(change, association) -> np.ndarray:
-    return np.abs(np.asarray(change)) * np.square(np.asarray(association))

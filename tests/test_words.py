@@ -1,10 +1,13 @@
 """Naming the spurious attribute, on codes that are the words themselves."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from diga_lib import directions, words
+from diga_lib import directions, experiments, words
 from diga_lib.data import LabelledImages
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGA, PseudoGroups
@@ -61,9 +64,7 @@ def population(n=1500, spurious=("Male",), bias=1 / 9, seed=0):
 
 
 def found(train, **more):
-    codes = Patches().encode(train.images)
-    plain = directions.paper_direction(codes, directions.boundary(codes, train.target, 1e4))
-    return words.name_spurious(codes, train.target, train.images, Patches(), Reader(), "Smiling", plain, **more)
+    return words.name_spurious(Patches().encode(train.images), train.target, train.images, Patches(), Reader(), "Smiling", **more)
 
 
 def test_reads_the_same_as_the_model_itself():
@@ -129,6 +130,74 @@ def test_a_word_that_a_whole_class_lacks_is_no_candidate(keep):
     assert all(d.scale > 0 and d.direction.isfinite().all() for d in named.directions)
 
 
+def test_a_part_of_the_target_is_no_shortcut():
+    train, _ = population(4000, ("Wearing_Lipstick", "Male"), (1 / 19, 1 / 5))
+    assert found(train, degree=8.0).words[0] == "Wearing_Lipstick"
+    images = train.images.copy().reshape(len(train.images), 3, -1)
+    lip, smile = (WORDS.index(word) for word in ("Wearing_Lipstick", "Smiling"))
+    images[:, :, smile] = 127.5 + 0.3 * (images[:, :, smile] - 127.5) + 0.6 * (images[:, :, lip] - 127.5)  # more than half the smile
+    named = found(LabelledImages(images.reshape(train.images.shape), train.target, None, train.index), degree=8.0)
+    assert named.words == ("Male",)
+    line = named.table.set_index("attribute").loc["Wearing_Lipstick"]
+    assert not line["passes"] and line["target"] > words.PART * line["change"] and abs(line["association"]) > 0.8
+
+
+def test_a_word_that_the_target_decides_is_no_shortcut():
+    """In one class every face that shows the word is a doubtful reading, though there are many of them."""
+    train, truth = population(4000, ("Heavy_Makeup", "Male"), (1 / 9, 1 / 5))
+    assert found(train).words[0] == "Heavy_Makeup"
+    images = train.images.copy().reshape(len(train.images), 3, -1)
+    images[(train.target == 0) & (truth[:, 0] == 1), :, WORDS.index("Heavy_Makeup")] = 133
+    named = found(LabelledImages(images.reshape(train.images.shape), train.target, None, train.index))
+    line = named.table.set_index("attribute").loc["Heavy_Makeup"]
+    assert named.words == ("Male",) and not line["passes"] and line["certainty"] < words.ALIKE
+
+
+def test_a_word_that_the_generator_cannot_move_is_not_taken():
+    train, _ = population(4000, ("Bald", "Male"), (1 / 19, 1 / 5))
+    assert found(train).words[0] == "Bald"
+
+    class Stiff(Patches):
+        def decode(self, codes):
+            codes = codes.clone()
+            codes[..., WORDS.index("Bald")] = 0.3
+            return super().decode(codes)
+
+    codes = Patches().encode(train.images)
+    named = words.name_spurious(codes, train.target, train.images, Stiff(), Reader(), "Smiling")
+    assert named.words == ("Male",)
+    assert named.table.set_index("attribute").loc["Bald", "change"] == pytest.approx(0, abs=1e-6)
+
+
+def test_without_a_shortcut_no_word_is_named():
+    train, _ = population(3000, ("Male",), 1.0)
+    named = found(train)
+    assert named.words == () and named.directions == () and named.probability.shape == (3000, 0)
+
+
+def test_where_no_word_is_named_the_latents_decide(monkeypatch):
+    nothing = words.Named((), np.zeros((3, 0)), (), pd.DataFrame())
+    monkeypatch.setattr(words, "name_spurious", lambda *given: nothing)
+    split = SimpleNamespace(train=SimpleNamespace(target=None, images=None), target="Smiling")
+    setting = experiments.Setting(SimpleNamespace(name="folder"), split, None, None, "quick")
+    vars(setting).update(codes=None, reader=None, refined="what the latents tell")
+    assert setting.named == "what the latents tell"
+
+
+def test_an_unknown_target_is_one_sentence():
+    train, _ = population(100)
+    with pytest.raises(ValueError, match="not asked for 'Dog'; valid names: Smiling, Male, "):
+        words.name_spurious(Patches().encode(train.images), train.target, train.images, Patches(), Reader(), "Dog")
+
+
+def test_certainty_by_hand():
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    p = np.array([0.02, 0.05, 0.95, 0.6, 0.01, 0.3, 0.99, 0.97])
+    # shown: one of two is certain in class 0, two of two in class 1; not shown: two of two, one of two
+    assert words.certainty(y, p) == pytest.approx(0.5)
+    assert words.certainty(y, np.where(y == 1, 0.99, 0.01)) == 0
+
+
 def test_a_second_word_that_leaves_a_group_empty_is_not_taken():
     train, truth = population(4000, ("Male", "Young"))
     assert len(found(train).words) == 2
@@ -160,6 +229,6 @@ def test_diga_moves_along_every_word_and_visits_the_pseudo_groups_alike():
 
 
 def test_words_of_other_images_are_refused():
-    train, _ = population(300)
+    train, _ = population(900)
     with pytest.raises(ValueError, match="read on these 100 training images"):
         PseudoGroups(Patches(), found(train), epochs=1).fit(population(100)[0])
