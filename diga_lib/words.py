@@ -24,7 +24,7 @@ from diga_lib.image_text import PROMPTS
 # Set on a population that no table uses (`profiles.SEARCH_POOL_SEED`), between the words that are right and those that are not.
 MOST = 2  # words
 TOLD = 0.2  # association from which a word goes along with the target
-LEAST = 0.8  # of the first word's association, that a second one must reach once the first is balanced; others reach up to 0.79
+LEAST = 0.82  # of the first word's association, that a second one must reach once the first is balanced; others reach 0.80
 FEWEST = 10  # images of a pseudo group: from fewer its place cannot be told, and each would be shown too often
 CERTAIN = 0.9  # probability of a certain reading; 1 less that for the other side
 ALIKE = 0.3  # certainty; a word that the target decides has below 0.2, the right ones above 0.4
