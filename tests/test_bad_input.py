@@ -17,11 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from diga_lib import data, latent, results, runtime
-from diga_lib.data import ImageDataset, LabelledImages, celeba_tree, photos, readers
+from diga_lib import data, latent, runtime
+from diga_lib.studies import results
+from diga_lib.data import ImageDataset, LabelledImages
+from diga_lib.data.photos import files as photos, readers
+from diga_lib.studies import celeba_tree
 from diga_lib.latent import checkpoints, training
 from diga_lib.methods import ERM
-from diga_lib.parameters import ParameterError, check
+from diga_lib.pages.parameters import ParameterError, check
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -353,8 +356,8 @@ COMMANDS = {
     "no such folder": (["diga_lib.latent", "--dataset", "celeba", "--root", "/nowhere", "--output", "x.safetensors"],
         "There is no folder"),
     "no epochs": (["diga_lib.latent", "--epochs", "0", "--output", "x.safetensors"], "at least 2 images and 1 epoch"),
-    "no images": (["diga_lib.data.celeba_tree", "--root", "tree", "--images", "0"], "n is 0: valid"),
-    "an unknown row": (["diga_lib.experiments", "--rows", "magic"], "magic"),
+    "no images": (["diga_lib.studies.celeba_tree", "--root", "tree", "--images", "0"], "n is 0: valid"),
+    "an unknown row": (["diga_lib.studies.experiments", "--rows", "magic"], "magic"),
 }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib import beyond_faces, data, directions, grid, latent, methods, results
+from diga_lib import data, directions, latent, methods
+from diga_lib.studies import beyond_faces, grid, results
 from diga_lib.data import critters
 
 
@@ -91,7 +92,7 @@ def test_the_command_s_cells_can_be_sent_to_other_processes(monkeypatch, tmp_pat
     given = []
     monkeypatch.setattr(grid, "run", lambda cells, *rest, **more: given.extend(cells))
     monkeypatch.setattr(sys, "argv", ["beyond_faces", "--output", str(tmp_path / "store.jsonl"), "--jobs", "2"])
-    runpy.run_module("diga_lib.beyond_faces", run_name="__main__")
+    runpy.run_module("diga_lib.studies.beyond_faces", run_name="__main__")
     assert len(given) > 20 and pickle.loads(pickle.dumps(given)) == given
 
 

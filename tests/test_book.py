@@ -180,7 +180,7 @@ def test_functions_lead_to_the_pages_that_derive_them():
     links = [link["href"] for link in entry.find_parent("dl").find_all("a", href=True)]
     assert "02_biased_directions.html" in links
     documented = {tag["id"] for tag in document.select("dt[id]")}
-    assert {"diga_lib.live.compose", "diga_lib.methods.erm.ERM", "diga_lib.metrics.group_metrics"} <= documented
+    assert {"diga_lib.pages.live.compose", "diga_lib.methods.erm.ERM", "diga_lib.metrics.group_metrics"} <= documented
 
 
 def test_the_card_knows_all_weights_that_ship():

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from diga_lib import directions
-from diga_lib.clusters import fit_clusters
+from diga_lib.directions.clusters import fit_clusters
 
 SHAPE = (2, 5)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from diga_lib.data import LabelledImages
-from diga_lib.distributed import spread
+from diga_lib.studies.distributed import spread
 from diga_lib.methods import ERM, GroupDRO
 from diga_lib.methods.networks import classifier
 
@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from test_distributed import METHODS, gradients, train_set
-from diga_lib.distributed import share_batch_statistics, spread
+from diga_lib.studies.distributed import share_batch_statistics, spread
 accelerator = Accelerator(cpu=True)
 rank = accelerator.process_index
 def prepared(network):

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from diga_lib import cells, data, directions, experiments, fingerprints, latent, results, shared
-from diga_lib.cells import TRIALS, Cell, chosen
+from diga_lib import data, directions, latent
+from diga_lib.studies import cells, experiments, fingerprints, results, shared
+from diga_lib.studies.cells import TRIALS, Cell, chosen
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
-from diga_lib.experiments import TABLE
+from diga_lib.studies.experiments import TABLE
 from diga_lib.methods.two_stages import TwoStages
-from diga_lib.profiles import SIZES, Sizes
-from diga_lib.words import Named
+from diga_lib.pages.profiles import SIZES, Sizes
+from diga_lib.directions.words import Named
 
 TINY = Sizes(pool=900, n_train=200, n_test_per_group=20, epochs=1, byol_epochs=1, seeds=1)
 ATTRIBUTES = ("Smiling", "Male", "Young", "Black_Hair")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from diga_lib import grid, results
-from diga_lib.cells import GRIDS, PAIRS, Cell
-from diga_lib.experiments import TABLE
+from diga_lib.studies import grid, results
+from diga_lib.studies.cells import GRIDS, PAIRS, Cell
+from diga_lib.studies.experiments import TABLE
 from diga_lib.metrics import GroupMetrics
-from diga_lib.profiles import SIZES
+from diga_lib.pages.profiles import SIZES
 
 CELLS = [Cell("ERM", *pair, seed=seed, profile="quick") for seed in range(2) for pair in PAIRS[:4]]
 
@@ -87,7 +87,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from tests.test_grid import CELLS, fake
-from diga_lib import grid
+from diga_lib.studies import grid
 
 def slow(cell):
     time.sleep(0.4)

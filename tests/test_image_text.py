@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from diga_lib import image_text, image_text_training
+from diga_lib import image_text
+from diga_lib.studies import train_image_text as image_text_training
 from diga_lib.data import faces
-from diga_lib.image_text_captions import NOUNS, PHRASES, VOCABULARY, caption
+from diga_lib.image_text.captions import NOUNS, PHRASES, VOCABULARY, caption
 from diga_lib.latent import checkpoints
 
 TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}

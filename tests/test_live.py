@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diga_lib import live
+from diga_lib.pages import live
 from diga_lib.action_units import UNITS
 from diga_lib.action_units.model import AUEditNet
 from diga_lib.directions import combine, paper_direction

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 import yaml
 
-from diga_lib.parameters import Parameters
+from diga_lib.pages.parameters import Parameters
 from pages import OPENING
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,7 @@ from typing import get_args
 import nbformat
 import pytest
 
-from diga_lib.parameters import ON_DISK, ParameterError, Parameters, attribute_names, check
+from diga_lib.pages.parameters import ON_DISK, ParameterError, Parameters, attribute_names, check
 
 
 def notebook_globals(source: str, injected: str = "") -> dict:
@@ -108,7 +108,7 @@ def test_a_folder_without_its_data_set_is_refused(tmp_path):
 
 
 def test_data_sets_that_need_a_folder_are_those_that_are_read():
-    from diga_lib.data import readers
+    from diga_lib.data.photos import readers
 
     assert set(ON_DISK) == set(readers.LAYOUTS)
     assert attribute_names("utkface") == list(readers.UTKFACE_ATTRIBUTES)
@@ -171,7 +171,7 @@ def run_papermill(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
     parameters.metadata["tags"] = ["parameters"]
     cells = [
         parameters,
-        nbformat.v4.new_code_cell("from diga_lib.parameters import check\ncheck(globals())"),
+        nbformat.v4.new_code_cell("from diga_lib.pages.parameters import check\ncheck(globals())"),
         nbformat.v4.new_code_cell(f"open({str(tmp_path / 'worked')!r}, 'w').write(target)"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)

@@ -10,7 +10,8 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from diga_lib import plots, results  # noqa: E402
+from diga_lib.pages import plots
+from diga_lib.studies import results  # noqa: E402
 from diga_lib.data import LabelledImages  # noqa: E402
 from diga_lib.metrics import group_metrics  # noqa: E402
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from diga_lib import results
-from diga_lib.experiments import RESULTS, ROWS
-from diga_lib.profiles import SIZES
+from diga_lib.studies import results
+from diga_lib.studies.experiments import RESULTS, ROWS
+from diga_lib.pages.profiles import SIZES
 
 
 @pytest.fixture(scope="module")

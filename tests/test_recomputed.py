@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diga_lib import experiments, runtime, tables
-from diga_lib.cells import Cell
+from diga_lib import runtime
+from diga_lib.studies import experiments, tables
+from diga_lib.studies.cells import Cell
 from diga_lib.data import ImageDataset, faces
-from diga_lib.profiles import POOL_SEED, SIZES
-from diga_lib.results import METRICS
+from diga_lib.pages.profiles import POOL_SEED, SIZES
+from diga_lib.studies.results import METRICS
 
 COST = {"DiGA": 3.5, "DiGAWords": 3.5, "LfF": 2, "MAPLE": 2, "EIIL": 1.5, "JTT": 1.5}  # in runs of ERM
 BUDGET = 3.5  # of one check, in runs of ERM

@@ -16,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load as read_tensors
 
-from diga_lib import data, latent, results, runtime
-from diga_lib.data import celeba_tree, store
+from diga_lib import data, latent, runtime
+from diga_lib.studies import results
+from diga_lib.data import store
+from diga_lib.studies import celeba_tree
 from diga_lib.latent.perceptual import FactorNetwork
 from diga_lib.latent.training import Training
 

@@ -6,7 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from diga_lib import representations
+from diga_lib.studies import representations
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diga_lib.metrics import group_metrics, mean_and_interval
-from diga_lib.results import Result, Run, append, done, formatted, older, read, summary, timed_run
+from diga_lib.studies.results import Result, Run, append, done, formatted, older, read, summary, timed_run
 
 FIELDS = dict(method="ERM", target="Smiling", spurious="Male", bias=1 / 9, seed=0, profile="quick")
 

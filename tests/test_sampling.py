@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib import results, sampling
-from diga_lib.results import Result
+from diga_lib.studies import results, sampling
+from diga_lib.studies.results import Result
 
 
 def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diga_lib import data, latent, runtime
-from diga_lib.data import readers
+from diga_lib.data.photos import readers
 from diga_lib.latent import checkpoints
 from diga_lib.latent.adapters import PairGenerator
 

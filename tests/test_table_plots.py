@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib import table_plots, tables
-from diga_lib.cells import SEVEN
-from diga_lib.experiments import TABLE
+from diga_lib.studies import table_plots, tables
+from diga_lib.studies.cells import SEVEN
+from diga_lib.studies.experiments import TABLE
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib import results, tables
-from diga_lib.cells import ORACLES, PAIRS, SEVEN, Cell
-from diga_lib.results import METRICS, Result
+from diga_lib.studies import results, tables
+from diga_lib.studies.cells import ORACLES, PAIRS, SEVEN, Cell
+from diga_lib.studies.results import METRICS, Result
 
 FOUND = {"cosine": {"Male": 0.8, "Smiling": 0.1}, "pseudo_groups": {"Male": 0.95}, "gain": 0.1, "gap": 3.0, "share": [0.1, 0.9],
          "carries": {"Male": -0.7, "Young": 0.2}}  # fmt: skip

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from diga_lib import directions, experiments, words
+from diga_lib import directions
+from diga_lib.directions import words
+from diga_lib.studies import experiments
 from diga_lib.data import LabelledImages
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGA, PseudoGroups

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from diga_lib import directions, latent, own_images, runtime
-from diga_lib.data import LabelledImages, celeba_tree, faces
+from diga_lib import directions, latent, runtime
+from diga_lib.studies import own_images
+from diga_lib.data import LabelledImages, faces
+from diga_lib.studies import celeba_tree
 from diga_lib.methods import ERM, DiGA
 from diga_lib.methods.networks import classifier
 
@@ -194,7 +196,7 @@ def main() -> None:
     trees = seconds(lambda: TSNE(perplexity=30, random_state=0, max_iter=500).fit_transform(features))
     show("t-SNE: exact / Barnes-Hut, which page 05 uses (both scikit-learn)", f"{brute / trees:.2f}")
 
-    print("\nreading files into the store (10,000 to 200,000: python -m diga_lib.own_images)")
+    print("\nreading files into the store (10,000 to 200,000: python -m diga_lib.studies.own_images)")
     with tempfile.TemporaryDirectory() as work:
         source = celeba_tree.make(Path(work) / "drawn", 200, jobs=1)
         for count in (1_000, 4_000):

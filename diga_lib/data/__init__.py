@@ -9,11 +9,11 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
-from diga_lib.profiles import POOL_SEED, SIZES
+from diga_lib.pages.profiles import POOL_SEED, SIZES
 
-from .bias import biased_split
-from .dataset import BiasedSplit, ImageDataset, LabelledImages
-from .store import open_store
+from diga_lib.data.bias import biased_split
+from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
+from diga_lib.data.store import open_store
 
 __all__ = ["BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load", "NAMES"]
 
@@ -37,7 +37,7 @@ def load(
     ----------
     name : {"rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"}
         The embedded faces, or the embedded cats and dogs; CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts
-        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.readers`).
+        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.photos.readers`).
     n : int, optional
         Number of images: rendered images 20,000 by default, otherwise all. Fewer are always the first ones of
         more, so they come from the same files.
@@ -75,7 +75,7 @@ def load(
         raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
-    from . import listing, readers  # imports the face finder: only where photographs are read
+    from diga_lib.data.photos import listing, readers  # imports the face finder: only where photographs are read
 
     return listing.read(readers.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
 
@@ -111,7 +111,7 @@ def from_parameters(
     most = SIZES[profile].pool if most is None else most
     if dataset in RENDERED or not data_root:
         return load(dataset, most, seed=seed, resolution=resolution)
-    from . import listing, readers
+    from diga_lib.data.photos import listing, readers
 
     if dataset not in readers.LAYOUTS:
         raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(NAMES)}.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .dataset import BiasedSplit, ImageDataset, LabelledImages
+from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 
 MOST_TEST_IMAGES = 1000  # a group, when the caller does not say
 

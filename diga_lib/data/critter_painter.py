@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .painter import Canvas, Window, _bell, _field, _mix, _ramp
-from .painter import _Face as Face
+from diga_lib.data.painter import Canvas, Window, _bell, _field, _mix, _ramp
+from diga_lib.data.painter import _Face as Face
 
 EYE_X, EYE_Y = 0.27, -0.12
 PINK, DARK, WHITE = ((0.86, 0.58, 0.56), (0.09, 0.06, 0.06), (0.96, 0.95, 0.92))

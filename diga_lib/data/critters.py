@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .critter_painter import paint
-from .faces import _BATCH, _between, _gradient
+from diga_lib.data.critter_painter import paint
+from diga_lib.data.faces import _BATCH, _between, _gradient
 
 __all__ = ["ATTRIBUTES", "CUES", "FACTORS", "VERSION", "draw", "parameters", "render"]
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .painter import EYE_X, EYE_Y, paint
+from diga_lib.data.painter import EYE_X, EYE_Y, paint
 
 __all__ = ["ACTION_UNITS", "ATTRIBUTES", "EYE_X", "EYE_Y", "VERSION", "draw", "parameters", "render"]
 

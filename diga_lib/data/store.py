@@ -21,7 +21,7 @@ import joblib
 import numpy as np
 from filelock import FileLock
 
-from .. import runtime
+from diga_lib import runtime
 
 SHARD_PIXELS = 1000 * 64 * 64  # what a process makes at a time: bounds memory at any resolution
 ROWS_FOR_PROCESSES = 2000  # below this, starting processes takes longer than it saves

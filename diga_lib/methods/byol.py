@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diga_lib.augmentation import CounterfactualViews
+from diga_lib.methods.views import CounterfactualViews
 from diga_lib.methods.erm import ERM, Settings
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.methods.networks import BACKBONES, Classifier

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from diga_lib.augmentation import CounterfactualViews
-from diga_lib.clusters import fit_clusters
+from diga_lib.methods.views import CounterfactualViews
+from diga_lib.directions.clusters import fit_clusters
 from diga_lib.methods.erm import ERM
 from diga_lib.methods.image_augmentation import augment
-from diga_lib.words import Named, pseudo_groups
+from diga_lib.directions.words import Named, pseudo_groups
 
 EDITS = ("auto", "shift", "place", "flip")
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from diga_lib import results
-from diga_lib.action_units import editors, evaluation, judge_training
+from diga_lib.studies import results
+from diga_lib.action_units import editors
+from diga_lib.studies.action_units import evaluation, judge_training
 from diga_lib.action_units.data import UNITS, Sequences
 
 EASY = torch.zeros(12, 5, 64)

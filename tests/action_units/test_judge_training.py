@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.action_units import judge_training
+from diga_lib.studies.action_units import judge_training
 from diga_lib.action_units.data import UNITS
 
 

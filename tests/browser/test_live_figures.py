@@ -8,7 +8,8 @@ import pytest
 import torch
 from playwright.sync_api import Error
 
-from diga_lib import latent, live
+from diga_lib import latent
+from diga_lib.pages import live
 
 pytestmark = pytest.mark.built
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diga_lib.data import align, faces
+from diga_lib.data import faces
+from diga_lib.data.photos import align
 
 coordinate = st.floats(-500, 500)
 points = st.tuples(coordinate, coordinate, coordinate, coordinate).map(lambda p: np.array(p).reshape(2, 2))

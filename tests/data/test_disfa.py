@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from diga_lib import data
-from diga_lib.data import disfa
+from diga_lib.data.photos import disfa
 
 FRAMES = 5
 

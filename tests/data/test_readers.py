@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diga_lib import data
-from diga_lib.data import photos, readers
+from diga_lib.data.photos import files as photos, readers
 
 NAMES = ["Male", "Smiling", "Young"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib import augmentation
+from diga_lib.methods import views as augmentation
 from diga_lib.data import LabelledImages
 from diga_lib.directions import Direction
 from diga_lib.methods import ERM, DiGA, DiGABYOL, PseudoGroups

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diga_lib.data import faces
-from diga_lib.image_text_wide import WIDE_PHRASES, WORDS, facts, wide_caption
+from diga_lib.image_text.wide import WIDE_PHRASES, WORDS, facts, wide_caption
 from diga_lib.test_time import SPACES, class_weights, stream
 from diga_lib.test_time.class_spaces import EVERY, SEEDS, TEMPLATES
 from diga_lib.test_time.shifts import SHIFTS, shift

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib import image_text, results
-from diga_lib.image_text_wide import WORDS
-from diga_lib.test_time import TDA, class_weights, experiments, records, stream
-from diga_lib.test_time.__main__ import main
+from diga_lib import image_text
+from diga_lib.studies import results
+from diga_lib.image_text.wide import WORDS
+from diga_lib.studies.test_time import experiments, records
+from diga_lib.test_time import TDA, class_weights, stream
+from diga_lib.studies.test_time.__main__ import main
 
 FIELDS = dict(model="m", method="TDA", dataset="poses", order=0, n=4, accuracy=0.5, seconds_per_image=0.1,
               peak_memory_mb=10.0)

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib.test_time import SPACES, experiments, stream, tables
+from diga_lib.studies.test_time import experiments, tables
+from diga_lib.test_time import SPACES, stream
 
 
 def frame():

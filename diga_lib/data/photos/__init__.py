@@ -1,0 +1,1 @@
+"""Photographs on disk: the layouts people have, and how each picture is read."""

@@ -1,0 +1,92 @@
+"""Reader for DISFA: video frames of 27 subjects with the intensities of twelve action units.
+
+DISFA comes as videos and label files; the frames are to be extracted beforehand, one folder a subject::
+
+    root/ActionUnit_Labels/SN001/SN001_au1.txt …    one file a unit; line "17,3": frame 17 has intensity 3
+    root/Images/SN001/00001.jpg …                   frame 1; the file's name is the frame's number, from 1
+
+Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do. So
+that frames in which no two open eyes are found, such as those with a blink, are left out as well, read it with
+``data.load("disfa", root=root, missing="drop")``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from diga_lib.data.photos.listing import Listing, existing_file, existing_folder, image_paths, lines_of
+
+UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
+MOST = 5  # the highest intensity of the coding system
+PRESENT = 2  # from this intensity on, a unit counts as present in the literature on DISFA
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+def disfa(root: str | os.PathLike) -> Listing:
+    """List the frames that have both an image and labels, in the order of subjects and frames.
+
+    Returns
+    -------
+    Listing
+        ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
+        more), ``metadata`` has the columns subject and frame.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When a file is missing or not in DISFA's format; the sentence names it.
+    """
+    root = existing_folder(root)
+    images, labels = existing_folder(root / "Images"), existing_folder(root / "ActionUnit_Labels")
+    names = sorted(folder.name for folder in labels.iterdir() if folder.is_dir() and (images / folder.name).is_dir())
+    if not names:
+        raise ValueError(f"{labels} and {images} have no subject in common: valid are folders such as SN001 in both.")
+    paths, intensities, metadata = [], [], []
+    for name in names:
+        table = pd.DataFrame({f"AU{unit}": _intensities(labels / name / f"{name}_au{unit}.txt") for unit in UNITS})
+        if table.isna().to_numpy().any():
+            unit = table.columns[table.isna().any()][0]
+            raise ValueError(f"{labels / name} has no label of {unit} for frame {table.index[table[unit].isna()][0]}: "
+                             "valid is a line for each frame in each unit's file.")
+        frames = {number: file for number, file in _frames(images / name) if number in table.index}
+        if not frames:
+            raise ValueError(f"{images / name} has no image of a labelled frame: valid are names such as 00001.jpg.")
+        numbers = sorted(frames)
+        paths += image_paths(images / name, [frames[number] for number in numbers], images / name)
+        intensities.append(table.loc[numbers])
+        metadata.append(pd.DataFrame({"subject": name, "frame": numbers}))
+    factors = pd.concat(intensities, ignore_index=True).astype(np.float32)
+    return Listing("disfa", paths, (factors >= PRESENT).astype(np.int8), factors,
+                   pd.concat(metadata, ignore_index=True), None, None)
+
+
+def _intensities(path: Path) -> pd.Series:
+    """The intensities of one unit's file, by frame number."""
+    values = {}
+    for number, line in enumerate(lines_of(existing_file(path)), start=1):
+        match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", line)
+        if not match or int(match[2]) > MOST:
+            raise ValueError(f"Line {number} of {path} is {line!r}: valid is a frame's number, a comma and an "
+                             f"intensity from 0 to {MOST}.")
+        if int(match[1]) in values:
+            raise ValueError(f"{path} has frame {match[1]} more than once: valid is one line for each frame.")
+        values[int(match[1])] = int(match[2])
+    return pd.Series(values, dtype=float)
+
+
+def _frames(folder: Path) -> list[tuple[int, str]]:
+    """Numbers and names of a subject's frames."""
+    found = [(file.stem, file.name) for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
+    wrong = [name for stem, name in found if not stem.isascii() or not stem.isdigit()]
+    if wrong:
+        raise ValueError(f"{folder} has the image {sorted(wrong)[0]}: valid are frame numbers as names, such as 00001.jpg.")
+    numbers = [int(stem) for stem, _ in found]
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number in numbers if numbers.count(number) > 1)
+        raise ValueError(f"{folder} has two images of frame {twice}: valid is one for each frame.")
+    return [(int(stem), name) for stem, name in found]

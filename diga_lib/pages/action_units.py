@@ -1,0 +1,99 @@
+"""Pictures of the page on action units: the two branches drawn, and sliders for the twelve units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ipywidgets import GridBox, Layout
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from diga_lib.pages import plots, widgets
+from diga_lib.action_units.data import UNITS
+from diga_lib.action_units.editors import Edit
+
+MEANING = {"AU1": "inner brow up", "AU2": "outer brow up", "AU4": "brow down", "AU5": "upper lid up", "AU6": "cheek up",
+           "AU9": "nose wrinkled", "AU12": "lip corners up", "AU15": "lip corners down", "AU17": "chin up",
+           "AU20": "lips stretched", "AU25": "lips apart", "AU26": "jaw down"}  # fmt: skip
+NAMES = [f"{unit} {meaning}" for unit, meaning in MEANING.items()]
+
+
+def dual_branch(source, neutral, target, ax: Axes | None = None) -> Axes:
+    """Draw the two branches as a diagram around three pictures.
+
+    Parameters
+    ----------
+    source, neutral, target : float tensors (3, R, R) in [0, 1]
+        Painted from W_src, W_N and W_tar.
+    ax : Axes, optional
+    """
+    ax = plots.axes(ax, height=3.0, width=9.0)
+    ax.set(xlim=(0, 12), ylim=(0, 4))
+    ax.axis("off")
+    for x, image, words in ((1.1, source, r"$W_{src}$"), (6, neutral, r"$\hat W_N$, neutral"), (10.9, target, r"$\hat W_{tar}$")):
+        ax.imshow(plots.as_pixels(image), extent=(x - 1, x + 1, 0.55, 2.55), zorder=2, interpolation="lanczos")
+        ax.text(x, 0.25, words, ha="center", va="center", fontsize=11)
+    arrow = {"arrowstyle": "-|>", "linewidth": 1.6, "color": "black", "mutation_scale": 14}
+    box = {"boxstyle": "round,pad=0.35", "linewidth": 1.4}
+    for x, sign, labels, name, colour in ((3.55, "−", "src", "source branch", plots.SPURIOUS), (8.45, "+", "tar", "target branch", plots.TARGET)):
+        ax.annotate("", (x - 0.25, 1.55), (x - 1.4, 1.55), arrowprops=arrow)
+        ax.annotate("", (x + 1.5, 1.55), (x + 0.25, 1.55), arrowprops=arrow)
+        ax.text(x, 1.53, sign, ha="center", va="center", fontsize=13, bbox={"boxstyle": "circle", "facecolor": "white"})
+        ax.annotate("", (x, 1.9), (x, 2.55), arrowprops=arrow | {"color": colour})
+        ax.text(x, 2.75, rf"$M_j(W,\ \Psi_{{enc}}(y_{{{labels}}})_j)$", ha="center", va="center", fontsize=9.5,
+                bbox=box | {"edgecolor": colour, "facecolor": "white"}, zorder=3)
+        ax.annotate("", (x, 3.05), (x, 3.45), arrowprops=arrow | {"color": colour})
+        ax.text(x, 3.65, rf"$y_{{{labels}}}$: {name}", ha="center", va="center", fontsize=10, color=colour)
+    ax.set_aspect("equal")
+    return ax
+
+
+def unit_sliders(edit: Edit, generator, code: Tensor, source: Tensor, places: Sequence[float] = range(-1, 8)) -> GridBox:
+    """Twelve sliders, one for each unit, each above its own picture of one face.
+
+    Parameters
+    ----------
+    edit : callable
+        An editor.
+    generator : object with ``decode``
+    code, source : Tensors (1, levels, width) and (1, 12)
+        The face and its intensities; a slider changes its own unit only.
+    places : sequence of float
+        Intensities at which the slider stops.
+    """
+    places = list(places)
+    target = source.repeat(len(UNITS) * len(places), 1)
+    for unit in range(len(UNITS)):
+        target[unit * len(places) : (unit + 1) * len(places), unit] = torch.tensor(places, dtype=target.dtype)
+    with torch.no_grad():
+        images = generator.decode(edit(code.repeat(len(target), 1, 1), source.repeat(len(target), 1), target))
+    start = int(np.argmin(np.abs(places)))
+    sliders = [widgets.frames_slider([widgets.tile(x[None], 1) for x in part], [f"{p:g}" for p in places], name,
+                                     "One face", start, 2.2)
+               for name, part in zip(NAMES, images.split(len(places)))]  # fmt: skip
+    return GridBox(sliders, layout=Layout(grid_template_columns="repeat(auto-fill, minmax(190px, 1fr))"))
+
+
+def trajectories(intensities: np.ndarray, units: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw the intensities (frames, 12) of some units over a film, and the whole numbers a coder writes."""
+    ax = plots.axes(ax, height=2.6)
+    for colour, unit in zip(plots.COLOURS, units):
+        course = intensities[:, UNITS.index(unit)]
+        ax.plot(course, color=colour, label=f"{unit} {MEANING[unit]}")
+        ax.step(np.arange(len(course)), np.round(course), where="mid", color=colour, alpha=0.35, linewidth=1)
+    ax.set(xlabel="frame", ylabel="intensity", ylim=(-0.2, 5.2))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=4, frameon=False, fontsize=8)
+    return ax
+
+
+def per_unit(table, ax: Axes | None = None) -> Axes:
+    """Draw a value of each unit as bars, a colour for each column of a table (12 units by editors)."""
+    ax = plots.axes(ax, height=2.8, width=9.0)
+    table.plot.bar(ax=ax, width=0.8, color=[plots.COLOURS[k] for k in range(table.shape[1])])
+    ax.set(xlabel="", ylim=(min(0, float(table.min().min())), 1))
+    ax.tick_params(axis="x", labelrotation=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, frameon=False, fontsize=8)
+    return ax
+

@@ -1,0 +1,131 @@
+"""Rendered faces as PNG files in CelebA's own layout: something to rehearse with before one's own photographs.
+
+``python -m diga_lib.studies.celeba_tree --root DIR --images 20000`` draws them; stopped at any time, it goes on with the
+files that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import cv2
+import joblib
+import numpy as np
+from filelock import FileLock
+from PIL import Image
+
+from diga_lib import runtime
+
+from diga_lib.data import faces
+from diga_lib.data.photos.align import target_eyes
+from diga_lib.data.photos.readers import CELEBA_EYES, CELEBA_SIZE
+
+SEED = 20  # a population of its own
+CHUNK = 100  # faces that a process draws at a time
+
+
+def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = None) -> Path:
+    """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has.
+
+    Parameters
+    ----------
+    root : path
+        The folder, made if need be.
+    n : int
+        Number of faces.
+    seed : int
+        Their population; face i depends on (seed, i) alone.
+    jobs : int, optional
+        Number of processes; as many as there are cores by default.
+
+    Returns
+    -------
+    Path
+        `root`; the tables are written last, so a tree without them is unfinished.
+
+    Raises
+    ------
+    ValueError
+        If `n` is below 1, or the folder holds other images.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n}: valid is a whole number of at least 1.")
+    root = Path(root)
+    folder = root / "img_align_celeba"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):  # a second process waits, then finds everything made
+        for half in [*folder.glob(".*.png"), *root.glob(".list_*")]:  # of a process that was killed while it wrote
+            half.unlink()
+        _check_population(root, folder, seed)
+        present = {entry.name for entry in os.scandir(folder)}
+        missing = np.array([i for i in range(n) if file_name(i) not in present], dtype=int)
+        chunks = np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(missing) else []
+        jobs = min(jobs or runtime.available_cores(), max(1, len(chunks)))
+        settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
+        with joblib.parallel_config(**settings):
+            drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+                joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks)
+            for _ in runtime.progress(drawn, "drawing files", total=len(chunks)):
+                pass
+        _, table, _ = faces.parameters(seed, range(n))
+        table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
+        rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
+        _text(root / "list_attr_celeba.txt", [str(n), " ".join(table.columns), *rows])
+        place = np.digitize(np.arange(n) / n, (0.8, 0.9))  # training, validation, test
+        _text(root / "list_eval_partition.txt", [f"{file_name(i)} {place[i]}" for i in range(n)])
+    return root
+
+
+def file_name(i: int) -> str:
+    """The name of face number `i`, from 0: CelebA counts from 1."""
+    return f"{i + 1:06d}.png"
+
+
+def _check_population(root, folder, seed):
+    """Other images of the same names would be taken for finished ones, and get wrong labels."""
+    mine, path = f"seed {seed}, renderer {faces.VERSION}", root / ".population"
+    if path.exists() and path.read_text() == mine:
+        return
+    if next(folder.iterdir(), None) is not None:
+        raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder or a tree of "
+                         "the same seed.")
+    _text(path, [mine], end="")
+
+
+def _write(folder, seed, indices):
+    # The side at which a rendered face has its eyes as far apart as a crop of CelebA.
+    side = round((CELEBA_EYES[1, 0] - CELEBA_EYES[0, 0]) / (target_eyes(1)[1, 0] - target_eyes(1)[0, 0]))
+    left, top = np.round(CELEBA_EYES[0] - target_eyes(side)[0]).astype(int)
+    right, bottom = CELEBA_SIZE[0] - side - left, CELEBA_SIZE[1] - side - top
+    images, _, _ = faces.render(seed, indices, side)
+    for i, image in zip(indices, images.transpose(0, 2, 3, 1)):
+        # CelebA's crops show more than a rendered face: its border goes on, out of focus.
+        whole = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)
+        blurred = cv2.GaussianBlur(whole, (0, 0), 6)
+        blurred[top:top + side, left:left + side] = image
+        with runtime.atomic_write(folder / file_name(int(i))) as temporary:
+            Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
+
+
+def _text(path, lines, end="\n"):
+    with runtime.atomic_write(path) as temporary:
+        temporary.write_text("\n".join(lines) + end)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--root", required=True, type=Path, help="folder of the tree")
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--jobs", type=int, help="processes (default: as many as there are cores)")
+    given = parser.parse_args()
+    try:
+        print(f"Wrote {make(given.root, given.images, given.seed, given.jobs)}")
+    except ValueError as fault:
+        parser.exit(1, f"{fault}\n")
+
+
+if __name__ == "__main__":
+    main()

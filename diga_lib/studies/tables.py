@@ -1,0 +1,274 @@
+"""What the pages make of the grid's results: tables, ties, agreement with what the papers report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from diga_lib.studies import results
+from diga_lib.studies.cells import PAIRS, SEVEN, Cell, chosen
+from diga_lib.studies.experiments import FOLDER, TABLE
+from diga_lib.metrics import mean_and_interval
+from diga_lib.studies.results import METRICS
+
+REPORTED = FOLDER.parent / "reported"
+BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
+LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
+LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
+WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
+LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
+          "GroupDRO": "GroupDRO (oracle)"}  # fmt: skip
+ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
+
+
+def label(row: str) -> str:
+    """The name of a row of ``experiments.TABLE`` as the pages write it."""
+    return LABELS.get(row, row)
+
+
+def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """Read stored results of the grid.
+
+    Parameters
+    ----------
+    *names : str
+        Of grids, such as "classification". A file that is not there yet has no rows.
+    folder : path
+
+    Returns
+    -------
+    DataFrame
+        The columns of `results.read`, and: row (name in ``experiments.TABLE``), pair ("Smiling/Male"), and stale
+        (whether code or configuration has changed since).
+    """
+    files = [folder / f"{name}.jsonl" for name in names]
+    frames = [results.latest(results.read(file)) for file in files if file.exists()]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(results.Result.model_fields))
+    frame["row"] = [extra["cell"]["row"] for extra in frame["extra"]]
+    frame["pair"] = frame["target"] + "/" + frame["spurious"]
+    best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
+    frame["stale"] = [_stale(extra["cell"], kept, best) for extra, kept in zip(frame["extra"], frame["fingerprint"])]
+    return frame
+
+
+def _stale(cell: dict, fingerprint: str, best: dict[str, str]) -> bool:
+    strengths = cell.get("strengths")
+    now = Cell(**cell | {"strengths": tuple(strengths) if strengths else None})
+    return now.fingerprint != fingerprint or not (now.variant or now.changes == best[now.row])
+
+
+def reported() -> pd.DataFrame:
+    """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
+    frame = pd.read_csv(REPORTED / "classification.csv")
+    frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
+    names = {row.method: name for name, row in TABLE.items() if name in SEVEN}
+    frame["row"] = frame["method"].map(names | {"ERM": "ERM", "DiGA": "DiGA"})
+    frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
+    frame[list(METRICS)] /= 100
+    return frame[["row", "pair", *METRICS]]
+
+
+def means(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean of the metrics over seeds: index (pair, row) in the papers' order, columns the metrics."""
+    table = frame.groupby(["pair", "row"])[list(METRICS)].mean()
+    index = [(pair, row) for pair in ORDER for row in TABLE if (pair, row) in table.index]
+    return table.reindex(pd.MultiIndex.from_tuples(index, names=["pair", "row"])) if index else table
+
+
+def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = SEVEN) -> tuple[str | None, set[str]]:
+    """The row with the best mean, and those that cannot be told from it.
+
+    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than ``LEAST_SEEDS``
+    common seeds hardly anything is known of the spread, and only equal means are tied.
+
+    Returns
+    -------
+    str or None, set of str
+        None if the pair has no results; the set holds the best one too.
+    """
+    some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
+    if some.empty:
+        return None, set()
+    first = (BETTER[metric] * some.mean()).idxmax()
+    tied = {first}
+    for row in some.columns.drop(first):
+        difference = (some[first] - some[row]).dropna()
+        centre, half = mean_and_interval(difference) if len(difference) else (np.inf, np.nan)
+        if abs(centre) <= (half if len(difference) >= LEAST_SEEDS else 0):
+            tied.add(row)
+    return first, tied
+
+
+def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
+    """The pairs, in order, for which every one of these rows has a result."""
+    return [pair for pair in ORDER if set(rows) <= set(frame.loc[frame["pair"] == pair, "row"])]
+
+
+def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
+    """For each complete pair and metric: the best row, whether it is `row`, whether `row` is tied, and by how much it leads.
+
+    Returns
+    -------
+    DataFrame
+        Columns pair, metric, best, won (its mean alone is best: an equal one is no win), tied, and lead: the mean of
+        `row` less that of the best of the others, in points of a hundred, positive if `row` is better.
+    """
+    table, lines = means(frame), []
+    for pair in complete(frame, rows):
+        for metric, sign in BETTER.items():
+            first, tied = best(frame, metric, pair, rows)
+            others = sign * table.loc[pair].loc[[other for other in rows if other != row], metric]
+            lead = sign * table.loc[(pair, row), metric] - others.max()
+            lines.append({"pair": pair, "metric": WORDS[metric], "best": first, "won": lead > 1e-9, "tied": row in tied,
+                          "lead": 100 * lead})  # fmt: skip
+    return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
+
+
+def gap_closed(frame: pd.DataFrame, metric: str = "worst_group", row: str = "DiGA", oracle: str = "Balanced") -> pd.Series:
+    """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle.
+
+    A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
+    """
+    table = means(frame)[metric].unstack("row") if len(frame) else pd.DataFrame()
+    if not {"ERM", row, oracle} <= set(table.columns):
+        return pd.Series(dtype=float, name=row)
+    gap = BETTER[metric] * (table[oracle] - table["ERM"])
+    share = BETTER[metric] * (table[row] - table["ERM"]) / gap.where(gap >= LEAST_GAP)
+    return share.dropna().reindex([pair for pair in ORDER if pair in share.dropna().index]).rename(row)
+
+
+def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
+    """Rank correlation of the methods' order with the reported one, for each complete pair and metric.
+
+    Returns
+    -------
+    DataFrame
+        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain of
+        DiGA over ERM in points, positive if DiGA is better.
+    """
+    ours, theirs, lines = means(frame), means(reported() if other is None else other), []
+    for pair in complete(frame, rows):
+        for metric, sign in BETTER.items():
+            one, two = (table.loc[pair].loc[list(rows), metric] for table in (ours, theirs))
+            varied = one.nunique() > 1 and two.nunique() > 1
+            gain = lambda values: 100 * sign * (values["DiGA"] - values["ERM"])  # noqa: E731
+            lines.append({"pair": pair, "metric": WORDS[metric],
+                          "rank_correlation": stats.spearmanr(one, two).statistic if varied else np.nan,
+                          "measured": gain(one), "reported": gain(two)})  # fmt: skip
+    return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
+
+
+def directions_found(frame: pd.DataFrame, row: str = "DiGA") -> pd.DataFrame:
+    """What DiGA's directions carried, a line for each pair, averaged over seeds.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `published`.
+    row : {"DiGA", "DiGAWords"}
+
+    Returns
+    -------
+    DataFrame
+        Indexed by pair: cosine with the true shift of the spurious attribute (the best of several) and of the target,
+        share of training faces that are in the right pseudo group, and what the direction goes along with most.
+    """
+    lines = []
+    for _, line in frame[frame["row"] == row].iterrows():
+        found, names = line["extra"]["direction"], line["spurious"].split("&")
+        name = max(found["carries"], key=lambda key: abs(found["carries"][key]))
+        lines.append({"pair": line["pair"], "cosine with spurious": max(found["cosine"][name] for name in names),
+                      "cosine with target": found["cosine"][line["target"]],
+                      "right pseudo groups": max(found["pseudo_groups"][name] for name in names),
+                      "carries most": f"{name} ({abs(found['carries'][name]):.2f})"})  # fmt: skip
+    table = pd.DataFrame(lines, columns=["pair", "cosine with spurious", "cosine with target", "right pseudo groups",
+                                         "carries most"])  # fmt: skip
+    numbers = table.groupby("pair").mean(numeric_only=True)
+    words = table.groupby("pair")["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
+    return numbers.join(words).reindex([pair for pair in ORDER if pair in numbers.index])
+
+
+def other_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs of DiGA with words that named a word which is not the spurious attribute.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by pair: seed, the words named, the worst-group accuracy, and ERM's with that seed.
+    """
+    erm = frame[frame["row"] == "ERM"].set_index(["pair", "seed"])["worst_group"]
+    lines = []
+    for _, line in frame[frame["row"] == "DiGAWords"].iterrows():
+        words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
+        if not set(words) <= set(line["spurious"].split("&")):
+            lines.append({"pair": line["pair"], "seed": line["seed"], "words": ", ".join(words),
+                          "worst group": line["worst_group"], "of ERM": erm.get((line["pair"], line["seed"]))})  # fmt: skip
+    return pd.DataFrame(lines, columns=["pair", "seed", "words", "worst group", "of ERM"]).set_index("pair")
+
+
+def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
+    """How far a recomputed cell may lie from the published one: half of a 95 % prediction interval.
+
+    Two trainings that differ in nothing but rounding end as differently as two seeds. Their difference has a standard
+    deviation of sqrt(2) times that of the seeds, pooled over the pairs; but no less is assumed than what a test group of
+    so many images allows, since seeds may by chance agree.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `published`.
+    row, metric : str
+    images : int
+        In each group of the test set.
+    """
+    some = frame[frame["row"] == row]
+    groups = [values for _, values in some.groupby("pair")[metric] if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in groups)
+    squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
+    p = min(max(some["worst_group"].mean(), 0.5), 0.95)
+    least = np.sqrt(p * (1 - p) / images) * {"accuracy": 0.5, "worst_group": 1.0, "equalized_odds": np.sqrt(2)}[metric]
+    spread = max(np.sqrt(squares / freedom) if freedom else 0.0, least)
+    return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
+
+
+def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABLE)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write one metric as a table of pairs x rows, and say which cells are best.
+
+    Returns
+    -------
+    text : DataFrame of str
+        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run is older
+        than its code, and "–" where there is no run.
+    bold : DataFrame of bool
+        The best of the seven methods, and what is tied with it.
+    """
+    rows = [row for row in rows if row in set(frame["row"])]
+    text = pd.DataFrame("–", ORDER, rows)
+    bold = pd.DataFrame(False, ORDER, rows)
+    for (pair, row), lines in frame[frame["row"].isin(rows) & frame["pair"].isin(ORDER)].groupby(["pair", "row"]):
+        centre, half = mean_and_interval(lines[metric])
+        spread = f" ± {100 * half:.1f}" if len(lines) >= LEAST_SEEDS else ""
+        text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if lines.get('stale', pd.Series([False])).any() else ''}"
+    for pair in ORDER:
+        tied = best(frame, metric, pair)[1]
+        bold.loc[pair, [row for row in rows if row in tied]] = True
+    return text, bold
+
+
+def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
+    """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
+    heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")  # noqa: E731  nine pairs are wide
+    text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
+    text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
+    marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
+    return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
+
+
+def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
+    """The cells of a grid that have no result yet."""
+    there = set(map(tuple, frame[list(results.KEY)].to_numpy())) if len(frame) else set()
+    return [cell for cell in wanted if tuple(cell.key[name] for name in results.KEY) not in there]
