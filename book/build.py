@@ -19,8 +19,8 @@ import yaml
 from diga_lib.runtime import atomic_write, sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why  # noqa: E402
-from pages import PROFILES, api_page, data_card, page_from  # noqa: E402
+from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why
+from pages import PROFILES, api_page, data_card, page_from
 
 NOT_PAGES = ("build.py", "execution.py", "runs.yml", "results", "__pycache__")
 PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
@@ -108,8 +108,15 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, An
     parser = argparse.ArgumentParser(description="Execute the notebooks that changed and build the book.")
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--only", nargs="+", default=[], metavar="PAGE", help="execute only these pages")
-    parser.add_argument("-p", dest="overrides", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                        help="a parameter, for every notebook that has it")  # fmt: skip
+    parser.add_argument(
+        "-p",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter, for every notebook that has it",
+    )
     parser.add_argument("--cores", type=int, help="cores to use (default: those that this process may use)")
     options = parser.parse_args(arguments)
     overrides = {name: yaml.safe_load(value) for name, value in options.overrides}

@@ -15,8 +15,9 @@ PROFILES = {
 }
 OPENING = re.compile(
     r"\*\*You will learn:?\*\*\s*(?P<learn>.*?)\s*\*\*Time:?\*\*:?\s*(?P<time>.*?)\s*"
-    r"\*\*Needs:?\*\*:?\s*(?P<needs>.*?)\s*(?:\n\s*\n|\Z)", re.DOTALL
-)  # fmt: skip
+    r"\*\*Needs:?\*\*:?\s*(?P<needs>.*?)\s*(?:\n\s*\n|\Z)",
+    re.DOTALL,
+)
 
 
 def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
@@ -54,8 +55,10 @@ def markdown(text: str, name: str) -> nbformat.NotebookNode:
 def opening_box(found: re.Match) -> str:
     """What a reader will learn, how long it takes and what it needs, in a box."""
     learn, time, needs = (found[name].strip() for name in ("learn", "time", "needs"))
-    return (f":::{{admonition}} You will learn\n:class: tip on-this-page\n\n{learn[0].upper()}{learn[1:]}\n\n"
-            f"**Time:** {time}\n\n**Needs:** {needs}\n:::\n\n")  # fmt: skip
+    return (
+        f":::{{admonition}} You will learn\n:class: tip on-this-page\n\n{learn[0].upper()}{learn[1:]}\n\n"
+        f"**Time:** {time}\n\n**Needs:** {needs}\n:::\n\n"
+    )
 
 
 def banner(run: Run, record: dict) -> str:
@@ -114,6 +117,7 @@ def api_page(text: str, package: Path = ROOT / "diga_lib") -> str:
             continue
         modules.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     sections = [
-        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n" for name in sorted(set(modules))
+        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n"
+        for name in sorted(set(modules))
     ]
     return text.replace("<!-- modules -->", "\n".join(sections))

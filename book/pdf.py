@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 from diga_lib.runtime import atomic_write
 
 ROOT = Path(__file__).resolve().parent.parent
-FOOTER = ('<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>')
+FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -52,8 +52,16 @@ def print_page(browser: Browser, page: Path, to: Path) -> None:
     tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
     tab.evaluate("Promise.all([...document.images].map(e => (e.loading = 'eager', e.decode().catch(() => 0))))")
     margin = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
-    made = tab.pdf(format="A4", margin=margin, display_header_footer=True, header_template="<span></span>",
-                   footer_template=FOOTER, print_background=True, outline=True, tagged=True)  # fmt: skip
+    made = tab.pdf(
+        format="A4",
+        margin=margin,
+        display_header_footer=True,
+        header_template="<span></span>",
+        footer_template=FOOTER,
+        print_background=True,
+        outline=True,
+        tagged=True,
+    )
     tab.close()
     server.shutdown()
     with atomic_write(to) as temporary:

@@ -33,8 +33,7 @@ class GroupMetrics:
     def frame(self):
         """Return the groups' accuracies: a row for each target, a column for each spurious value."""
         values = np.array(list(self.groups.values())).reshape(2, -1)
-        return pd.DataFrame(values, pd.RangeIndex(2, name="target"),
-                            pd.RangeIndex(values.shape[1], name="spurious"))
+        return pd.DataFrame(values, pd.RangeIndex(2, name="target"), pd.RangeIndex(values.shape[1], name="spurious"))
 
 
 def group_metrics(y_true, y_pred, spurious):
@@ -65,22 +64,32 @@ def group_metrics(y_true, y_pred, spurious):
     """
     y_true, y_pred, spurious = (np.asarray(a) for a in (y_true, y_pred, spurious))
     if not y_true.shape == y_pred.shape == spurious.shape == (y_true.size,):
-        raise ValueError(f"Targets, predictions and spurious values have shapes {y_true.shape}, "
-                         f"{y_pred.shape} and {spurious.shape}; they must be of one length.")
+        raise ValueError(
+            f"Targets, predictions and spurious values have shapes {y_true.shape}, "
+            f"{y_pred.shape} and {spurious.shape}; they must be of one length."
+        )
     if not (np.isin(y_true, (0, 1)).all() and np.isin(y_pred, (0, 1)).all()):
         raise ValueError("Targets and predictions must be 0 or 1.")
     values = max(2, int(spurious.max(initial=0)) + 1)
     present = set(zip(y_true.tolist(), spurious.tolist()))
     empty = [f"y{y}s{s}" for y in (0, 1) for s in range(values) if (y, s) not in present]
     if empty:
-        raise ValueError(f"No image is in group {', '.join(empty)}; every group of target and spurious "
-                         "attribute must have at least one.")
-    frame = MetricFrame(metrics=accuracy_score, y_true=y_true, y_pred=y_pred,
-                        sensitive_features=pd.DataFrame({"target": y_true, "spurious": spurious}))
+        raise ValueError(
+            f"No image is in group {', '.join(empty)}; every group of target and spurious "
+            "attribute must have at least one."
+        )
+    frame = MetricFrame(
+        metrics=accuracy_score,
+        y_true=y_true,
+        y_pred=y_pred,
+        sensitive_features=pd.DataFrame({"target": y_true, "spurious": spurious}),
+    )
     return GroupMetrics(
-        accuracy=float(frame.overall), worst_group=float(frame.group_min()),
+        accuracy=float(frame.overall),
+        worst_group=float(frame.group_min()),
         equalized_odds=float(equalized_odds_difference(y_true, y_pred, sensitive_features=spurious)),
-        groups={f"y{y}s{s}": float(value) for (y, s), value in frame.by_group.sort_index().items()})
+        groups={f"y{y}s{s}": float(value) for (y, s), value in frame.by_group.sort_index().items()},
+    )
 
 
 def mean_and_interval(values, level=0.95):

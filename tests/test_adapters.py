@@ -10,8 +10,13 @@ import torch
 from diga_lib import data, directions, latent, runtime
 from diga_lib.data import faces
 from diga_lib.latent.adapters import (
-    ConformanceError, PairGenerator, PCAGenerator, WPlusGenerator, check_generator, export_onnx,
-)  # fmt: skip
+    ConformanceError,
+    PairGenerator,
+    PCAGenerator,
+    WPlusGenerator,
+    check_generator,
+    export_onnx,
+)
 from diga_lib.methods import ERM, DiGA
 
 ASKED = 14  # checks
@@ -56,8 +61,15 @@ def onnx_files(networks, tmp_path_factory):
     for network, example, file in zip(networks, examples, files):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(network, (example,), str(file), input_names=["x"], output_names=["y"],
-                              dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False)
+            torch.onnx.export(
+                network,
+                (example,),
+                str(file),
+                input_names=["x"],
+                output_names=["y"],
+                dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+                dynamo=False,
+            )
     return files
 
 
@@ -184,11 +196,17 @@ BENT = {
     "one code for all": ({"encode": lambda s, x: 0 * s.good.encode(x) + 1}, "different images have different codes"),
     "chance": ({"encode": lambda s, x: s.good.encode(x) + 0.1 * s.calls}, "the same codes again"),
     "batch": ({"encode": lambda s, x: (c := s.good.encode(x)) - c.mean(0)}, "other images of its batch"),
-    "floats as bytes": ({"encode": lambda s, x: s.good.encode(x if isinstance(x, np.ndarray) else x / 255)}, "float Tensors"),
+    "floats as bytes": (
+        {"encode": lambda s, x: s.good.encode(x if isinstance(x, np.ndarray) else x / 255)},
+        "float Tensors",
+    ),
     "pictures in bytes": ({"decode": lambda s, c: (s.good.decode(c) * 255).byte()}, "found Tensor torch.uint8"),
     "pictures turned": ({"decode": lambda s, c: s.good.decode(c).permute(0, 2, 3, 1)}, r"found Tensor .*64, 64, 3\)"),
     "pictures beyond": ({"decode": lambda s, c: s.good.decode(c) * 2 - 1}, r"in \[0, 1\] is asked, but found -1.000"),
-    "pictures by batch": ({"decode": lambda s, c: (p := s.good.decode(c)) / p.max() * 0.5 + 0.1 * len(c) / 8}, "other codes"),
+    "pictures by batch": (
+        {"decode": lambda s, c: (p := s.good.decode(c)) / p.max() * 0.5 + 0.1 * len(c) / 8},
+        "other codes",
+    ),
     "pictures upside down": ({"decode": lambda s, c: 1 - s.good.decode(c)}, "nearer to their images"),
     "codes ignored": ({"decode": lambda s, c: 0 * s.good.decode(c) + 0.5}, "nearer to their images"),
     "writes over its input": ({"encode": written_over}, "read-only"),

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diga_lib import data, latent, runtime
-from diga_lib.studies import results
 from diga_lib.data import ImageDataset, LabelledImages
-from diga_lib.data.photos import files as photos, readers
-from diga_lib.studies import celeba_tree
+from diga_lib.data.photos import files as photos
+from diga_lib.data.photos import readers
 from diga_lib.latent import checkpoints, training
 from diga_lib.methods import ERM
 from diga_lib.pages.parameters import ParameterError, check
+from diga_lib.studies import celeba_tree, results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +64,8 @@ class World:
             picture((90, 90)).save(root / f"{i}.png")
         (root / "attributes.csv").write_text(
             "image_id,Smiling,left_eye_x,left_eye_y,right_eye_x,right_eye_y\n"
-            + "".join(f"{i}.png,{i % 2},30,40,60,40\n" for i in range(3)))
+            + "".join(f"{i}.png,{i % 2},30,40,60,40\n" for i in range(3))
+        )
         return root
 
     def animals(self):
@@ -140,10 +141,12 @@ def picture(size):
 
 def announce(side):
     """Spoil a PNG: its header announces far more pixels than follow."""
+
     def spoil(path):
         whole = path.read_bytes()
         header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         path.write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+
     return spoil
 
 
@@ -159,43 +162,71 @@ def a_folder_of_that_name(path):
 
 
 def labelled(**changes):
-    parts = {"images": np.zeros((4, 3, 8, 8), np.uint8), "target": np.array([0, 1, 0, 1]), "spurious": None,
-             "index": np.arange(4)}
+    parts = {
+        "images": np.zeros((4, 3, 8, 8), np.uint8),
+        "target": np.array([0, 1, 0, 1]),
+        "spurious": None,
+        "index": np.arange(4),
+    }
     return LabelledImages(**(parts | changes))
 
 
-RESULT = {"method": "ERM", "target": "Smiling", "spurious": "Male", "bias": 0.1, "seed": 0, "accuracy": 0.5,
-          "worst_group": 0.5, "equalized_odds": 0.5, "groups": {}, "seconds": 1.0, "peak_memory_mb": 1.0,
-          "profile": "quick", "commit": "x", "versions": {}}
+RESULT = {
+    "method": "ERM",
+    "target": "Smiling",
+    "spurious": "Male",
+    "bias": 0.1,
+    "seed": 0,
+    "accuracy": 0.5,
+    "worst_group": 0.5,
+    "equalized_odds": 0.5,
+    "groups": {},
+    "seconds": 1.0,
+    "peak_memory_mb": 1.0,
+    "profile": "quick",
+    "commit": "x",
+    "versions": {},
+}
 ATTR, PART = "list_attr_celeba.txt", "list_eval_partition.txt"
 CASES = {
     # ---- parameters of a notebook
     "parameter misspelt": (lambda w: w.parameters("taget = 'Male'"), "no parameter 'taget' (did you mean target?)"),
     "parameter unknown": (lambda w: w.parameters("zzz = 1"), "no parameter 'zzz'; its parameters are profile"),
-    "profile unknown": (lambda w: w.parameters("profile = 'fast'"),
-        "profile = 'fast' is not valid; valid is quick, full"),
-    "data set unknown": (lambda w: w.parameters("dataset = 'mnist'"),
-        "dataset = 'mnist' is not valid; valid is rendered-faces"),
+    "profile unknown": (
+        lambda w: w.parameters("profile = 'fast'"),
+        "profile = 'fast' is not valid; valid is quick, full",
+    ),
+    "data set unknown": (
+        lambda w: w.parameters("dataset = 'mnist'"),
+        "dataset = 'mnist' is not valid; valid is rendered-faces",
+    ),
     "data set without folder": (lambda w: w.parameters("dataset = 'utkface'"), "dataset = 'utkface' needs data_root"),
     "folder without data set": (lambda w: w.parameters(f"data_root = {str(w.root)!r}"), "belongs to no dataset"),
-    "folder that is not there": (lambda w: w.parameters("dataset = 'celeba'; data_root = '/nowhere'"),
-        "the folder of a data set that exists"),
+    "folder that is not there": (
+        lambda w: w.parameters("dataset = 'celeba'; data_root = '/nowhere'"),
+        "the folder of a data set that exists",
+    ),
     "folder with a null byte": (lambda w: w.parameters("dataset = 'celeba'; data_root = '/no\\0where'"), "data_root"),
     "attribute unknown": (lambda w: w.parameters("target = 'Smilling'"), "did you mean Smiling?"),
     "attribute twice": (lambda w: w.parameters("target = 'Male'"), "must name different attributes"),
     "attribute empty": (lambda w: w.parameters("spurious = ''"), "spurious = '' is not an attribute"),
-    "attribute of another data set": (lambda w: w.parameters("dataset = 'utkface'",
-        "profile: str = ''\nprofile = 'quick'\n"
-                                      "dataset: str = 'utkface'\ntarget: str = 'Smiling'\n"),
-                                     "valid are Male, Young, Ethnicity"),
+    "attribute of another data set": (
+        lambda w: w.parameters(
+            "dataset = 'utkface'",
+            "profile: str = ''\nprofile = 'quick'\ndataset: str = 'utkface'\ntarget: str = 'Smiling'\n",
+        ),
+        "valid are Male, Young, Ethnicity",
+    ),
     "bias of zero": (lambda w: w.parameters("bias = 0"), "bias = 0 is not valid; valid is minority/majority above 0"),
     "bias not a number": (lambda w: w.parameters("bias = 'nan'"), "bias = 'nan' is not valid"),
     "bias divided by zero": (lambda w: w.parameters("bias = '1/0'"), "bias = '1/0' is not valid"),
     "seeds not whole": (lambda w: w.parameters("seeds = 2.5"), "seeds = 2.5 is not valid; valid is how many seeds"),
     "seeds a truth value": (lambda w: w.parameters("seeds = True"), "seeds = True is not valid"),
     "generator not there": (lambda w: w.parameters("generator = 'x.safetensors'"), "a .safetensors file that"),
-    "generator a pickle": (lambda w: (w.root / "x.pt").touch() or w.parameters(f"generator = {str(w.root / 'x.pt')!r}"),
-        ".safetensors"),
+    "generator a pickle": (
+        lambda w: (w.root / "x.pt").touch() or w.parameters(f"generator = {str(w.root / 'x.pt')!r}"),
+        ".safetensors",
+    ),
     # ---- arguments of the loader
     "pool unknown": (lambda w: data.load("selfies"), "'selfies' is not a data set: valid are rendered-faces"),
     "pool without root": (lambda w: data.load("celeba"), "valid is root="),
@@ -203,8 +234,10 @@ CASES = {
     "seed negative": (lambda w: data.load("rendered-faces", n=1, seed=-1), "seed is -1"),
     "resolution huge": (lambda w: data.load("rendered-faces", n=1, resolution=4096), "at most 512"),
     "more than there are": (lambda w: data.load("folder", root=w.folder(), n=9), "n is 9, but folder has 3 images"),
-    "tree of no images": (lambda w: celeba_tree.make(w.root / "tree", 0),
-        "n is 0: valid is a whole number of at least 1"),
+    "tree of no images": (
+        lambda w: celeba_tree.make(w.root / "tree", 0),
+        "n is 0: valid is a whole number of at least 1",
+    ),
     # ---- attribute tables and image trees
     "no such folder": (lambda w: data.load("celeba", root=w.root / "gone"), "There is no folder"),
     "a file for a folder": (lambda w: data.load("celeba", root=Path(__file__)), "There is no folder"),
@@ -214,10 +247,14 @@ CASES = {
     "count not a number": (lambda w: w.read_celeba(ATTR, lambda t: "four" + t[1:]), "does not begin as CelebA's does"),
     "value of zero": (lambda w: w.read_celeba(ATTR, lambda t: t.replace("1.png 1", "1.png 0")), "Line 3 of"),
     "row too short": (lambda w: w.read_celeba(ATTR, lambda t: t.replace("2.png -1 -1", "2.png -1")), "Line 4 of"),
-    "attribute listed twice": (lambda w: w.read_celeba(ATTR, lambda t: t.replace("Male", "Smiling")),
-        "'Smiling' empty or more"),
-    "image listed twice": (lambda w: w.read_celeba(ATTR, lambda t: t.replace("3.png", "2.png")),
-        "image '2.png' empty or more"),
+    "attribute listed twice": (
+        lambda w: w.read_celeba(ATTR, lambda t: t.replace("Male", "Smiling")),
+        "'Smiling' empty or more",
+    ),
+    "image listed twice": (
+        lambda w: w.read_celeba(ATTR, lambda t: t.replace("3.png", "2.png")),
+        "image '2.png' empty or more",
+    ),
     "image not there": (lambda w: w.read_celeba(ATTR, lambda t: t.replace("3.png", "7.png")), "does not place 7.png"),
     "partition unknown": (lambda w: w.read_celeba(PART, lambda t: t.replace("2.png 0", "2.png 3")), "Line 2 of"),
     "partition missing": (lambda w: w.read_celeba(PART, lambda t: t.replace("2.png 0\n", "")), "does not place 2.png"),
@@ -226,63 +263,107 @@ CASES = {
     "table without names": (lambda w: w.read_folder(lambda b: b.replace(b"image_id", b"file")), "a column image_id"),
     "table ragged": (lambda w: w.read_folder(lambda b: b + b"3.png,1,2,3,4,5,6,7,8,9\n"), "not a table"),
     "table with a quote left open": (lambda w: w.read_folder(lambda b: b.replace(b"1.png", b'"1.png')), "not a table"),
-    "column twice": (lambda w: w.read_folder(lambda b: b.replace(b"left_eye_y", b"Smiling")),
-        "column 'Smiling' empty or more"),
-    "value of two": (lambda w: w.read_folder(lambda b: b.replace(b"1.png,1", b"1.png,2")),
-        "Smiling = '2' for 1.png: valid are 0 and 1"),
-    "no attribute": (lambda w: w.read_folder(lambda b: b.replace(b"Smiling", b"Mood").replace(b"1.png,1", b"1.png,x")),
-        "only 0 and 1"),
+    "column twice": (
+        lambda w: w.read_folder(lambda b: b.replace(b"left_eye_y", b"Smiling")),
+        "column 'Smiling' empty or more",
+    ),
+    "value of two": (
+        lambda w: w.read_folder(lambda b: b.replace(b"1.png,1", b"1.png,2")),
+        "Smiling = '2' for 1.png: valid are 0 and 1",
+    ),
+    "no attribute": (
+        lambda w: w.read_folder(lambda b: b.replace(b"Smiling", b"Mood").replace(b"1.png,1", b"1.png,x")),
+        "only 0 and 1",
+    ),
     "name leaves": (lambda w: w.read_folder(lambda b: b.replace(b"1.png", b"../1.png")), "'../1.png', which leaves"),
     "name absolute": (lambda w: w.read_folder(lambda b: b.replace(b"1.png", b"/etc/hostname")), "which leaves"),
     "name with a null byte": (lambda w: w.read_folder(lambda b: b.replace(b"1.png", b"1\0.png")), "attributes.csv"),
     "one eye": (lambda w: w.read_folder(lambda b: b.replace(b"right_eye_x", b"mole")), "all of left_eye_x"),
     "eyes not numbers": (lambda w: w.read_folder(lambda b: b.replace(b"30,40", b"a,b")), "four numbers"),
     "eyes infinite": (lambda w: w.read_folder(lambda b: b.replace(b"30,40", b"inf,40")), "four numbers"),
-    "eyes swapped": (lambda w: w.read_folder(lambda b: b.replace(b"30,40,60", b"60,40,30")),
-        "left_eye_x below right_eye_x"),
-    "eyes outside": (lambda w: w.read_folder(lambda b: b.replace(b"30,40,60,40", b"3000,40,3060,40")),
-        "cannot be aligned"),
-    "faces not found": (lambda w: w.read_folder(lambda b: b.replace(b"_eye_", b"_ear_")),
-        "No face with two open eyes is found in 3 of 3"),
+    "eyes swapped": (
+        lambda w: w.read_folder(lambda b: b.replace(b"30,40,60", b"60,40,30")),
+        "left_eye_x below right_eye_x",
+    ),
+    "eyes outside": (
+        lambda w: w.read_folder(lambda b: b.replace(b"30,40,60,40", b"3000,40,3060,40")),
+        "cannot be aligned",
+    ),
+    "faces not found": (
+        lambda w: w.read_folder(lambda b: b.replace(b"_eye_", b"_ear_")),
+        "No face with two open eyes is found in 3 of 3",
+    ),
     "names without labels": (lambda w: data.load("utkface", root=w.folder()), "age_gender_race_date.jpg"),
     "animals without animals": (lambda w: data.load("dogs-vs-cats", root=w.folder()), "valid are columns of 0 and 1"),
-    "people for animals": (lambda w: data.load("dogs-vs-cats", root=w.people()),
-        "26_1_2_2017.jpg: valid are files named"),
-    "animal unknown": (lambda w: w.read_animals("image_id,Dark_Fur\nfox.0.jpg,1\n"),
-        "fox.0.jpg: valid are files named"),
-    "fur in words": (lambda w: w.read_animals("image_id,Dark_Fur\ncat.0.jpg,black\n"),
-        "column 'Dark_Fur': valid are columns of 0 and 1"),
+    "people for animals": (
+        lambda w: data.load("dogs-vs-cats", root=w.people()),
+        "26_1_2_2017.jpg: valid are files named",
+    ),
+    "animal unknown": (
+        lambda w: w.read_animals("image_id,Dark_Fur\nfox.0.jpg,1\n"),
+        "fox.0.jpg: valid are files named",
+    ),
+    "fur in words": (
+        lambda w: w.read_animals("image_id,Dark_Fur\ncat.0.jpg,black\n"),
+        "column 'Dark_Fur': valid are columns of 0 and 1",
+    ),
     # ---- images
     "image empty": (lambda w: w.read_image(lambda p: p.write_bytes(b"")), "1.png is not an image"),
     "image of text": (lambda w: w.read_image(lambda p: p.write_text("hello")), "1.png is not an image"),
-    "image truncated": (lambda w: w.read_image(lambda p: p.write_bytes(p.read_bytes()[:-3000])),
-        "1.png cannot be decoded"),
+    "image truncated": (
+        lambda w: w.read_image(lambda p: p.write_bytes(p.read_bytes()[:-3000])),
+        "1.png cannot be decoded",
+    ),
     "image damaged": (lambda w: w.read_image(lambda p: flip(p, 60)), "1.png cannot be decoded"),
-    "image animated": (lambda w: w.read_image(lambda p: picture((90, 90)).save(
-        p, "GIF", save_all=True, append_images=[picture((91, 90)).resize((90, 90))])),
-        "holds 2 frames: valid is a still"),
+    "image animated": (
+        lambda w: w.read_image(
+            lambda p: picture((90, 90)).save(
+                p, "GIF", save_all=True, append_images=[picture((91, 90)).resize((90, 90))]
+            )
+        ),
+        "holds 2 frames: valid is a still",
+    ),
     "image too large": (lambda w: w.read_image(announce(9_000)), "9000x9000 pixels: valid are at most 50,000,000"),
     "decompression bomb": (lambda w: w.read_image(announce(30_000)), "1.png cannot be decoded"),
-    "image too small": (lambda w: w.read_image(lambda p: picture((5, 90)).save(p)),
-        "5x90 pixels: valid are sides of at least 16"),
+    "image too small": (
+        lambda w: w.read_image(lambda p: picture((5, 90)).save(p)),
+        "5x90 pixels: valid are sides of at least 16",
+    ),
     "image a program": (lambda w: w.read_image(lambda p: picture((90, 90)).save(p, "EPS")), "1.png is not an image"),
     "image a folder": (lambda w: w.read_image(a_folder_of_that_name), "There is no file"),
-    "image of another size": (lambda w: w.celeba() and picture((99, 218)).save(w.root / "celeba/img_align_celeba/2.png")
-                              or data.load("celeba", root=w.root / "celeba"),
-                              "2.png has 99x218 pixels and not 178x218"),
-    "image gone": (lambda w: w.celeba() and (w.root / "celeba/img_align_celeba/2.png").unlink()
-                   or data.load("celeba", root=w.root / "celeba"), "There is no file"),
+    "image of another size": (
+        lambda w: (
+            w.celeba()
+            and picture((99, 218)).save(w.root / "celeba/img_align_celeba/2.png")
+            or data.load("celeba", root=w.root / "celeba")
+        ),
+        "2.png has 99x218 pixels and not 178x218",
+    ),
+    "image gone": (
+        lambda w: (
+            w.celeba()
+            and (w.root / "celeba/img_align_celeba/2.png").unlink()
+            or data.load("celeba", root=w.root / "celeba")
+        ),
+        "There is no file",
+    ),
     # ---- arrays, splits, training sets
-    "images as floats": (lambda w: labelled(images=np.zeros((4, 3, 8, 8))),
-        "valid is uint8 of shape (N, 3, height, width)"),
+    "images as floats": (
+        lambda w: labelled(images=np.zeros((4, 3, 8, 8))),
+        "valid is uint8 of shape (N, 3, height, width)",
+    ),
     "images channels last": (lambda w: labelled(images=np.zeros((4, 8, 8, 3), np.uint8)), "valid is uint8 of shape"),
     "labels too few": (lambda w: labelled(target=np.zeros(3)), "target has shape (3,) for 4 images"),
-    "targets of three kinds": (lambda w: ERM(epochs=1).fit(labelled(target=np.array([0, 1, 2, 1]))),
-        "with targets 0 and 1"),
+    "targets of three kinds": (
+        lambda w: ERM(epochs=1).fit(labelled(target=np.array([0, 1, 2, 1]))),
+        "with targets 0 and 1",
+    ),
     "no epochs": (lambda w: ERM(epochs=0), "epochs is 0; it must be a whole number of at least 1"),
     "setting unknown": (lambda w: ERM(epoch=3), "no setting 'epoch'; valid settings: epochs"),
-    "target unknown": (lambda w: w.split(target="Happy"),
-        "'Happy' is not an attribute of small: valid are Smiling, Male, Young"),
+    "target unknown": (
+        lambda w: w.split(target="Happy"),
+        "'Happy' is not an attribute of small: valid are Smiling, Male, Young",
+    ),
     "spurious is the target": (lambda w: w.split(spurious="Smiling"), "must all differ"),
     "split bias above one": (lambda w: w.split(bias=2), "bias is 2: valid is a number above 0, at most 1"),
     "split too large": (lambda w: w.split(n_train=4000), "The pool has too few images for this split"),
@@ -290,40 +371,67 @@ CASES = {
     "split aligned sideways": (lambda w: w.split(aligned="left"), "valid are 'opposite' and 'same'"),
     "generator of few images": (
         lambda w: training.Training(np.zeros((9, 3, 32, 32), np.uint8), latent.FactorNetwork(), w.root),
-                                "There are 9 images to train a generator on; at least 64"),
+        "There are 9 images to train a generator on; at least 64",
+    ),
     # ---- weights
-    "weights unknown": (lambda w: latent.load("faces-9000"),
-        "There are no weights named 'faces-9000-base'; valid names"),
-    "weights gone": (lambda w: w.weights(lambda f: (f / "some.safetensors").unlink()),
-        "some.safetensors does not exist"),
-    "weights damaged": (lambda w: w.weights(lambda f: flip(f / "some.safetensors", -1)),
-        "some.safetensors is damaged: its sha256"),
-    "table of weights damaged": (lambda w: w.weights(lambda f: (f / "checkpoints.json").write_text("{")),
-        "checkpoints.json is damaged"),
-    "table of weights a list": (lambda w: w.weights(lambda f: (f / "checkpoints.json").write_text("[]")),
-        "checkpoints.json is damaged"),
-    "own generator damaged": (lambda w: w.generator(flip),
-        "mine.safetensors is damaged: its weights do not have the hash"),
-    "own generator truncated": (lambda w: w.generator(lambda f: f.write_bytes(f.read_bytes()[:5000])),
-        "mine.safetensors is damaged"),
-    "own generator a pickle": (lambda w: w.generator(lambda f: f.write_bytes(pickle.dumps({"x": 1}))),
-        "not a safetensors file"),
-    "own generator other weights": (lambda w: latent.load_file(checkpoints.FOLDER / "rendered-faces-text.safetensors"),
-        "other weights"),
-    "own generator another name": (lambda w: latent.save_file(latent.Generator(32), w.root / "x.pt"),
-        "ends in .safetensors"),
+    "weights unknown": (
+        lambda w: latent.load("faces-9000"),
+        "There are no weights named 'faces-9000-base'; valid names",
+    ),
+    "weights gone": (
+        lambda w: w.weights(lambda f: (f / "some.safetensors").unlink()),
+        "some.safetensors does not exist",
+    ),
+    "weights damaged": (
+        lambda w: w.weights(lambda f: flip(f / "some.safetensors", -1)),
+        "some.safetensors is damaged: its sha256",
+    ),
+    "table of weights damaged": (
+        lambda w: w.weights(lambda f: (f / "checkpoints.json").write_text("{")),
+        "checkpoints.json is damaged",
+    ),
+    "table of weights a list": (
+        lambda w: w.weights(lambda f: (f / "checkpoints.json").write_text("[]")),
+        "checkpoints.json is damaged",
+    ),
+    "own generator damaged": (
+        lambda w: w.generator(flip),
+        "mine.safetensors is damaged: its weights do not have the hash",
+    ),
+    "own generator truncated": (
+        lambda w: w.generator(lambda f: f.write_bytes(f.read_bytes()[:5000])),
+        "mine.safetensors is damaged",
+    ),
+    "own generator a pickle": (
+        lambda w: w.generator(lambda f: f.write_bytes(pickle.dumps({"x": 1}))),
+        "not a safetensors file",
+    ),
+    "own generator other weights": (
+        lambda w: latent.load_file(checkpoints.FOLDER / "rendered-faces-text.safetensors"),
+        "other weights",
+    ),
+    "own generator another name": (
+        lambda w: latent.save_file(latent.Generator(32), w.root / "x.pt"),
+        "ends in .safetensors",
+    ),
     # ---- lines of results
     "results not there": (lambda w: results.read(w.root / "none.jsonl"), "There are no results at"),
     "results not JSON": (lambda w: w.lines("{]\n", RESULT), "results.jsonl, line 1 is not a result"),
-    "results without a field": (lambda w: w.lines(RESULT, {"method": "ERM"}),
-        "results.jsonl, line 2 is not a result: target"),
+    "results without a field": (
+        lambda w: w.lines(RESULT, {"method": "ERM"}),
+        "results.jsonl, line 2 is not a result: target",
+    ),
     "results beyond one": (lambda w: w.lines(RESULT | {"accuracy": 1.5}), "line 1 is not a result: accuracy"),
-    "results not a number": (lambda w: w.lines(json.dumps(RESULT).replace("0.5", "NaN", 1) + "\n"),
-        "line 1 is not a result"),
+    "results not a number": (
+        lambda w: w.lines(json.dumps(RESULT).replace("0.5", "NaN", 1) + "\n"),
+        "line 1 is not a result",
+    ),
     "results of another kind": (lambda w: w.lines(RESULT | {"colour": "red"}), "line 1 is not a result: colour"),
     # ---- the machine
-    "precision unknown": (lambda w: runtime.autocast(precision="fp8"),
-        "precision 'fp8' is unknown; valid are auto, fp32, bf16"),
+    "precision unknown": (
+        lambda w: runtime.autocast(precision="fp8"),
+        "precision 'fp8' is unknown; valid are auto, fp32, bf16",
+    ),
     "device unknown": (lambda w: runtime.device("tpu"), "device 'tpu' is not available here; valid are auto, cpu"),
     "no threads": (lambda w: runtime.set_threads(0), "must be at least 1, not 0"),
 }
@@ -353,8 +461,10 @@ def test_one_sentence_before_work_and_nothing_half_written(what, tmp_path, monke
 
 
 COMMANDS = {
-    "no such folder": (["diga_lib.latent", "--dataset", "celeba", "--root", "/nowhere", "--output", "x.safetensors"],
-        "There is no folder"),
+    "no such folder": (
+        ["diga_lib.latent", "--dataset", "celeba", "--root", "/nowhere", "--output", "x.safetensors"],
+        "There is no folder",
+    ),
     "no epochs": (["diga_lib.latent", "--epochs", "0", "--output", "x.safetensors"], "at least 2 images and 1 epoch"),
     "no images": (["diga_lib.studies.celeba_tree", "--root", "tree", "--images", "0"], "n is 0: valid"),
     "an unknown row": (["diga_lib.studies.experiments", "--rows", "magic"], "magic"),

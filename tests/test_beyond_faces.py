@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from diga_lib import data, directions, latent, methods
-from diga_lib.studies import beyond_faces, grid, results
 from diga_lib.data import critters
+from diga_lib.studies import beyond_faces, grid, results
 
 
 @pytest.fixture(scope="module")
@@ -59,15 +59,29 @@ def test_the_direction_of_a_biased_set_is_the_fur_s_and_edits_it(generator, unse
 
 def line(cell):
     groups = dict.fromkeys(("y0s0", "y0s1", "y1s0", "y1s1"), 0.9)
-    return results.Result(**cell.key, accuracy=0.9, worst_group=0.9, equalized_odds=0.0, groups=groups, seconds=1, peak_memory_mb=1,
-                          versions={}, commit="", extra={"row": cell.row, "cell": asdict(cell)})  # fmt: skip
+    return results.Result(
+        **cell.key,
+        accuracy=0.9,
+        worst_group=0.9,
+        equalized_odds=0.0,
+        groups=groups,
+        seconds=1,
+        peak_memory_mb=1,
+        versions={},
+        commit="",
+        extra={"row": cell.row, "cell": asdict(cell)},
+    )
 
 
 def test_the_table_has_its_order_and_its_bias(tmp_path):
     store = tmp_path / "store.jsonl"
     assert len(beyond_faces.kept(1 / 9, store)) == 0
-    for cell in (beyond_faces.CritterCell("Balanced"), beyond_faces.CritterCell("LfF"), beyond_faces.CritterCell("ERM"),
-                 beyond_faces.CritterCell("DiGA", bias=1 / 4)):  # fmt: skip
+    for cell in (
+        beyond_faces.CritterCell("Balanced"),
+        beyond_faces.CritterCell("LfF"),
+        beyond_faces.CritterCell("ERM"),
+        beyond_faces.CritterCell("DiGA", bias=1 / 4),
+    ):
         results.append(store, line(cell))
     assert list(beyond_faces.kept(1 / 9, store)["row"]) == ["ERM", "LfF", "oracle: balanced data"]
     assert list(beyond_faces.kept(1 / 4, store)["row"]) == ["DiGA"]
@@ -82,7 +96,9 @@ def test_rows_of_older_code_are_known(tmp_path):
 
 def test_competitors_are_tuned_and_the_others_are_not():
     cells = beyond_faces.cells(["ERM", "JTT", "DiGA"], [0, 1])
-    assert [(cell.row, cell.seed) for cell in cells] == [(row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")]
+    assert [(cell.row, cell.seed) for cell in cells] == [
+        (row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")
+    ]
     assert json.loads(cells[1].changes) in methods.SEARCH["JTT"] or cells[1].changes == "{}"
     assert cells[0].changes == cells[2].changes == "{}"
 

@@ -160,8 +160,12 @@ def test_a_page_can_be_opened_elsewhere(name):
 def test_the_repository_is_named_in_one_place():
     config = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())
     name = config["repository"]["url"].removeprefix("https://github.com/")
-    places = [p for folder in ("book", "notebooks", ".github") for p in (ROOT / folder).rglob("*")
-              if p.suffix in (".yml", ".md", ".ipynb", ".py") and name in p.read_text()]  # fmt: skip
+    places = [
+        p
+        for folder in ("book", "notebooks", ".github")
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in (".yml", ".md", ".ipynb", ".py") and name in p.read_text()
+    ]
     assert places == [ROOT / "book" / "_config.yml"]
 
 
@@ -185,7 +189,9 @@ def test_functions_lead_to_the_pages_that_derive_them():
 
 def test_the_card_knows_all_weights_that_ship():
     tables = {table.find_all("th")[1].text.strip(): table for table in page("data_card").select("table") if table.th}
-    described, files = ([row.td.text.strip() for row in tables[word].select("tr") if row.td] for word in ("made by", "MB"))
+    described, files = (
+        [row.td.text.strip() for row in tables[word].select("tr") if row.td] for word in ("made by", "MB")
+    )
     ships = json.loads((ROOT / "diga_lib" / "weights" / "checkpoints.json").read_text())
     assert set(files) == set(ships)
     for name in ships:

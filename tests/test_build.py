@@ -120,7 +120,9 @@ def test_launch_buttons_wait_for_a_repository():
     text = (execution.ROOT / "book" / "_config.yml").read_text()
     assert "launch_buttons" not in yaml.safe_load(configure(text))
     real = yaml.safe_load(configure(text.replace("/OWNER/REPOSITORY", "/someone/book")))
-    assert real == yaml.safe_load(text) | {"repository": real["repository"]} and "binderhub_url" in real["launch_buttons"]
+    assert (
+        real == yaml.safe_load(text) | {"repository": real["repository"]} and "binderhub_url" in real["launch_buttons"]
+    )
     assert real["repository"]["url"] == "https://github.com/someone/book"
 
 

@@ -24,7 +24,7 @@ def world(n=4000, bias=1 / 9, seed=0, gap=4.0):
     shifts[1, [4, 5, 6]] = gap * np.array([0.8, -0.5, 0.4])  # spurious
     shifts[2, 8] = 9.0  # glasses: clusters too, larger ones, but in equal shares
     z += np.c_[y, s, glasses] @ shifts
-    as_code = lambda v: torch.tensor(v / np.linalg.norm(v), dtype=torch.float32).view(SHAPE)  # noqa: E731
+    as_code = lambda v: torch.tensor(v / np.linalg.norm(v), dtype=torch.float32).view(SHAPE)
     return torch.tensor(z, dtype=torch.float32).view(n, *SHAPE), y, s, as_code(shifts[0]), as_code(shifts[1])
 
 
@@ -120,7 +120,7 @@ class Plain:
 def test_the_judge_chooses_the_combination_that_keeps_the_target():
     codes, y, _, target, _ = world()
     middle = float((codes * target).sum((1, 2)).mean())
-    judge = lambda images: ((images @ target.flatten() - middle) > 0).numpy().astype(float)  # noqa: E731
+    judge = lambda images: ((images @ target.flatten() - middle) > 0).numpy().astype(float)
     found = directions.spurious_direction(codes, y, Plain(), judge, strengths=(1e-1, 1e2), refined=False, images=400)
     assert found.scores["agreement"].max() == found.scores.set_index("coefficient").loc[found.coefficient, "agreement"]
     start = found.scores.iloc[0]
@@ -131,7 +131,7 @@ def test_flip_rates_by_hand():
     codes = torch.tensor([[-1.0, 5.0], [-1.0, -5.0], [1.0, 5.0], [1.0, 0.2]]).view(4, 1, 2)
     direction = torch.tensor([[1.0, 0.1]])
     found = directions.Direction(direction, torch.tensor([[1.0, 0.0]]), 1.0)
-    see = lambda column: lambda images: (images[:, column] > 0).numpy().astype(int)  # noqa: E731
+    see = lambda column: lambda images: (images[:, column] > 0).numpy().astype(int)
     rates = directions.flip_rates(found, codes, [1, 0, 1, 1], [0, 0, 1, 1], Plain(), see(1), see(0), degree=3.0)
     assert rates == {"spurious": 1.0, "target": 0.25}  # only 0.2 - 0.3 changes the target's sign
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from diga_lib.data import LabelledImages
-from diga_lib.studies.distributed import spread
 from diga_lib.methods import ERM, GroupDRO
 from diga_lib.methods.networks import classifier
+from diga_lib.studies.distributed import spread
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """

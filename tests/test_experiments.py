@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from diga_lib import data, directions, latent
-from diga_lib.studies import cells, experiments, fingerprints, results, shared
-from diga_lib.studies.cells import TRIALS, Cell, chosen
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
-from diga_lib.studies.experiments import TABLE
+from diga_lib.directions.words import Named
 from diga_lib.methods.two_stages import TwoStages
 from diga_lib.pages.profiles import SIZES, Sizes
-from diga_lib.directions.words import Named
+from diga_lib.studies import cells, experiments, fingerprints, results, shared
+from diga_lib.studies.cells import TRIALS, Cell, chosen
+from diga_lib.studies.experiments import TABLE
 
 TINY = Sizes(pool=900, n_train=200, n_test_per_group=20, epochs=1, byol_epochs=1, seeds=1)
 ATTRIBUTES = ("Smiling", "Male", "Young", "Black_Hair")
@@ -34,8 +34,15 @@ class Lamps:
     def encode(self, images):
         self.encoded += 1
         x = torch.as_tensor(np.asarray(images)).float().mean(1) / 255
-        return torch.stack([x[:, :8, :8].mean((1, 2)), x[:, :8, 8:].mean((1, 2)), x[:, 8:, :8].mean((1, 2)),
-                            x[:, 8:, 8:].mean((1, 2))], 1)[:, None]  # fmt: skip
+        return torch.stack(
+            [
+                x[:, :8, :8].mean((1, 2)),
+                x[:, :8, 8:].mean((1, 2)),
+                x[:, 8:, :8].mean((1, 2)),
+                x[:, 8:, 8:].mean((1, 2)),
+            ],
+            1,
+        )[:, None]
 
     def decode(self, codes):
         images = torch.zeros(len(codes), 3, 16, 16)
@@ -89,14 +96,21 @@ def test_methods_of_two_stages_share_a_reference_and_train_as_with_their_own(set
     with_own = experiments.run(setting, name)[1]
     shares = replace(setting, kept={"setting": name})
     once = shares.reference(1)
-    monkeypatch.setattr(TwoStages, "trained_reference", lambda self, train: self.reference)  # it has nothing to train with
+    monkeypatch.setattr(
+        TwoStages, "trained_reference", lambda self, train: self.reference
+    )  # it has nothing to train with
     for value in (shares, replace(shares)):
         model = experiments.run(value, name)[1]
-        assert all(torch.equal(a, b) for a, b in zip(model.reference.network.state_dict().values(), once.network.state_dict().values()))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(model.reference.network.state_dict().values(), once.network.state_dict().values())
+        )
         assert (model.scores(pool(40).images) == with_own.scores(pool(40).images)).all()
 
 
-@pytest.mark.parametrize("name", [name for name in TABLE if name not in ("DiGABYOL", "DiGAWords")])  # those need a real generator
+@pytest.mark.parametrize(
+    "name", [name for name in TABLE if name not in ("DiGABYOL", "DiGAWords")]
+)  # those need a real generator
 def test_every_row_of_the_table_runs_with_each_trial_of_its_search(setting, name):
     for changes in TRIALS.get(name, [{}]):
         result, model = experiments.run(setting, name, 0, **changes, batch_size=64)
@@ -110,7 +124,9 @@ def test_stored_runs_tell_which_are_older_than_their_code_and_these_are_renewed(
     store = tmp_path / "runs.jsonl"
 
     def command(*more):
-        monkeypatch.setattr("sys.argv", ["experiments", "--profile", "quick", "--rows", "erm", "--output", str(store), *more])
+        monkeypatch.setattr(
+            "sys.argv", ["experiments", "--profile", "quick", "--rows", "erm", "--output", str(store), *more]
+        )
         experiments.main()
         return len(results.read(store))
 
@@ -122,7 +138,10 @@ def test_stored_runs_tell_which_are_older_than_their_code_and_these_are_renewed(
     assert command() == 1 and command("--renew") == 2
     found = experiments.kept("Smiling", "Male", 1 / 9, store)
     assert found["stale"].tolist() == [False] and found["extra"][0]["n_train"] == 150, "the newest counts"
-    assert experiments.kept("Smiling", "Young", 1 / 9, store).empty and experiments.kept("Smiling", "Male", 1 / 4, store).empty
+    assert (
+        experiments.kept("Smiling", "Young", 1 / 9, store).empty
+        and experiments.kept("Smiling", "Male", 1 / 4, store).empty
+    )
     assert experiments.kept("Smiling", "Male", 1 / 9, tmp_path / "none.jsonl").empty
 
 
@@ -169,7 +188,9 @@ def test_a_cell_is_computed_as_it_says(setting, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, n, seed: pool(n, seed))
     monkeypatch.setattr(cells, "_generator", Lamps)
     cells.setting_of.cache_clear()
-    plain = Cell("ERM", profile="quick", epochs=2, changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40)
+    plain = Cell(
+        "ERM", profile="quick", epochs=2, changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40
+    )
     made = cells.compute(plain)
     assert {name: getattr(made, name) for name in results.KEY} == plain.key and made.variant == "trial 1"
     assert made.fingerprint == plain.fingerprint and made.extra["cell"]["changes"] == '{"lr": 0.01}'
@@ -186,10 +207,24 @@ def test_the_search_is_decided_by_biased_validation_alone(tmp_path):
         for row in ("JTT", "ERM"):
             changes = json.dumps({"upweight": k} if row == "JTT" else {"lr": float(k)})
             cell = {"row": row, "changes": changes}
-            result = results.Result(method=row, variant=f"trial {k}", target="Smiling", spurious="Male", bias=1 / 9, seed=0,
-                                    accuracy=0.5, worst_group=worst, equalized_odds=0.1, groups={}, seconds=1,
-                                    peak_memory_mb=1, profile="table", commit="x", versions={},
-                                    extra={"row": row, "validation": validation, "cell": cell})  # fmt: skip
+            result = results.Result(
+                method=row,
+                variant=f"trial {k}",
+                target="Smiling",
+                spurious="Male",
+                bias=1 / 9,
+                seed=0,
+                accuracy=0.5,
+                worst_group=worst,
+                equalized_odds=0.1,
+                groups={},
+                seconds=1,
+                peak_memory_mb=1,
+                profile="table",
+                commit="x",
+                versions={},
+                extra={"row": row, "validation": validation, "cell": cell},
+            )
             results.append(path, result)
     assert chosen("JTT", path) == '{"upweight": 1}', "the first of the best"
     assert chosen("Balanced", path) == chosen("ERM", path) == '{"lr": 1.0}'
@@ -200,7 +235,11 @@ def test_the_search_is_decided_by_biased_validation_alone(tmp_path):
 def package(tmp_path, monkeypatch):
     """A copy of the library's files that may be changed."""
     source = fingerprints.PACKAGE
-    shutil.copytree(source, tmp_path / "diga_lib", ignore=lambda folder, names: [n for n in names if n.endswith((".safetensors", ".pyc"))])
+    shutil.copytree(
+        source,
+        tmp_path / "diga_lib",
+        ignore=lambda folder, names: [n for n in names if n.endswith((".safetensors", ".pyc"))],
+    )
     monkeypatch.setattr(fingerprints, "PACKAGE", tmp_path / "diga_lib")
     fresh()
     yield tmp_path / "diga_lib"
@@ -228,7 +267,7 @@ def test_a_fingerprint_changes_with_the_statements_that_decide_a_number_and_with
     edit("methods/jtt.py", lambda text: text.replace('"""', '"""Reworded. ', 1))
     edit("plots.py", lambda text: text + "\nMORE = 1\n")
     assert prints() == before
-    changed = lambda: {name for name, value in prints().items() if value != before[name]}  # noqa: E731
+    changed = lambda: {name for name, value in prints().items() if value != before[name]}
     edit("methods/jtt.py", lambda text: text + "\nMORE = 1\n")
     assert changed() == {"jtt"}
     edit("clusters.py", lambda text: text + "\nMORE = 1\n")
@@ -253,7 +292,7 @@ def test_a_fingerprint_knows_the_weights_and_the_configuration(package, tmp_path
     weights = tmp_path / "checkpoints.json"
     weights.write_text(json.dumps({"rendered-faces-64-base": "a", "others": "b"}))
     monkeypatch.setattr(fingerprints, "WEIGHTS", weights)
-    of = lambda name: fingerprints.fingerprint([f"diga_lib.methods.{name}"])  # noqa: E731
+    of = lambda name: fingerprints.fingerprint([f"diga_lib.methods.{name}"])
     before = of("diga"), of("erm")
     weights.write_text(json.dumps({"rendered-faces-64-base": "a", "others": "c"}))
     assert (of("diga"), of("erm")) == before

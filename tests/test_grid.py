@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
+from diga_lib.metrics import GroupMetrics
+from diga_lib.pages.profiles import SIZES
 from diga_lib.studies import grid, results
 from diga_lib.studies.cells import GRIDS, PAIRS, Cell
 from diga_lib.studies.experiments import TABLE
-from diga_lib.metrics import GroupMetrics
-from diga_lib.pages.profiles import SIZES
 
 CELLS = [Cell("ERM", *pair, seed=seed, profile="quick") for seed in range(2) for pair in PAIRS[:4]]
 
@@ -26,8 +26,13 @@ def fake(cell: Cell) -> results.Result:
     if cell.target == "Big_Nose":
         raise RuntimeError("the nose is too big")
     groups = {"y0s0": 0.5, "y0s1": 0.5, "y1s0": 0.5, "y1s1": 0.5}
-    return results.Result.of(GroupMetrics(0.5, 0.5, 0.0, groups), results.Run(1.0, 1.0), **cell.key,
-                             fingerprint=cell.fingerprint, extra={"process": os.getpid()})
+    return results.Result.of(
+        GroupMetrics(0.5, 0.5, 0.0, groups),
+        results.Run(1.0, 1.0),
+        **cell.key,
+        fingerprint=cell.fingerprint,
+        extra={"process": os.getpid()},
+    )
 
 
 def keys(path: Path) -> list[tuple]:
@@ -103,8 +108,14 @@ def start(tmp_path, store):
     script.write_text(SCRIPT)
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(script), str(store)], cwd=root, env=environment,
-                            stdout=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, str(script), str(store)],
+        cwd=root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*is torn")

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from diga_lib import image_text
-from diga_lib.studies import train_image_text as image_text_training
 from diga_lib.data import faces
 from diga_lib.image_text.captions import NOUNS, PHRASES, VOCABULARY, caption
 from diga_lib.latent import checkpoints
+from diga_lib.studies import train_image_text as image_text_training
 
 TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}
 
@@ -102,9 +102,16 @@ def test_prompt_embeddings_can_be_learned():
     assert torch.allclose(model.text.encode(learned, tokens == 0), model.text(tokens), atol=1e-5)
 
 
-@pytest.mark.parametrize("bad, sentence", [
-    (["a face with tentacles"], "does not know 'tentacles'.*woman"),
-    (["a man " * 40], "1 to 64 words"), ([""], "1 to 64 words"), ([], "1 to 64 words"), ("a man", "list of sentences")])
+@pytest.mark.parametrize(
+    "bad, sentence",
+    [
+        (["a face with tentacles"], "does not know 'tentacles'.*woman"),
+        (["a man " * 40], "1 to 64 words"),
+        ([""], "1 to 64 words"),
+        ([], "1 to 64 words"),
+        ("a man", "list of sentences"),
+    ],
+)
 def test_bad_prompts(bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         tiny().encode_text(bad)
@@ -119,8 +126,12 @@ def test_images_in_all_their_forms():
         assert torch.allclose(model.encode_image(same), vectors, atol=1e-3)
     assert torch.allclose(model.encode_image(images, batch_size=2), vectors, atol=0.02)
     assert model.encode_image(np.repeat(np.repeat(images, 2, 2), 2, 3)).shape == vectors.shape
-    for bad, sentence in [(images.astype(int), "must be uint8"), (images[0], "shape"), (images[:0], "no images"),
-                          (images.astype(np.float32), r"in \[0, 1\]")]:
+    for bad, sentence in [
+        (images.astype(int), "must be uint8"),
+        (images[0], "shape"),
+        (images[:0], "no images"),
+        (images.astype(np.float32), r"in \[0, 1\]"),
+    ]:
         with pytest.raises(ValueError, match=sentence):
             model.encode_image(bad)
 
@@ -143,8 +154,10 @@ def test_info_nce_is_the_loop_over_pairs():
     image, text = torch.randn(7, 5, generator=generator), torch.randn(7, 5, generator=generator)
     total = 0.0
     for i in range(7):
+
         def fit(a, b):
             return torch.exp(3.0 * torch.dot(image[a], text[b]) / image[a].norm() / text[b].norm())
+
         total -= torch.log(fit(i, i) / sum(fit(i, j) for j in range(7)))
         total -= torch.log(fit(i, i) / sum(fit(j, i) for j in range(7)))
     assert torch.allclose(image_text_training.info_nce(image, text, torch.tensor(3.0)), total / 14, atol=1e-5)
@@ -190,8 +203,15 @@ def test_too_few_images_and_bad_settings(few):
 
 # ---- what ships -------------------------------------------------------------------------------------------
 
-LEAST = {"Smiling": 0.85, "Male": 0.95, "Young": 0.80, "Eyeglasses": 0.95, "Black_Hair": 0.85, "Big_Nose": 0.80,
-         "Heavy_Makeup": 0.80}
+LEAST = {
+    "Smiling": 0.85,
+    "Male": 0.95,
+    "Young": 0.80,
+    "Eyeglasses": 0.95,
+    "Black_Hair": 0.85,
+    "Big_Nose": 0.80,
+    "Heavy_Makeup": 0.80,
+}
 
 
 @pytest.mark.parametrize("attribute", LEAST)
@@ -254,16 +274,21 @@ class FakeClip(torch.nn.Module):
 @pytest.fixture
 def open_clip(monkeypatch):
     """A module that answers as open_clip does, and fails if it is asked to fetch anything."""
+
     def create_model(name, pretrained="openai"):
         assert pretrained is None, "would be downloaded"
         return FakeClip()
 
     fake = types.SimpleNamespace(
-        get_model_config=lambda name: {"Tiny": {"text_cfg": {}}, "Mail": {"text_cfg": {"hf_tokenizer_name": "x"}}}.get(name),
-        create_model=create_model, get_tokenizer=lambda name: lambda texts: torch.tensor([[len(t)] for t in texts]),
+        get_model_config=lambda name: {"Tiny": {"text_cfg": {}}, "Mail": {"text_cfg": {"hf_tokenizer_name": "x"}}}.get(
+            name
+        ),
+        create_model=create_model,
+        get_tokenizer=lambda name: lambda texts: torch.tensor([[len(t)] for t in texts]),
         get_model_preprocess_cfg=lambda model: {"size": (8, 8), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)},
         list_pretrained_tags_by_model=lambda name: ["wrong", "right"],
-        get_pretrained_cfg=lambda name, tag: {"hf_hub": f"somebody/{tag}/", "quick_gelu": tag == "wrong"})
+        get_pretrained_cfg=lambda name, tag: {"hf_hub": f"somebody/{tag}/", "quick_gelu": tag == "wrong"},
+    )
     monkeypatch.setitem(sys.modules, "open_clip", fake)
     return fake
 
@@ -276,7 +301,7 @@ def test_a_clip_with_weights_at_a_path(open_clip, tmp_path):
     model = image_text.load(f"open_clip:Tiny:{tmp_path / 'clip.safetensors'}", "cpu")
     images = np.random.default_rng(0).random((6, 3, 8, 8), np.float32)
     prompts = ["a face with smile", "a face without smile"]
-    x = (torch.from_numpy(images) - torch.tensor([0.5, 0.4, 0.3])[:, None, None])
+    x = torch.from_numpy(images) - torch.tensor([0.5, 0.4, 0.3])[:, None, None]
     x /= torch.tensor([0.2, 0.25, 0.5])[:, None, None]
     a = F.normalize(reference.encode_image(x), dim=1)
     b = F.normalize(reference.encode_text(torch.tensor([[len(p)] for p in prompts])), dim=1)
@@ -288,8 +313,10 @@ def test_a_clip_with_weights_at_a_path(open_clip, tmp_path):
 
 def test_a_clip_in_the_cache_is_found_and_the_wrong_activation_passed_over(open_clip, tmp_path, monkeypatch):
     save_file(FakeClip().state_dict(), tmp_path / "right.safetensors")
-    cached = {("somebody/right", "open_clip_model.safetensors"): str(tmp_path / "right.safetensors"),
-              ("somebody/wrong", "open_clip_model.safetensors"): str(tmp_path / "wrong.safetensors")}
+    cached = {
+        ("somebody/right", "open_clip_model.safetensors"): str(tmp_path / "right.safetensors"),
+        ("somebody/wrong", "open_clip_model.safetensors"): str(tmp_path / "wrong.safetensors"),
+    }
     hub = types.SimpleNamespace(try_to_load_from_cache=lambda repository, file: cached.get((repository, file)))
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert isinstance(image_text.load("open_clip:Tiny", "cpu"), image_text.ImageText)
@@ -317,8 +344,20 @@ def test_names_that_are_not_there(open_clip, monkeypatch):
 def test_the_command_trains_and_writes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path))
     monkeypatch.setattr(image_text_training, "UNSEEN", 40)
-    image_text_training.main(["--n", "32", "--epochs", "1", "--batch-size", "16", "--device", "cpu",
-                              "--output", str(tmp_path / "out.safetensors")])
+    image_text_training.main(
+        [
+            "--n",
+            "32",
+            "--epochs",
+            "1",
+            "--batch-size",
+            "16",
+            "--device",
+            "cpu",
+            "--output",
+            str(tmp_path / "out.safetensors"),
+        ]
+    )
     printed = capsys.readouterr().out
     assert json.loads(printed.splitlines()[0])["epoch"] == 1 and "Smiling" in printed
     assert isinstance(image_text.read(tmp_path / "out.safetensors"), image_text.ImageText)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from diga_lib.pages import live
 from diga_lib.action_units import UNITS
 from diga_lib.action_units.model import AUEditNet
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
 from diga_lib.latent.onnx_export import decoder_files, decoder_id, unpacked
+from diga_lib.pages import live
 
 WORDS = {"name": "live-x", "caption": "A face & sliders.", "alt": 'a "face"'}
 
@@ -71,7 +71,9 @@ def test_expressions_are_what_the_editor_s_target_branch_adds(codes):
         with torch.no_grad():
             added = editor.change(codes[face : face + 1], y[None])
         assert added.abs().max() > 0.5
-        torch.testing.assert_close(live.compose(figure, values, face), codes[face : face + 1] + added, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            live.compose(figure, values, face), codes[face : face + 1] + added, atol=1e-4, rtol=0
+        )
     still = live.compose(figure, dict.fromkeys(values, 0.0), 1)
     torch.testing.assert_close(still, codes[1:2], atol=1e-6, rtol=0)
 
@@ -103,8 +105,17 @@ def test_the_onnx_decoder_paints_what_the_generator_paints(tmp_path):
     written = decoder_files(generator)
     assert written == decoder_files(generator)
     before = decoder_id(generator)
-    assert live.turning(generator, torch.zeros(1, LEVELS, WIDTH), torch.randn(9, LEVELS, WIDTH),
-                        [torch.ones(LEVELS, WIDTH)], "a", **WORDS).payload()["decoder"] == before  # fmt: skip
+    assert (
+        live.turning(
+            generator,
+            torch.zeros(1, LEVELS, WIDTH),
+            torch.randn(9, LEVELS, WIDTH),
+            [torch.ones(LEVELS, WIDTH)],
+            "a",
+            **WORDS,
+        ).payload()["decoder"]
+        == before
+    )
     assert decoder_id(Generator(32)) != before == decoder_id(generator)
     (tmp_path / "decoder.onnx").write_bytes(written["decoder.onnx"])
     (tmp_path / "decoder.bin").write_bytes(unpacked(written))

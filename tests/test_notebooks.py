@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from pages import OPENING
 
 from diga_lib.pages.parameters import Parameters
-from pages import OPENING
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -89,7 +89,9 @@ def test_parameters_are_typed_commented_checked_and_used(path):
 def test_code_cells_are_short(path):
     for cell in code_cells(path)[1:]:
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 16, f"{len(lines)} lines in a cell that begins with {lines[0]!r}: the library does, notebooks tell"
+        assert len(lines) <= 16, (
+            f"{len(lines)} lines in a cell that begins with {lines[0]!r}: the library does, notebooks tell"
+        )
         assert all(len(line) <= 110 for line in lines)
 
 

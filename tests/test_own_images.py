@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 
 from diga_lib import data, latent, runtime
-from diga_lib.studies import own_images
 from diga_lib.data import faces
 from diga_lib.data.photos import readers
-from diga_lib.studies import celeba_tree
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
+from diga_lib.studies import celeba_tree, own_images
 
 
 @pytest.fixture(scope="module")

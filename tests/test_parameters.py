@@ -35,7 +35,11 @@ def test_good_values_pass_and_take_their_type():
         ("seed = 1", "no parameter 'seed' (did you mean seeds?)", "bias, seeds"),  # known elsewhere, not here
         ("zzz = 1", "no parameter 'zzz'; its", "target, spurious"),
         ('profile = "fast"', "profile = 'fast' is not valid", "quick, full"),
-        ('dataset = "mnist"', "dataset = 'mnist' is not valid", "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder, rendered-critters"),
+        (
+            'dataset = "mnist"',
+            "dataset = 'mnist' is not valid",
+            "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder, rendered-critters",
+        ),
         ("bias = 0", "bias = 0 is not valid", "above 0 and up to 1"),
         ("bias = 1.5", "bias = 1.5 is not valid", "above 0 and up to 1"),
         ('bias = "1/0"', "bias = '1/0' is not valid", "above 0 and up to 1"),
@@ -43,7 +47,11 @@ def test_good_values_pass_and_take_their_type():
         ("seeds = 2.5", "seeds = 2.5 is not valid", "from 1 to 100"),
         ("seeds = 0", "seeds = 0 is not valid", "from 1 to 100"),
         ("seeds = True", "seeds = True is not valid", "from 1 to 100"),
-        ('target = "Smilling"', "target = 'Smilling' is not an attribute of celeba (did you mean Smiling?)", "Big_Nose"),
+        (
+            'target = "Smilling"',
+            "target = 'Smilling' is not an attribute of celeba (did you mean Smiling?)",
+            "Big_Nose",
+        ),
         ('target = "Male"', "target = 'Male' and spurious = 'Male'", "different"),
         ('spurious = "Male&Smiling"', "spurious = 'Male&Smiling'", "different"),
         ('spurious = "Male&Tall"', "spurious = 'Tall' is not an attribute", "Young"),
@@ -167,7 +175,9 @@ def test_cells_can_be_run_again_after_the_notebook_made_variables_of_its_own():
 
 def run_papermill(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
     """Run a small notebook through papermill's command line, as a reader would."""
-    parameters = nbformat.v4.new_code_cell('target: str = "Smiling"  # attribute to predict\ndataset: str = "celeba"  # data')
+    parameters = nbformat.v4.new_code_cell(
+        'target: str = "Smiling"  # attribute to predict\ndataset: str = "celeba"  # data'
+    )
     parameters.metadata["tags"] = ["parameters"]
     cells = [
         parameters,

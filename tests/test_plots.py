@@ -4,16 +4,16 @@ import matplotlib
 
 matplotlib.use("agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
 
+from diga_lib.data import LabelledImages
+from diga_lib.metrics import group_metrics
 from diga_lib.pages import plots
-from diga_lib.studies import results  # noqa: E402
-from diga_lib.data import LabelledImages  # noqa: E402
-from diga_lib.metrics import group_metrics  # noqa: E402
+from diga_lib.studies import results
 
 RNG = np.random.default_rng(0)
 
@@ -113,15 +113,28 @@ def test_changed_words_keep_their_order_and_sign():
 
 
 def test_a_map_of_strengths_shows_the_best_coefficient_of_each_pair():
-    scores = pd.DataFrame({"strong": [1, 1, 9, 9], "weak": [0.1, 0.1, 0.1, 1], "coefficient": [0.2, 0.4, 0.3, 0.5],
-                           "agreement": [0.6, 0.7, 0.9, 0.8]})  # fmt: skip
+    scores = pd.DataFrame(
+        {
+            "strong": [1, 1, 9, 9],
+            "weak": [0.1, 0.1, 0.1, 1],
+            "coefficient": [0.2, 0.4, 0.3, 0.5],
+            "agreement": [0.6, 0.7, 0.9, 0.8],
+        }
+    )
     words = [text.get_text() for text in plots.strength_map(scores, "agreement").texts]
     assert [word for word in words if word] == ["0.90\nc = 0.3", "0.80\nc = 0.5", "0.70\nc = 0.4"]
 
 
 def test_intervals_are_as_wide_as_in_the_summary():
-    runs = pd.DataFrame({"method": ["ERM"] * 3 + ["DiGA"], "variant": "", "accuracy": [0.7, 0.8, 0.9, 0.85],
-                         "worst_group": 0.5, "equalized_odds": 0.1})  # fmt: skip
+    runs = pd.DataFrame(
+        {
+            "method": ["ERM"] * 3 + ["DiGA"],
+            "variant": "",
+            "accuracy": [0.7, 0.8, 0.9, 0.85],
+            "worst_group": 0.5,
+            "equalized_odds": 0.1,
+        }
+    )
     table = results.summary(runs)
     ax = plots.intervals(table, "accuracy")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["ERM", "DiGA"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from diga_lib.pages.profiles import SIZES
 from diga_lib.studies import results
 from diga_lib.studies.experiments import RESULTS, ROWS
-from diga_lib.pages.profiles import SIZES
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_numbers_of_a_line_agree_with_each_other(table):
 
 
 def test_erm_shows_the_problem_and_diga_meets_the_bars(table):
-    mean = lambda name, column: rows(table, name)[column].mean()  # noqa: E731
+    mean = lambda name, column: rows(table, name)[column].mean()
     assert mean("erm", "equalized_odds") >= 0.15
     assert mean("diga", "equalized_odds") <= 0.35 * mean("erm", "equalized_odds")
     assert mean("diga", "worst_group") >= mean("erm", "worst_group") + 0.10

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from diga_lib import runtime
-from diga_lib.studies import experiments, tables
-from diga_lib.studies.cells import Cell
 from diga_lib.data import ImageDataset, faces
 from diga_lib.pages.profiles import POOL_SEED, SIZES
+from diga_lib.studies import experiments, tables
+from diga_lib.studies.cells import Cell
 from diga_lib.studies.results import METRICS
 
 COST = {"DiGA": 3.5, "DiGAWords": 3.5, "LfF": 2, "MAPLE": 2, "EIIL": 1.5, "JTT": 1.5}  # in runs of ERM
@@ -76,7 +76,9 @@ def drawn_pool(cell, balanced):
 def test_cells_chosen_by_the_commit_come_out_again(table):
     lines = chosen_by_commit(table)
     if not lines:
-        assert table["stale"].all() or set(table["row"]) <= {"DiGABYOL"}, "only cells that are marked as old are left out"
+        assert table["stale"].all() or set(table["row"]) <= {"DiGABYOL"}, (
+            "only cells that are marked as old are left out"
+        )
         return
     first = lines[0]
     cell = Cell(**first["extra"]["cell"])
@@ -89,8 +91,10 @@ def test_cells_chosen_by_the_commit_come_out_again(table):
             allowed = tables.tolerance(table, line["row"], metric, SIZES[cell.profile].n_test_per_group)
             assert allowed < 0.5, "an interval that anything fits into checks nothing"
             if abs(getattr(again, metric) - line[metric]) > allowed:
-                off.append(f"{line['row']} on {line['pair']}, seed {cell.seed}: {metric} is published as {line[metric]:.3f} and comes "
-                           f"out as {getattr(again, metric):.3f}, more than {allowed:.3f} apart")  # fmt: skip
+                off.append(
+                    f"{line['row']} on {line['pair']}, seed {cell.seed}: {metric} is published as {line[metric]:.3f} and comes "
+                    f"out as {getattr(again, metric):.3f}, more than {allowed:.3f} apart"
+                )
     assert not off, "; ".join(off)
 
 

@@ -17,11 +17,10 @@ import torch
 from safetensors.torch import load as read_tensors
 
 from diga_lib import data, latent, runtime
-from diga_lib.studies import results
 from diga_lib.data import store
-from diga_lib.studies import celeba_tree
 from diga_lib.latent.perceptual import FactorNetwork
 from diga_lib.latent.training import Training
+from diga_lib.studies import celeba_tree, results
 
 ROOT = Path(__file__).resolve().parent.parent
 fork = multiprocessing.get_context("fork")  # starts at once, and is killed like any other process
@@ -91,8 +90,10 @@ def test_reading_in_several_processes_survives_a_kill(tmp_path, cache, monkeypat
     tree = celeba_tree.make(tmp_path / "tree", 12, seed=3, jobs=1)
     monkeypatch.setattr(store, "ROWS_FOR_PROCESSES", 2)
     monkeypatch.setattr(store, "LEAST_SHARDS", 12)
-    code = ("from diga_lib.data import store, listing, readers; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
-            f"listing.read(readers.celeba({str(tree)!r}), None, 64, True, 'error', 2)")
+    code = (
+        "from diga_lib.data import store, listing, readers; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
+        f"listing.read(readers.celeba({str(tree)!r}), None, 64, True, 'error', 2)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
     while process.poll() is None and not list(cache.rglob("manifest.json")):
         time.sleep(0.001)
@@ -155,21 +156,29 @@ def test_a_build_survives_a_kill(tmp_path):
     (tmp_path / "requirements.lock").write_text("a==1\n")
     (tmp_path / "book" / "runs.yml").write_text("pages:\n- {page: a}\n- {page: b}\n")
     run = tmp_path / "runs.txt"
-    for name, code in {"a": "", "b": f"import pathlib, time\nif not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
-                       f"    pathlib.Path({str(tmp_path / 'waiting')!r}).touch()\n    time.sleep(120)\n"}.items():
+    for name, code in {
+        "a": "",
+        "b": f"import pathlib, time\nif not pathlib.Path({str(tmp_path / 'go')!r}).exists():\n"
+        f"    pathlib.Path({str(tmp_path / 'waiting')!r}).touch()\n    time.sleep(120)\n",
+    }.items():
         source = f"{code}\nopen({str(run)!r}, 'a').write({name!r})\nprint('page {name}')"
-        cells = [nbformat.v4.new_code_cell("profile: str = 'quick'", id="one", metadata={"tags": ["parameters"]}),
-                 nbformat.v4.new_code_cell(source, id="two")]
+        cells = [
+            nbformat.v4.new_code_cell("profile: str = 'quick'", id="one", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source, id="two"),
+        ]
         notebook = nbformat.v4.new_notebook(cells=cells)
         notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
         nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
-    code = (f"import sys; sys.path.insert(0, {str(ROOT / 'book')!r}); from pathlib import Path\n"
-            f"from execution import Executor, plan; root = Path({str(tmp_path)!r})\n"
-            "Executor(root / 'executed', root, cores=1).execute(plan('quick', {}, [], root))")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'book')!r}); from pathlib import Path\n"
+        f"from execution import Executor, plan; root = Path({str(tmp_path)!r})\n"
+        "Executor(root / 'executed', root, cores=1).execute(plan('quick', {}, [], root))"
+    )
 
     def build():
-        return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                                start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     process = build()
     while process.poll() is None and not (tmp_path / "waiting").exists():
@@ -212,9 +221,21 @@ def write_training(folder):
 
 
 def write_result(folder):
-    fields = {"method": "ERM", "target": "Smiling", "spurious": "Male", "bias": 0.1, "accuracy": 0.5, "worst_group": 0.5,
-              "equalized_odds": 0.5, "groups": {}, "seconds": 1.0, "peak_memory_mb": 1.0, "profile": "quick",
-              "commit": "x", "versions": {"x": "y" * 3000}}  # fmt: skip
+    fields = {
+        "method": "ERM",
+        "target": "Smiling",
+        "spurious": "Male",
+        "bias": 0.1,
+        "accuracy": 0.5,
+        "worst_group": 0.5,
+        "equalized_odds": 0.5,
+        "groups": {},
+        "seconds": 1.0,
+        "peak_memory_mb": 1.0,
+        "profile": "quick",
+        "commit": "x",
+        "versions": {"x": "y" * 3000},
+    }
     for seed in range(8):
         results.append(folder / "results.jsonl", results.Result(seed=seed, **fields))
 
@@ -229,10 +250,17 @@ def with_room_for(size, write, folder, said):
         said.put(f"{type(fault).__name__}: {fault}")
 
 
-@pytest.mark.parametrize("write, room, name", [
-    (write_store, 100_000, "images.bin"), (write_tree, 20_000, ".png"), (write_generator, 100_000, "mine.safetensors"),
-    (write_training, 100_000, "training.safetensors"), (write_result, 10_000, "results.jsonl"),
-], ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    "write, room, name",
+    [
+        (write_store, 100_000, "images.bin"),
+        (write_tree, 20_000, ".png"),
+        (write_generator, 100_000, "mine.safetensors"),
+        (write_training, 100_000, "training.safetensors"),
+        (write_result, 10_000, "results.jsonl"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
 def test_a_full_disk_is_named_and_spoils_nothing(tmp_path, cache, write, room, name):
     said = fork.Queue()
     process = fork.Process(target=with_room_for, args=(room, write, tmp_path, said))

@@ -46,8 +46,14 @@ def test_the_probe_reaches_the_best_possible_rate_for_two_gaussians(groups):
     features[:, 1] += 2.0 * spurious
     probe = representations.linear_probe(features, spurious, target)
     assert abs(probe - norm.cdf(1.0)) < 0.04  # Bayes' rate of two unit Gaussians two apart
-    lda = np.mean([LinearDiscriminantAnalysis().fit(features[target == y], spurious[target == y]).score(
-        features[target == y], spurious[target == y]) for y in (0, 1)])
+    lda = np.mean(
+        [
+            LinearDiscriminantAnalysis()
+            .fit(features[target == y], spurious[target == y])
+            .score(features[target == y], spurious[target == y])
+            for y in (0, 1)
+        ]
+    )
     assert abs(probe - lda) < 0.03
 
 

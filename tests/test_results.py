@@ -15,8 +15,16 @@ FIELDS = dict(method="ERM", target="Smiling", spurious="Male", bias=1 / 9, seed=
 
 
 def result(**changes):
-    values = dict(accuracy=0.8, worst_group=0.5, equalized_odds=0.3, groups={"y0s0": 0.9}, seconds=1.0,
-                  peak_memory_mb=2.0, commit="abc", versions={"torch": "2"})
+    values = dict(
+        accuracy=0.8,
+        worst_group=0.5,
+        equalized_odds=0.3,
+        groups={"y0s0": 0.9},
+        seconds=1.0,
+        peak_memory_mb=2.0,
+        commit="abc",
+        versions={"torch": "2"},
+    )
     return Result(**(FIELDS | values | changes))
 
 
@@ -38,8 +46,15 @@ def test_what_is_appended_is_read_back(path):
 
 
 def test_nan_and_other_bad_values_are_never_written(path):
-    for bad in (dict(accuracy=math.nan), dict(worst_group=1.2), dict(groups={"y0s0": math.nan}),
-                dict(seconds=math.inf), dict(bias=0), dict(profile="fast"), dict(colour="red")):
+    for bad in (
+        dict(accuracy=math.nan),
+        dict(worst_group=1.2),
+        dict(groups={"y0s0": math.nan}),
+        dict(seconds=math.inf),
+        dict(bias=0),
+        dict(profile="fast"),
+        dict(colour="red"),
+    ):
         with pytest.raises(ValueError):
             result(**bad)
     for bad in ({"loss": math.nan}, {"loss": [1, {"deep": math.inf}]}, {"model": object()}):
@@ -100,8 +115,10 @@ def write(path, method, runs):
 @pytest.mark.filterwarnings("ignore:.*is torn")
 def test_two_processes_and_a_kill_spoil_nothing(path):
     processes = multiprocessing.get_context("fork")  # the children share the imports, which take seconds
-    writers = [processes.Process(target=write, args=(path, name, runs))
-               for name, runs in [("one", 30), ("two", 30), ("killed", 1_000_000)]]
+    writers = [
+        processes.Process(target=write, args=(path, name, runs))
+        for name, runs in [("one", 30), ("two", 30), ("killed", 1_000_000)]
+    ]
     for writer in writers:
         writer.start()
     deadline = time.monotonic() + 60
@@ -144,4 +161,7 @@ def test_timed_run_measures_seconds_and_memory():
 
 def test_older_runs_are_told_in_a_sentence():
     assert older(0, 9, "make it") == ""
-    assert older(2, 9, "make it") == "2 of these 9 runs are older than the code that makes them; `make it --renew` runs those again."
+    assert (
+        older(2, 9, "make it")
+        == "2 of these 9 runs are older than the code that makes them; `make it --renew` runs those again."
+    )

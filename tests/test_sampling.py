@@ -43,14 +43,29 @@ def test_the_page_reads_means_over_seeds(tmp_path):
         found = {"cosine": {"Male": 0.5 + seed}, "pseudo_groups": {"Male": 0.9}}
         extra = {"share": share, "images": round(1000 * share), "reconstruction": 7.0 + seed, "direction": found}
         key = sampling.key_of(share, seed) | changes
-        return Result(**key, accuracy=0.8, worst_group=0.7, equalized_odds=eo, groups={}, seconds=1.0, peak_memory_mb=1.0,
-                      commit="x", versions={}, fingerprint=made_by or sampling.fingerprint_of(key), extra=extra)  # fmt: skip
+        return Result(
+            **key,
+            accuracy=0.8,
+            worst_group=0.7,
+            equalized_odds=eo,
+            groups={},
+            seconds=1.0,
+            peak_memory_mb=1.0,
+            commit="x",
+            versions={},
+            fingerprint=made_by or sampling.fingerprint_of(key),
+            extra=extra,
+        )
 
     first = line(0.1, 1, 0.9)
     lines = (first, line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, "older"), line(1.0, 0, 0.9, target="Young"))
     for one in lines:
         results.append(tmp_path / "sampling.jsonl", one)
     table = sampling.kept("Smiling", "Male", tmp_path / "sampling.jsonl")
-    assert table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]
-    assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx([0.2, 7.5, 1.0])
+    assert (
+        table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]
+    )
+    assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx(
+        [0.2, 7.5, 1.0]
+    )
     assert sampling.kept("Young", "Smiling", tmp_path / "sampling.jsonl").empty

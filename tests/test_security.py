@@ -16,12 +16,29 @@ from diga_lib.latent import checkpoints
 from diga_lib.latent.adapters import PairGenerator
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted(path for folder in ("diga_lib", "book", "tools") for path in (ROOT / folder).rglob("*.py")
-                 if "_build" not in path.parts)  # fmt: skip
+SOURCES = sorted(
+    path
+    for folder in ("diga_lib", "book", "tools")
+    for path in (ROOT / folder).rglob("*.py")
+    if "_build" not in path.parts
+)
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "telnetlib", "ftplib"}
-FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "joblib.load", "np.loadtxt", "pd.read_pickle",
-                   "yaml.load", "yaml.unsafe_load", "subprocess.getoutput", "subprocess.getstatusoutput",
-                   "tempfile.mktemp", "torch.hub.load"}  # fmt: skip
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "joblib.load",
+    "np.loadtxt",
+    "pd.read_pickle",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "subprocess.getoutput",
+    "subprocess.getstatusoutput",
+    "tempfile.mktemp",
+    "torch.hub.load",
+}
 
 
 def calls(path):
@@ -52,9 +69,19 @@ def test_the_source_runs_nothing_from_outside(path):
 
 
 def test_the_search_finds_what_it_searches_for(tmp_path):
-    bad = ["import pickle", "from pickle import loads", "torch.load('x')", "np.load('x')", "np.load('x', allow_pickle=True)",
-           "subprocess.run('ls', shell=True)", "subprocess.run(f'ls {x}')", "os.system('ls')", "yaml.load(x)",
-           "eval(x)", "torch.jit.load('x')"]  # fmt: skip
+    bad = [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load('x')",
+        "np.load('x')",
+        "np.load('x', allow_pickle=True)",
+        "subprocess.run('ls', shell=True)",
+        "subprocess.run(f'ls {x}')",
+        "os.system('ls')",
+        "yaml.load(x)",
+        "eval(x)",
+        "torch.jit.load('x')",
+    ]
     for line in bad:
         (tmp_path / "bad.py").write_text(line)
         with pytest.raises(AssertionError):
@@ -125,8 +152,20 @@ def test_arrays_of_objects_are_refused(tmp_path, bomb):
     assert not made.exists()
 
 
-OUTSIDE = ["../secret.png", "/etc/hostname", "a/../../secret.png", "./../secret.png", "~/secret.png", "..\\secret.png",
-           "link.png", "linked/secret.png", "images/../../secret.png", "..", ".", "secret.png\0.png"]  # fmt: skip
+OUTSIDE = [
+    "../secret.png",
+    "/etc/hostname",
+    "a/../../secret.png",
+    "./../secret.png",
+    "~/secret.png",
+    "..\\secret.png",
+    "link.png",
+    "linked/secret.png",
+    "images/../../secret.png",
+    "..",
+    ".",
+    "secret.png\0.png",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

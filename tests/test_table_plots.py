@@ -24,7 +24,9 @@ def closed_figures():
 def frame():
     """The reported table, as if it were ours with one seed, and balanced ERM without any error."""
     reported = tables.reported()
-    oracle = reported[reported["row"] == "ERM"].assign(row="Balanced", accuracy=1.0, worst_group=1.0, equalized_odds=0.0)
+    oracle = reported[reported["row"] == "ERM"].assign(
+        row="Balanced", accuracy=1.0, worst_group=1.0, equalized_odds=0.0
+    )
     return pd.concat([reported, oracle]).assign(seed=0, bias=1 / 9, stale=False)
 
 
@@ -36,9 +38,13 @@ def test_every_row_of_the_table_has_a_style_of_its_own():
 
 def test_nothing_to_show_is_said(frame):
     none = frame.iloc[:0]
-    for ax in (table_plots.by_pair(tables.means(none), "accuracy"), table_plots.rank_map(tables.agreement(none)),
-               table_plots.gains(tables.agreement(none)), table_plots.closed(pd.DataFrame()),
-               table_plots.found_and_gained(pd.DataFrame())):  # fmt: skip
+    for ax in (
+        table_plots.by_pair(tables.means(none), "accuracy"),
+        table_plots.rank_map(tables.agreement(none)),
+        table_plots.gains(tables.agreement(none)),
+        table_plots.closed(pd.DataFrame()),
+        table_plots.found_and_gained(pd.DataFrame()),
+    ):
         assert "yet" in ax.texts[0].get_text()
     axs = plt.subplots(1, 3)[1]
     table_plots.sweep(none, axs, SEVEN)
@@ -73,10 +79,14 @@ def test_a_sweep_has_intervals_from_three_seeds_on():
     lines = pd.DataFrame({"bias": [0.25] * 3 + [1.0] * 2, "accuracy": [*values, 0.8, 0.9]})
     table = table_plots.results_by_bias(lines, "accuracy")
     assert table["mean"].tolist() == pytest.approx([0.65, 0.85])
-    assert table.loc[0.25, "interval"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values)) and np.isnan(table.loc[1.0, "interval"])
+    assert table.loc[0.25, "interval"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values)) and np.isnan(
+        table.loc[1.0, "interval"]
+    )
 
 
 def test_found_and_gained_labels_every_pair():
-    table = pd.DataFrame({"right pseudo groups": [0.9, 0.95], "gain": [1.0, 12.0]}, index=["Smiling/Male", "Male/Young"])
+    table = pd.DataFrame(
+        {"right pseudo groups": [0.9, 0.95], "gain": [1.0, 12.0]}, index=["Smiling/Male", "Male/Young"]
+    )
     ax = table_plots.found_and_gained(table)
     assert {text.get_text() for text in ax.texts} == set(table.index)

@@ -11,15 +11,31 @@ from diga_lib.studies import results, tables
 from diga_lib.studies.cells import ORACLES, PAIRS, SEVEN, Cell
 from diga_lib.studies.results import METRICS, Result
 
-FOUND = {"cosine": {"Male": 0.8, "Smiling": 0.1}, "pseudo_groups": {"Male": 0.95}, "gain": 0.1, "gap": 3.0, "share": [0.1, 0.9],
-         "carries": {"Male": -0.7, "Young": 0.2}}  # fmt: skip
+FOUND = {
+    "cosine": {"Male": 0.8, "Smiling": 0.1},
+    "pseudo_groups": {"Male": 0.95},
+    "gain": 0.1,
+    "gap": 3.0,
+    "share": [0.1, 0.9],
+    "carries": {"Male": -0.7, "Young": 0.2},
+}
 
 
 def line(row, accuracy=0.8, worst=0.6, eo=0.2, pair=PAIRS[0], seed=0, **changes):
     cell = Cell(row, *pair, seed=seed)
     extra = {"row": row, "cell": asdict(cell)} | ({"direction": FOUND} if row == "DiGA" else {})
-    values = dict(accuracy=accuracy, worst_group=worst, equalized_odds=eo, groups={"y0s0": worst}, seconds=1.0, peak_memory_mb=1.0,
-                  commit="x", versions={}, fingerprint=cell.fingerprint, extra=extra)  # fmt: skip
+    values = dict(
+        accuracy=accuracy,
+        worst_group=worst,
+        equalized_odds=eo,
+        groups={"y0s0": worst},
+        seconds=1.0,
+        peak_memory_mb=1.0,
+        commit="x",
+        versions={},
+        fingerprint=cell.fingerprint,
+        extra=extra,
+    )
     return Result(**(cell.key | values | changes))
 
 
@@ -41,7 +57,11 @@ def test_no_results_is_an_empty_table_everywhere(tmp_path):
 
 
 def test_rows_of_older_code_or_of_another_search_are_marked(store):
-    frame = store(line("ERM"), line("JTT", fingerprint="older"), line("LfF", extra={"cell": asdict(Cell("LfF", changes='{"q": 0.1}'))}))
+    frame = store(
+        line("ERM"),
+        line("JTT", fingerprint="older"),
+        line("LfF", extra={"cell": asdict(Cell("LfF", changes='{"q": 0.1}'))}),
+    )
     assert frame["stale"].tolist() == [False, True, True]
     assert frame["pair"].tolist() == ["Smiling/Male"] * 3 and frame["row"].tolist() == ["ERM", "JTT", "LfF"]
 
@@ -56,8 +76,13 @@ def test_the_reported_table_is_complete_and_as_printed():
 
 def test_the_best_and_its_ties_by_the_interval_of_the_differences(store):
     erm, diga, jtt = [0.70, 0.72, 0.71], [0.80, 0.83, 0.81], [0.79, 0.84, 0.80]
-    frame = store(*[line(row, value, seed=k) for row, values in {"ERM": erm, "DiGA": diga, "JTT": jtt}.items()
-                    for k, value in enumerate(values)])  # fmt: skip
+    frame = store(
+        *[
+            line(row, value, seed=k)
+            for row, values in {"ERM": erm, "DiGA": diga, "JTT": jtt}.items()
+            for k, value in enumerate(values)
+        ]
+    )
     first, tied = tables.best(frame, "accuracy", "Smiling/Male")
     assert (first, tied) == ("DiGA", {"DiGA", "JTT"})
     assert stats.ttest_rel(diga, jtt).pvalue > 0.05 > stats.ttest_rel(diga, erm).pvalue
@@ -79,7 +104,9 @@ def test_wins_are_counted_over_complete_pairs_with_the_right_sign(store):
 
 
 def test_the_share_of_the_gap_closed(store):
-    frame = store(line("ERM", worst=0.5), line("DiGA", worst=0.8), line("Balanced", worst=0.9), line("DiGA", pair=PAIRS[1]))
+    frame = store(
+        line("ERM", worst=0.5), line("DiGA", worst=0.8), line("Balanced", worst=0.9), line("DiGA", pair=PAIRS[1])
+    )
     assert tables.gap_closed(frame).to_dict() == pytest.approx({"Smiling/Male": 0.75})
 
 
@@ -99,8 +126,13 @@ def test_agreement_against_scipy(store):
 def test_directions_are_read_from_the_results(store):
     table = tables.directions_found(store(line("DiGA"), line("DiGA", seed=1), line("ERM")))
     assert table.loc["Smiling/Male"].to_dict() == pytest.approx(
-        {"cosine with spurious": 0.8, "cosine with target": 0.1, "right pseudo groups": 0.95,
-         "carries most": "Male (0.70)"})  # fmt: skip
+        {
+            "cosine with spurious": 0.8,
+            "cosine with target": 0.1,
+            "right pseudo groups": 0.95,
+            "carries most": "Male (0.70)",
+        }
+    )
 
 
 def test_words_that_are_not_the_spurious_attribute_are_told(store):
@@ -108,16 +140,24 @@ def test_words_that_are_not_the_spurious_attribute_are_told(store):
         made = line("DiGAWords", worst=0.5, pair=pair, seed=seed)
         return made.model_copy(update={"extra": made.extra | {"direction": FOUND | {"words": words}}})
 
-    frame = store(line("ERM", worst=0.4, seed=1), with_words(0, PAIRS[0], "Male"), with_words(1, PAIRS[0], "Male", "Heavy_Makeup"),
-                  with_words(0, ("Smiling", "Male&Young"), "Young", "Male"))  # fmt: skip
+    frame = store(
+        line("ERM", worst=0.4, seed=1),
+        with_words(0, PAIRS[0], "Male"),
+        with_words(1, PAIRS[0], "Male", "Heavy_Makeup"),
+        with_words(0, ("Smiling", "Male&Young"), "Young", "Male"),
+    )
     table = tables.other_words(frame)
-    assert table.to_dict("index") == {"Smiling/Male": {"seed": 1, "words": "Male, Heavy_Makeup", "worst group": 0.5, "of ERM": 0.4}}
+    assert table.to_dict("index") == {
+        "Smiling/Male": {"seed": 1, "words": "Male, Heavy_Makeup", "worst group": 0.5, "of ERM": 0.4}
+    }
     assert tables.other_words(frame.iloc[:0]).empty
 
 
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
     rng = np.random.default_rng(0)
-    lines = [line("ERM", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)]
+    lines = [
+        line("ERM", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)
+    ]
     frame = store(*lines)
     variance = frame.groupby("pair")["worst_group"].var(ddof=1).mean()
     expected = stats.t.ppf(0.975, 18) * np.sqrt(2 * variance)
@@ -130,7 +170,9 @@ def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
 
 
 def test_means_are_in_the_papers_order(store):
-    frame = store(line("DiGA", pair=PAIRS[1]), *[line(row) for row in reversed((*SEVEN, *ORACLES))], line("ERM", 0.6, seed=1))
+    frame = store(
+        line("DiGA", pair=PAIRS[1]), *[line(row) for row in reversed((*SEVEN, *ORACLES))], line("ERM", 0.6, seed=1)
+    )
     table = tables.means(frame)
     assert list(table.index) == [("Smiling/Male", row) for row in (*SEVEN, *ORACLES)] + [("Smiling/Young", "DiGA")]
     assert table.loc[("Smiling/Male", "ERM"), "accuracy"] == pytest.approx(0.7)

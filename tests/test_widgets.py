@@ -10,8 +10,8 @@ import torch
 from ipywidgets.embed import dependency_state
 from PIL import Image
 
-from diga_lib.pages import widgets
 from diga_lib.directions import boundary, combine, paper_direction
+from diga_lib.pages import widgets
 
 
 class Painter:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from diga_lib import directions
-from diga_lib.directions import words
-from diga_lib.studies import experiments
 from diga_lib.data import LabelledImages
+from diga_lib.directions import words
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGA, PseudoGroups
 from diga_lib.methods.diga import sides
+from diga_lib.studies import experiments
 
 WORDS = list(PROMPTS)
 SIDE = 8
@@ -66,7 +66,9 @@ def population(n=1500, spurious=("Male",), bias=1 / 9, seed=0):
 
 
 def found(train, **more):
-    return words.name_spurious(Patches().encode(train.images), train.target, train.images, Patches(), Reader(), "Smiling", **more)
+    return words.name_spurious(
+        Patches().encode(train.images), train.target, train.images, Patches(), Reader(), "Smiling", **more
+    )
 
 
 def test_reads_the_same_as_the_model_itself():
@@ -109,7 +111,9 @@ def test_diga_takes_words_in_whichever_order_they_were_found(order):
     train, _ = population(3000, order, (1 / 9, 1 / 5))
     named = found(train)
     assert named.words == order
-    upper, gap, _, known = sides(named, np.stack([d.coordinate(Patches().encode(train.images)) for d in named.directions], 1), train.target)
+    upper, gap, _, known = sides(
+        named, np.stack([d.coordinate(Patches().encode(train.images)) for d in named.directions], 1), train.target
+    )
     np.testing.assert_array_equal(upper, named.probability)
     assert known and (abs(gap) > 1).all()
 
@@ -137,7 +141,9 @@ def test_a_part_of_the_target_is_no_shortcut():
     assert found(train, degree=8.0).words[0] == "Wearing_Lipstick"
     images = train.images.copy().reshape(len(train.images), 3, -1)
     lip, smile = (WORDS.index(word) for word in ("Wearing_Lipstick", "Smiling"))
-    images[:, :, smile] = 127.5 + 0.3 * (images[:, :, smile] - 127.5) + 0.6 * (images[:, :, lip] - 127.5)  # more than half the smile
+    images[:, :, smile] = (
+        127.5 + 0.3 * (images[:, :, smile] - 127.5) + 0.6 * (images[:, :, lip] - 127.5)
+    )  # more than half the smile
     named = found(LabelledImages(images.reshape(train.images.shape), train.target, None, train.index), degree=8.0)
     assert named.words == ("Male",)
     line = named.table.set_index("attribute").loc["Wearing_Lipstick"]

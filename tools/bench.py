@@ -112,7 +112,7 @@ class SixEdits(DiGA):
         self.faces.offer(degrees.view(1, -1, 1).repeat(len(train), 1, 1))
 
     def opposite_sides(self, index):
-        draw = lambda: (len(DEGREES) * self.uniform(len(index), 0, 1)).long()  # noqa: E731
+        draw = lambda: (len(DEGREES) * self.uniform(len(index), 0, 1)).long()
         return draw(), len(DEGREES) + draw()
 
 

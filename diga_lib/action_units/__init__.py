@@ -38,7 +38,9 @@ def load(name: str = EDITOR, device: str = "auto", folder: Path = checkpoints.FO
         If the weights are unknown, missing or damaged.
     """
     state = checkpoints.load_state(name, folder)
-    return tuple(_filled(network, state, part, device) for part, network in (("dual", AUEditNet()), ("reader", LabelDecoder())))
+    return tuple(
+        _filled(network, state, part, device) for part, network in (("dual", AUEditNet()), ("reader", LabelDecoder()))
+    )
 
 
 def load_compared(name: str = EDITOR, device: str = "auto", folder: Path = checkpoints.FOLDER) -> dict[str, Edit]:
@@ -51,8 +53,14 @@ def load_compared(name: str = EDITOR, device: str = "auto", folder: Path = check
     return compared | {"single branch": single, "dual branch (AUEditNet)": _filled(AUEditNet(), state, "dual", device)}
 
 
-def save(dual: AUEditNet, reader: LabelDecoder, single: SingleBranch, linear: dict[str, Linear],
-         name: str = EDITOR, folder: Path = checkpoints.FOLDER) -> Path:
+def save(
+    dual: AUEditNet,
+    reader: LabelDecoder,
+    single: SingleBranch,
+    linear: dict[str, Linear],
+    name: str = EDITOR,
+    folder: Path = checkpoints.FOLDER,
+) -> Path:
     """Write the editors' weights (float16, one file) and register them; returns the file."""
     state = {key: editor.gain * editor.steps for key, editor in linear.items()}
     for part, network in (("dual", dual), ("reader", reader), ("single", single)):
@@ -61,5 +69,7 @@ def save(dual: AUEditNet, reader: LabelDecoder, single: SingleBranch, linear: di
 
 
 def _filled(network: nn.Module, state: dict, part: str, device: str) -> nn.Module:
-    network.load_state_dict({key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")})
+    network.load_state_dict(
+        {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
+    )
     return network.to(runtime.device(device)).eval().requires_grad_(False)

@@ -22,8 +22,16 @@ SESSIONS, FRAMES = 4, 100  # sessions of each subject (light and place differ), 
 VERSION = 1  # changes when the same frame is drawn with other intensities
 
 # Units that faces move together: a raised brow, a frown, a smile, disgust, a sulk, surprise, a stretched mouth.
-GROUPS = (("AU1", "AU2"), ("AU4",), ("AU6", "AU12"), ("AU4", "AU9"), ("AU15", "AU17"), ("AU25", "AU26"),
-          ("AU5",), ("AU20", "AU25"))  # fmt: skip
+GROUPS = (
+    ("AU1", "AU2"),
+    ("AU4",),
+    ("AU6", "AU12"),
+    ("AU4", "AU9"),
+    ("AU15", "AU17"),
+    ("AU25", "AU26"),
+    ("AU5",),
+    ("AU20", "AU25"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,9 @@ def subjects() -> np.ndarray:
     return candidates[p["glasses"] * p["sunglasses"] == 0][: TRAIN_SUBJECTS + TEST_SUBJECTS]
 
 
-def draw(identities, intensities, expressions, cameras, resolution: int = 64, population: int = POPULATION) -> np.ndarray:
+def draw(
+    identities, intensities, expressions, cameras, resolution: int = 64, population: int = POPULATION
+) -> np.ndarray:
     """Draw people with given intensities: the oracle of every editor.
 
     Parameters
@@ -139,8 +149,13 @@ def load(part: str = "train", resolution: int = 64) -> Sequences:
     first, count = (0, TRAIN_SUBJECTS) if part == "train" else (TRAIN_SUBJECTS, TEST_SUBJECTS)
     rows = np.arange(count * SESSIONS * FRAMES)
     subject, session = first + rows // (SESSIONS * FRAMES), rows // FRAMES % SESSIONS
-    identity = {"name": f"expression-sequences-{part}", "population": POPULATION, "resolution": resolution,
-                "version": VERSION, "faces": faces.VERSION}  # fmt: skip
+    identity = {
+        "name": f"expression-sequences-{part}",
+        "population": POPULATION,
+        "resolution": resolution,
+        "version": VERSION,
+        "faces": faces.VERSION,
+    }
     arrays = open_store(identity, len(rows), partial(_frames, first=first, resolution=resolution), "filming subjects")
     return Sequences(arrays["images"], np.array(arrays["intensities"]), subject, session)
 

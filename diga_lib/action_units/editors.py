@@ -9,12 +9,19 @@ import torch
 from torch import Tensor
 
 from diga_lib import directions
-from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.model import MOST
 from diga_lib.action_units.training import Films, joint_steps
 
-__all__ = ["Edit", "Linear", "boundary_normals", "joint_steps", "no_edit", "project_out_others",
-           "scaled_steps", "transfer"]  # fmt: skip
+__all__ = [
+    "Edit",
+    "Linear",
+    "boundary_normals",
+    "joint_steps",
+    "no_edit",
+    "project_out_others",
+    "scaled_steps",
+    "transfer",
+]
 
 PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
 Edit = Callable[[Tensor, Tensor, Tensor], Tensor]  # codes, source (N, 12), target (N, 12) to codes

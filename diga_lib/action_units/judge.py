@@ -27,9 +27,12 @@ class _Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels), nn.SiLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels),
-        )  # fmt: skip
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x + self.body(x))
@@ -42,8 +45,12 @@ def _trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
     """
     layers, before = [nn.PixelUnshuffle(2)], 4 * channels
     for stage, width in enumerate(widths):
-        layers += [nn.Conv2d(before, width, 3, 2 if stage else 1, 1, bias=False), nn.BatchNorm2d(width),
-                   nn.SiLU(inplace=True), _Residual(width)]  # fmt: skip
+        layers += [
+            nn.Conv2d(before, width, 3, 2 if stage else 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(inplace=True),
+            _Residual(width),
+        ]
         before = width
     return nn.Sequential(*layers, nn.Conv2d(before, 32, 1), nn.BatchNorm2d(32), nn.SiLU(inplace=True), nn.Flatten())
 
@@ -91,7 +98,9 @@ class Judges:
     def read(self, images: np.ndarray | Tensor, neutral: np.ndarray | Tensor) -> np.ndarray:
         """Intensities (N, 12), about 0-5, of pictures whose people look like `neutral` (N, 3, 64, 64) at rest."""
         if len(images) != len(neutral):
-            raise ValueError(f"There are {len(images)} pictures and {len(neutral)} neutral faces; valid is one for each.")
+            raise ValueError(
+                f"There are {len(images)} pictures and {len(neutral)} neutral faces; valid is one for each."
+            )
         return _batches(self.reader, images, neutral)
 
     def recognise(self, images: np.ndarray | Tensor) -> np.ndarray:

@@ -29,7 +29,9 @@ def icc31(one: np.ndarray, other: np.ndarray) -> float:
     squares of targets (BMS) and of the residual (EMS), ``(BMS - EMS) / (BMS + (k - 1) EMS)`` and k = 2 raters.
     """
     if np.shape(one) != np.shape(other) or np.ndim(one) != 1 or len(one) < 2:
-        raise ValueError(f"ratings have shapes {np.shape(one)} and {np.shape(other)}; valid are two lists of one length, 2 or more.")
+        raise ValueError(
+            f"ratings have shapes {np.shape(one)} and {np.shape(other)}; valid are two lists of one length, 2 or more."
+        )
     return icc3(np.stack([one, other], 1))
 
 

@@ -49,7 +49,9 @@ class EditingModule(nn.Module):
         super().__init__()
         self.common = nn.Linear(embedding, WIDTH, bias=False)
         self.asked, self.own = nn.Linear(embedding, rank, bias=False), nn.Linear(rank, WIDTH, bias=False)
-        self.gate = nn.Sequential(nn.Linear(CODE, hidden), nn.Tanh(), nn.Dropout(0.1), nn.Linear(hidden, rank), nn.Tanh())
+        self.gate = nn.Sequential(
+            nn.Linear(CODE, hidden), nn.Tanh(), nn.Dropout(0.1), nn.Linear(hidden, rank), nn.Tanh()
+        )
 
     def forward(self, flat: Tensor, embedding: Tensor) -> Tensor:
         return self.common(embedding) + self.own(self.asked(embedding) * self.gate(flat))
@@ -62,9 +64,14 @@ class LabelDecoder(nn.Module):
         super().__init__()
         self.straight = nn.Linear(CODE, len(UNITS))
         self.curved = nn.Sequential(
-            nn.Linear(CODE, hidden), nn.SiLU(), nn.Dropout(0.2), nn.Linear(hidden, hidden), nn.SiLU(), nn.Dropout(0.2),
+            nn.Linear(CODE, hidden),
+            nn.SiLU(),
+            nn.Dropout(0.2),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            nn.Dropout(0.2),
             nn.Linear(hidden, len(UNITS)),
-        )  # fmt: skip
+        )
 
     def forward(self, codes: Tensor) -> Tensor:
         flat = codes.flatten(1)
@@ -99,7 +106,9 @@ class _Editor(nn.Module):
     def change(self, codes: Tensor, labels: Tensor) -> Tensor:
         """What labels (N, L) put into codes (N, levels, width)."""
         embedding, flat = self.encoder(labels), codes.flatten(1)
-        return self.gain * torch.stack([module(flat, embedding[:, j]) for j, module in enumerate(self.modules_of_levels)], 1)
+        return self.gain * torch.stack(
+            [module(flat, embedding[:, j]) for j, module in enumerate(self.modules_of_levels)], 1
+        )
 
 
 class AUEditNet(_Editor):

@@ -68,7 +68,9 @@ class Films:
         here, there = self.people[torch.randint(len(self.people), (2, count), generator=random)]
         return torch.rand(count, 1, 1, generator=random) * (there - here)
 
-    def pairs(self, count: int, random: torch.Generator, between: float = BETWEEN) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def pairs(
+        self, count: int, random: torch.Generator, between: float = BETWEEN
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draw pairs of frames of one film: source codes, target codes, source labels, target labels.
 
         Both frames of a pair are moved alike, up to the part `between` of the way from one person to another.
@@ -76,7 +78,12 @@ class Films:
         film = torch.randint(len(self.codes), (count,), generator=random)
         one, other = torch.randint(self.codes.shape[1], (2, count), generator=random)
         aside = between * self.aside(count, random)
-        return self.codes[film, one] + aside, self.codes[film, other] + aside, self.labels[film, one], self.labels[film, other]
+        return (
+            self.codes[film, one] + aside,
+            self.codes[film, other] + aside,
+            self.labels[film, one],
+            self.labels[film, other],
+        )
 
 
 class FilmMetric:
@@ -105,14 +112,18 @@ def disguise(images: Tensor, random: torch.Generator) -> Tensor:
         In [0, 1].
     random : torch.Generator
     """
-    uniform = lambda low, high: low + (high - low) * torch.rand((), generator=random)  # noqa: E731
-    normal = lambda *shape: torch.randn(*shape, generator=random)  # noqa: E731
+    uniform = lambda low, high: low + (high - low) * torch.rand((), generator=random)
+    normal = lambda *shape: torch.randn(*shape, generator=random)
     side = images.shape[-1]
     if uniform(0, 1) < 0.5:
         images = images.flip(3)
-    bend = F.interpolate(0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1), (side, side), mode="bicubic", align_corners=True)
+    bend = F.interpolate(
+        0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1), (side, side), mode="bicubic", align_corners=True
+    )
     line = torch.linspace(-1, 1, side) * (1 - 1 / side)
-    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.01 * normal(2)) + bend[0].permute(1, 2, 0)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.01 * normal(2)) + bend[0].permute(
+        1, 2, 0
+    )
     grid = grid.expand(len(images), -1, -1, -1)
     bent = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(1e-3, 1)
     light = bent ** (2 ** uniform(-0.3, 0.3))
@@ -122,8 +133,16 @@ def disguise(images: Tensor, random: torch.Generator) -> Tensor:
 def disguised_films(generator_name: str = "rendered-faces-64") -> Films:
     """Codes of the training subjects' films in ``LOOKS`` disguises each; made once and kept on disk."""
     weights = runtime.sha256(checkpoints.path(f"{generator_name}-encoder"))
-    identity = {"name": "disguised-films", "resolution": 64, "encoder": weights, "looks": LOOKS, "shown": SHOWN,
-                "population": data.POPULATION, "version": data.VERSION, "disguise": DISGUISE}  # fmt: skip
+    identity = {
+        "name": "disguised-films",
+        "resolution": 64,
+        "encoder": weights,
+        "looks": LOOKS,
+        "shown": SHOWN,
+        "population": data.POPULATION,
+        "version": data.VERSION,
+        "disguise": DISGUISE,
+    }
     count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
     arrays = open_store(identity, count, _Disguises(generator_name), "disguising films", jobs=1)
     codes, labels = (torch.from_numpy(np.array(arrays[name])).float() for name in ("codes", "labels"))
@@ -175,7 +194,9 @@ def train_reader(films: Films, seed: int = 0, steps: int = READING_STEPS) -> Lab
     def loss(step):
         one, other, y_one, y_other = films.pairs(BATCH, random, between=0)
         codes = torch.cat([one, other]) + films.aside(2 * BATCH, random)
-        return F.smooth_l1_loss(reader(codes + 0.1 * torch.randn(codes.shape, generator=random)), torch.cat([y_one, y_other]))
+        return F.smooth_l1_loss(
+            reader(codes + 0.1 * torch.randn(codes.shape, generator=random)), torch.cat([y_one, y_other])
+        )
 
     return _descend(reader, loss, steps, seed, "reading codes")
 
@@ -207,12 +228,17 @@ def train_dual(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = S
         source, target, y_source, y_target = films.pairs(BATCH, random)
         neutral, neutral_too = editor.neutral(torch.cat([source, target]), torch.cat([y_source, y_target])).chunk(2)
         y_free = y_target.roll(1, 0)  # another film's expression, of which there is no picture to compare with
-        edited, same, free = (neutral.repeat(3, 1, 1)
-                              + editor.change(neutral.repeat(3, 1, 1), torch.cat([y_target, y_source, y_free]))).chunk(3)
+        edited, same, free = (
+            neutral.repeat(3, 1, 1) + editor.change(neutral.repeat(3, 1, 1), torch.cat([y_target, y_source, y_free]))
+        ).chunk(3)
         read = reader(torch.cat([edited, free, neutral]))
         asked = torch.cat([y_target, y_free, torch.zeros_like(y_target)])
-        return (LATENT * apart(edited, target) + NEUTRAL * apart(neutral, neutral_too)
-                + SAME * apart(same, source) + 3 * READ * F.smooth_l1_loss(read, asked))
+        return (
+            LATENT * apart(edited, target)
+            + NEUTRAL * apart(neutral, neutral_too)
+            + SAME * apart(same, source)
+            + 3 * READ * F.smooth_l1_loss(read, asked)
+        )
 
     return _descend(editor, loss, steps, seed, "AUEditNet")
 
@@ -228,10 +254,15 @@ def train_single(films: Films, reader: LabelDecoder, seed: int = 0, steps: int =
     def loss(step):
         source, target, y_source, y_target = films.pairs(BATCH, random)
         y_free = y_target.roll(1, 0)
-        edited, same, free = editor(source.repeat(3, 1, 1), y_source.repeat(3, 1), torch.cat([y_target, y_source, y_free])).chunk(3)
+        edited, same, free = editor(
+            source.repeat(3, 1, 1), y_source.repeat(3, 1), torch.cat([y_target, y_source, y_free])
+        ).chunk(3)
         read = reader(torch.cat([edited, free]))
-        return (LATENT * apart(edited, target) + SAME * apart(same, source)
-                + 2 * READ * F.smooth_l1_loss(read, torch.cat([y_target, y_free])))
+        return (
+            LATENT * apart(edited, target)
+            + SAME * apart(same, source)
+            + 2 * READ * F.smooth_l1_loss(read, torch.cat([y_target, y_free]))
+        )
 
     return _descend(editor, loss, steps, seed, "single branch")
 

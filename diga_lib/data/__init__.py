@@ -9,13 +9,12 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
-from diga_lib.pages.profiles import POOL_SEED, SIZES
-
 from diga_lib.data.bias import biased_split
 from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.data.store import open_store
+from diga_lib.pages.profiles import POOL_SEED, SIZES
 
-__all__ = ["BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load", "NAMES"]
+__all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load"]
 
 NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters")
 DEFAULT_FACES = 20_000
@@ -63,12 +62,17 @@ def load(
     """
     if name not in NAMES:
         raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
-    for what, value, least, most in (("n", n, 1, np.inf), ("seed", seed, 0, np.inf),
-                                     ("resolution", resolution, 16, 512)):
+    for what, value, least, most in (
+        ("n", n, 1, np.inf),
+        ("seed", seed, 0, np.inf),
+        ("resolution", resolution, 16, 512),
+    ):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not (whole and least <= value <= most) and not (what == "n" and value is None):
-            raise ValueError(f"{what} is {value!r}: valid is a whole number of at least {least}"
-                             + (f" and at most {most}." if most < np.inf else "."))
+            raise ValueError(
+                f"{what} is {value!r}: valid is a whole number of at least {least}"
+                + (f" and at most {most}." if most < np.inf else ".")
+            )
     if name in RENDERED:
         return _rendered(name, n or DEFAULT_FACES, int(seed), int(resolution))
     if root is None:
@@ -132,5 +136,4 @@ def _rendered(name, n, seed, resolution):
 
 def _render(indices, module, seed, resolution):
     images, attributes, factors = import_module(module).render(seed, indices, resolution)
-    return {"images": images, "attributes": attributes.to_numpy(np.int8),
-            "factors": factors.to_numpy(np.float32)}
+    return {"images": images, "attributes": attributes.to_numpy(np.int8), "factors": factors.to_numpy(np.float32)}

@@ -103,15 +103,16 @@ def biased_split(
         rows = np.random.default_rng([seed, g]).permutation(np.flatnonzero(group == g))
         # Validation is taken from the far end, so that training sets of several biases are nested.
         parts["test"].append(rows[:n_test_per_group])
-        parts["train"].append(rows[n_test_per_group:n_test_per_group + n_t])
-        parts["validation"].append(rows[len(rows) - n_v:])
+        parts["train"].append(rows[n_test_per_group : n_test_per_group + n_t])
+        parts["validation"].append(rows[len(rows) - n_v :])
 
     def labelled(part):
         rows = np.random.default_rng([seed, 2 * n_spurious]).permutation(np.concatenate(parts[part]))
         return LabelledImages(dataset.images[rows], y[rows], s[rows], rows, n_spurious)
 
-    return BiasedSplit(labelled("train"), labelled("validation"), labelled("test"),
-                       target, "&".join(names), float(bias))
+    return BiasedSplit(
+        labelled("train"), labelled("validation"), labelled("test"), target, "&".join(names), float(bias)
+    )
 
 
 def group_sizes(n: int, bias: float, against: np.ndarray) -> np.ndarray:
@@ -137,7 +138,7 @@ def group_sizes(n: int, bias: float, against: np.ndarray) -> np.ndarray:
     sizes = np.floor(exact).astype(np.int64)
     # Remainders are compared to nine places: the rounding of floats must not decide between equal ones.
     largest_first = np.argsort(-np.round(exact - sizes, 9), kind="stable")
-    sizes[largest_first[:n - sizes.sum()]] += 1
+    sizes[largest_first[: n - sizes.sum()]] += 1
     return sizes
 
 
@@ -159,7 +160,7 @@ def _largest_shares(against):
     """
     k = against.max()
     at = np.minimum(1, against / np.maximum(k - against, 1))
-    return at ** against / (2 * (1 + at) ** k)
+    return at**against / (2 * (1 + at) ** k)
 
 
 def _attribute_names(dataset, target, spurious):
@@ -167,19 +168,26 @@ def _attribute_names(dataset, target, spurious):
     names = [name.strip() for name in names]
     for name in [target, *names]:
         if name not in dataset.attributes:
-            raise ValueError(f"{name!r} is not an attribute of {dataset.name}: "
-                             f"valid are {', '.join(dataset.attributes.columns)}.")
+            raise ValueError(
+                f"{name!r} is not an attribute of {dataset.name}: valid are {', '.join(dataset.attributes.columns)}."
+            )
     if not names or len({target, *names}) <= len(names):
-        raise ValueError(f"The target {target!r} and the spurious attributes {'&'.join(names)!r} "
-                         "must all differ, with at least one spurious attribute.")
+        raise ValueError(
+            f"The target {target!r} and the spurious attributes {'&'.join(names)!r} "
+            "must all differ, with at least one spurious attribute."
+        )
     return names
 
 
 def _check_numbers(bias, n_train, n_validation, n_test_per_group, seed, aligned):
     if not (isinstance(bias, (int, float)) and math.isfinite(bias) and 0 < bias <= 1):
         raise ValueError(f"bias is {bias!r}: valid is a number above 0, at most 1 (1 is balanced).")
-    least = {"n_train": (n_train, 1), "n_validation": (n_validation, 0),
-             "n_test_per_group": (n_test_per_group, 1), "seed": (seed, 0)}
+    least = {
+        "n_train": (n_train, 1),
+        "n_validation": (n_validation, 0),
+        "n_test_per_group": (n_test_per_group, 1),
+        "seed": (seed, 0),
+    }
     for name, (value, minimum) in least.items():
         if value is None and name in ("n_validation", "n_test_per_group"):
             continue  # the default is worked out later
@@ -191,8 +199,14 @@ def _check_numbers(bias, n_train, n_validation, n_test_per_group, seed, aligned)
 
 def _too_few(target, names, available, asked, n_test_per_group):
     groups = itertools.product((0, 1), repeat=1 + len(names))
-    lines = [" ".join(f"{name}={value}" for name, value in zip([target, *names], values))
-             + f": {have:,} exist, {want:,} asked" for values, have, want in zip(groups, available, asked)]
-    return ("The pool has too few images for this split (" + "; ".join(lines)
-            + f"; of these {n_test_per_group:,} a group are for the test): "
-            "valid is a larger pool, a smaller n_train, n_validation or n_test_per_group, or a larger bias.")
+    lines = [
+        " ".join(f"{name}={value}" for name, value in zip([target, *names], values))
+        + f": {have:,} exist, {want:,} asked"
+        for values, have, want in zip(groups, available, asked)
+    ]
+    return (
+        "The pool has too few images for this split ("
+        + "; ".join(lines)
+        + f"; of these {n_test_per_group:,} a group are for the test): "
+        "valid is a larger pool, a smaller n_train, n_validation or n_test_per_group, or a larger bias."
+    )

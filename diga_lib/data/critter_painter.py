@@ -230,7 +230,9 @@ class _Critter(Face):
         gape = w.inside(torch.maximum(curve - 0.01 - y, y - curve - drop)) * inside * (open_ > 0)
         w.paint(gape, self.tone((0.25, 0.07, 0.08)).expand(self.n, 3, 1, 1))
         long = open_ * _mix(0.17, 0.31, m)
-        body = (((x - 0.02 * v("gaze")) / (half * 0.46)) ** 4 + (((y - curve) - long / 2) / (long / 2 + 1e-3)) ** 4) ** 0.25 - 1
+        body = (
+            ((x - 0.02 * v("gaze")) / (half * 0.46)) ** 4 + (((y - curve) - long / 2) / (long / 2 + 1e-3)) ** 4
+        ) ** 0.25 - 1
         tongue = w.inside(body * 0.07, 1.2) * (open_ > 0) * _ramp((y - curve) / 0.04)
         w.paint(tongue, self.tone((0.88, 0.44, 0.47)).expand(self.n, 3, 1, 1))
         w.shade(0.25 * tongue * _bell(x / 0.016))
@@ -249,7 +251,9 @@ class _Critter(Face):
         w.paint(w.inside(d * tall, 1.2), self.c("nose"))
         w.shade(-0.55 * _bell(x / (half * 0.45)) * _bell((y + 0.5 * tall) / 0.022) * w.inside(d * tall))
         for side in (-1, 1):
-            nostril = torch.exp(-(((x - side * half * 0.45) / (0.20 * half + 0.008)) ** 2) - ((y - 0.1 * tall) / (0.3 * tall)) ** 2)
+            nostril = torch.exp(
+                -(((x - side * half * 0.45) / (0.20 * half + 0.008)) ** 2) - ((y - 0.1 * tall) / (0.3 * tall)) ** 2
+            )
             w.shade(0.6 * nostril * w.inside(d * tall))
 
     def whiskers(self) -> None:
@@ -262,5 +266,3 @@ class _Critter(Face):
                 bent = y - 0.035 * k - x * (0.20 * k + 0.10 * v("whisker_tilt")) - 0.12 * x * x
                 line = w.inside(bent.abs() - 0.004, 1.1) * _ramp(x / 0.08) * _ramp((v("whisker_length") - x) / 0.2)
                 w.paint((line * v("whiskers")).clamp(0, 1), self.c("whisker_colour"))
-
-

@@ -44,19 +44,26 @@ class ImageDataset:
         for part in ("attributes", "factors", "metadata"):
             table = getattr(self, part)
             if table is not None and len(table) != len(self.images):
-                raise ValueError(f"{part} has {len(table)} rows for {len(self.images)} images: "
-                                 "valid is one row for each image.")
+                raise ValueError(
+                    f"{part} has {len(table)} rows for {len(self.images)} images: valid is one row for each image."
+                )
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, indices) -> ImageDataset:
         """The rows `indices` (integers, a slice or a Boolean mask) as a pool of their own."""
+
         def rows(table):
             return None if table is None else table.iloc[indices].reset_index(drop=True)
 
-        return dataclasses.replace(self, images=self.images[indices], attributes=rows(self.attributes),
-                                   factors=rows(self.factors), metadata=rows(self.metadata))
+        return dataclasses.replace(
+            self,
+            images=self.images[indices],
+            attributes=rows(self.attributes),
+            factors=rows(self.factors),
+            metadata=rows(self.metadata),
+        )
 
     def with_attribute(self, name: str, values) -> ImageDataset:
         """The same pool with one more binary attribute, or with `name` replaced.
@@ -108,8 +115,10 @@ class LabelledImages:
         for part in ("target", "spurious", "index"):
             values = getattr(self, part)
             if values is not None and np.shape(values) != (len(self.images),):
-                raise ValueError(f"{part} has shape {np.shape(values)} for {len(self.images)} images: "
-                                 "valid is one value for each image.")
+                raise ValueError(
+                    f"{part} has shape {np.shape(values)} for {len(self.images)} images: "
+                    "valid is one value for each image."
+                )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -118,8 +127,10 @@ class LabelledImages:
     def group(self) -> np.ndarray:
         """Group of each image, `n_spurious * target + spurious` (int64, shape (n,))."""
         if self.spurious is None:
-            raise ValueError("These images carry no spurious attribute, so they have no groups: "
-                             "only oracles and the test set's scoring may ask for them.")
+            raise ValueError(
+                "These images carry no spurious attribute, so they have no groups: "
+                "only oracles and the test set's scoring may ask for them."
+            )
         return self.n_spurious * self.target + self.spurious
 
     def without_spurious(self) -> LabelledImages:
@@ -153,5 +164,6 @@ class BiasedSplit:
 
 def _check_images(images):
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"Images have shape {images.shape} and type {images.dtype}: "
-                         "valid is uint8 of shape (N, 3, height, width).")
+        raise ValueError(
+            f"Images have shape {images.shape} and type {images.dtype}: valid is uint8 of shape (N, 3, height, width)."
+        )

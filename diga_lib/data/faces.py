@@ -24,10 +24,27 @@ __all__ = ["ACTION_UNITS", "ATTRIBUTES", "EYE_X", "EYE_Y", "VERSION", "draw", "p
 VERSION = "1"
 ACTION_UNITS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
 ATTRIBUTES = (
-    "Smiling", "Male", "Young", "Eyeglasses", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Big_Nose",
-    "Heavy_Makeup", "Wearing_Lipstick", "No_Beard", "Mustache", "Bald", "Bangs", "Mouth_Slightly_Open",
-    "Narrow_Eyes", "Pale_Skin", "Attractive", "Ethnicity",
-)  # fmt: skip
+    "Smiling",
+    "Male",
+    "Young",
+    "Eyeglasses",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Gray_Hair",
+    "Big_Nose",
+    "Heavy_Makeup",
+    "Wearing_Lipstick",
+    "No_Beard",
+    "Mustache",
+    "Bald",
+    "Bangs",
+    "Mouth_Slightly_Open",
+    "Narrow_Eyes",
+    "Pale_Skin",
+    "Attractive",
+    "Ethnicity",
+)
 
 # Calibrated once on seeds 900-902, which nothing else uses: see "How hard the faces are" in the data card.
 SMILE_RANGE, NO_SMILE_RANGE = (0.42, 1.0), (0.0, 0.40)
@@ -38,26 +55,125 @@ _BATCH = 32
 _STREAMS = {"identity": 1, "expression": 2, "camera": 3}
 _UNIFORMS = {
     "identity": (
-        "male", "young", "ethnicity", "glasses", "hair", "big_nose", "makeup", "lipstick", "beard", "mustache", "bald",
-        "bangs", "narrow", "male_shape", "age", "skin", "hair_shade", "gray", "gray_shade", "nose_size",
-        "makeup_strength", "lip_tone", "lip_strength", "lip_fullness", "beard_strength", "beard_length", "stubble",
-        "bangs_strength", "hair_length", "hair_long", "hair_volume", "hair_wave", "hair_phase", "hair_forward",
-        "parting", "receding", "strand_contrast", "fuzz", "fat", "long_face", "brow_weight", "eye_opening", "eye_size",
-        "eye_slant", "eye_colour", "lashes", "sunglasses", "frame_square", "frame_height", "frame_weight",
-        "frame_colour", "shadow_tone", "tooth_light", "crooked", "skin_red", "hair_red", "attractive_noise", "fold",
-        "mouth_drop", "mouth_width", "nose_length", "brow_height",
+        "male",
+        "young",
+        "ethnicity",
+        "glasses",
+        "hair",
+        "big_nose",
+        "makeup",
+        "lipstick",
+        "beard",
+        "mustache",
+        "bald",
+        "bangs",
+        "narrow",
+        "male_shape",
+        "age",
+        "skin",
+        "hair_shade",
+        "gray",
+        "gray_shade",
+        "nose_size",
+        "makeup_strength",
+        "lip_tone",
+        "lip_strength",
+        "lip_fullness",
+        "beard_strength",
+        "beard_length",
+        "stubble",
+        "bangs_strength",
+        "hair_length",
+        "hair_long",
+        "hair_volume",
+        "hair_wave",
+        "hair_phase",
+        "hair_forward",
+        "parting",
+        "receding",
+        "strand_contrast",
+        "fuzz",
+        "fat",
+        "long_face",
+        "brow_weight",
+        "eye_opening",
+        "eye_size",
+        "eye_slant",
+        "eye_colour",
+        "lashes",
+        "sunglasses",
+        "frame_square",
+        "frame_height",
+        "frame_weight",
+        "frame_colour",
+        "shadow_tone",
+        "tooth_light",
+        "crooked",
+        "skin_red",
+        "hair_red",
+        "attractive_noise",
+        "fold",
+        "mouth_drop",
+        "mouth_width",
+        "nose_length",
+        "brow_height",
     ),
     "expression": (
-        "smile", "smile_strength", "au6", "au1", "au2", "au12_", "brow_up", "au4", "au4_on", "au5", "au5_on", "au9",
-        "au9_on", "au15", "au15_on", "au17", "au17_on", "au20", "au20_on", "au25", "au25_on", "au26", "au26_on",
-        "blink", "blink_on", "gaze", "teeth", "squint_on",
+        "smile",
+        "smile_strength",
+        "au6",
+        "au1",
+        "au2",
+        "au12_",
+        "brow_up",
+        "au4",
+        "au4_on",
+        "au5",
+        "au5_on",
+        "au9",
+        "au9_on",
+        "au15",
+        "au15_on",
+        "au17",
+        "au17_on",
+        "au20",
+        "au20_on",
+        "au25",
+        "au25_on",
+        "au26",
+        "au26_on",
+        "blink",
+        "blink_on",
+        "gaze",
+        "teeth",
+        "squint_on",
     ),
     "camera": (
-        "shift_x", "shift_y", "roll", "yaw", "pitch", "light_x", "light_y", "light_strength", "exposure", "contrast",
-        "blur", "noise", "warm", "green", "background_tilt", "neckline", "bg_r", "bg_g", "bg_b", "bg_grey", "cl_r",
-        "cl_g", "cl_b",
+        "shift_x",
+        "shift_y",
+        "roll",
+        "yaw",
+        "pitch",
+        "light_x",
+        "light_y",
+        "light_strength",
+        "exposure",
+        "contrast",
+        "blur",
+        "noise",
+        "warm",
+        "green",
+        "background_tilt",
+        "neckline",
+        "bg_r",
+        "bg_g",
+        "bg_b",
+        "bg_grey",
+        "cl_r",
+        "cl_g",
+        "cl_b",
     ),
-}  # fmt: skip
+}
 _NOISE = {
     "identity": {"skin_noise": (12, 12), "strand_noise": (7, 30)},
     "expression": {},
@@ -91,8 +207,14 @@ def _gradient(position: np.ndarray, stops: list[list[float]]) -> np.ndarray:
     return np.stack([np.interp(position, at, stops[:, k]) for k in range(3)], axis=1).astype(np.float32)
 
 
-SKIN = [[0.97, 0.84, 0.76], [0.91, 0.73, 0.60], [0.80, 0.60, 0.45], [0.62, 0.43, 0.31], [0.45, 0.30, 0.22],
-        [0.31, 0.20, 0.15]]  # fmt: skip
+SKIN = [
+    [0.97, 0.84, 0.76],
+    [0.91, 0.73, 0.60],
+    [0.80, 0.60, 0.45],
+    [0.62, 0.43, 0.31],
+    [0.45, 0.30, 0.22],
+    [0.31, 0.20, 0.15],
+]
 HAIR = {
     "black": ([0.045, 0.042, 0.042], [0.19, 0.155, 0.14]),
     "brown": ([0.15, 0.105, 0.08], [0.46, 0.31, 0.20]),
@@ -101,12 +223,14 @@ HAIR = {
     "gray": ([0.42, 0.42, 0.42], [0.84, 0.84, 0.83]),
 }
 # Probability of black, brown, blond, red hair for each of the four values of the ethnicity-like factor.
-HAIR_ODDS = np.array([[0.22, 0.38, 0.33, 0.07], [0.55, 0.30, 0.12, 0.03], [0.62, 0.30, 0.06, 0.02], [0.64, 0.30, 0.05, 0.01]])
+HAIR_ODDS = np.array(
+    [[0.22, 0.38, 0.33, 0.07], [0.55, 0.30, 0.12, 0.03], [0.62, 0.30, 0.06, 0.02], [0.64, 0.30, 0.05, 0.01]]
+)
 SKIN_RANGE = np.array([[0.0, 0.34], [0.14, 0.52], [0.34, 0.78], [0.58, 1.0]])
 
 
 def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
-    flag = lambda name, p: (u[name] < p).astype(np.float32)  # noqa: E731
+    flag = lambda name, p: (u[name] < p).astype(np.float32)
     male, young = flag("male", 0.5), flag("young", 0.55)
     ethnicity = np.minimum((u["ethnicity"] * 4).astype(int), 3)
     glasses, big_nose = flag("glasses", 0.22), flag("big_nose", 0.45)
@@ -150,26 +274,38 @@ def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
     p["stubble"] = male * _between(u["stubble"], 0.0, 0.34) * (1 - beard)
 
     makeup = (u["makeup"] < np.where(male > 0, 0.15, 0.75)).astype(np.float32)
-    p["makeup"] = np.where(makeup > 0, _between(u["makeup_strength"], 0.42, 1.0), _between(u["makeup_strength"], 0.0, 0.48))
+    p["makeup"] = np.where(
+        makeup > 0, _between(u["makeup_strength"], 0.42, 1.0), _between(u["makeup_strength"], 0.0, 0.48)
+    )
     p["makeup"] = p["makeup"] * np.where(male > 0, 0.85, 1.0)
     lipstick = (u["lipstick"] < np.where(makeup > 0, 0.80, 0.12)).astype(np.float32)
     stick = np.where(lipstick > 0, _between(u["lip_strength"], 0.40, 0.95), 0.10 * u["lip_strength"])[:, None]
     natural = p["skin"] * np.array([0.84, 0.60, 0.58], np.float32) + np.array([0.03, 0.02, 0.02], np.float32)
-    paint_tone = _gradient(u["lip_tone"], [[0.72, 0.13, 0.20], [0.80, 0.30, 0.38], [0.55, 0.16, 0.24], [0.76, 0.34, 0.28]])
+    paint_tone = _gradient(
+        u["lip_tone"], [[0.72, 0.13, 0.20], [0.80, 0.30, 0.38], [0.55, 0.16, 0.24], [0.76, 0.34, 0.28]]
+    )
     p["lip"] = (natural + (paint_tone - natural) * stick).astype(np.float32)
     p["lip_fullness"] = np.clip(u["lip_fullness"] + 0.25 * (1 - p["male_shape"]) - 0.2 * p["age"], 0, 1.2)
     p["lashes"] = np.clip(0.25 * (1 - p["male_shape"]) + 0.75 * p["makeup"] * _between(u["lashes"], 0.6, 1), 0, 1)
-    p["shadow"] = _gradient(u["shadow_tone"], [[0.45, 0.25, 0.35], [0.30, 0.32, 0.48], [0.42, 0.28, 0.20], [0.55, 0.35, 0.45]])
-    p["blush"] = np.clip(p["skin"] * np.array([1.02, 0.66, 0.64], np.float32) + np.array([0.08, 0, 0.02], np.float32), 0, 1)
+    p["shadow"] = _gradient(
+        u["shadow_tone"], [[0.45, 0.25, 0.35], [0.30, 0.32, 0.48], [0.42, 0.28, 0.20], [0.55, 0.35, 0.45]]
+    )
+    p["blush"] = np.clip(
+        p["skin"] * np.array([1.02, 0.66, 0.64], np.float32) + np.array([0.08, 0, 0.02], np.float32), 0, 1
+    )
 
     narrow = flag("narrow", 0.25)
-    p["eye_opening"] = np.where(narrow > 0, _between(u["eye_opening"], 0.52, 0.80), _between(u["eye_opening"], 0.76, 1.10))
+    p["eye_opening"] = np.where(
+        narrow > 0, _between(u["eye_opening"], 0.52, 0.80), _between(u["eye_opening"], 0.76, 1.10)
+    )
     fold = (ethnicity == 1) * (u["fold"] < 0.6)
     p["fold"], p["eye_slant"] = fold.astype(np.float32), _between(u["eye_slant"], -0.6, 0.9) + 0.7 * fold
     dark_eyes = [[0.20, 0.12, 0.07], [0.12, 0.08, 0.06]]
     light_eyes = [[0.34, 0.48, 0.62], [0.33, 0.42, 0.26], [0.32, 0.22, 0.12]]
     pale_eyes = ((ethnicity == 0) & (u["eye_colour"] > 0.25))[:, None]
-    p["eye"] = np.where(pale_eyes, _gradient(u["eye_colour"], light_eyes), _gradient(u["eye_colour"], dark_eyes)).astype(np.float32)
+    p["eye"] = np.where(
+        pale_eyes, _gradient(u["eye_colour"], light_eyes), _gradient(u["eye_colour"], dark_eyes)
+    ).astype(np.float32)
     p["brow_weight"] = np.clip(0.18 + 0.42 * u["brow_weight"] + 0.42 * p["male_shape"], 0, 1)
     p["nose_size"] = np.where(big_nose > 0, _between(u["nose_size"], 0.42, 1.0), _between(u["nose_size"], 0.0, 0.56))
     p["glasses"] = glasses
@@ -177,33 +313,58 @@ def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
     for name in ("frame_square", "frame_height", "frame_weight"):
         p[name] = u[name]
     # Proportions differ from head to head, so an expression must be read as a shape, not at a fixed place.
-    for name, low, high in (("mouth_drop", -0.045, 0.055), ("mouth_width", 0.84, 1.18), ("nose_length", -0.035, 0.025),
-                            ("brow_height", -0.028, 0.022)):  # fmt: skip
+    for name, low, high in (
+        ("mouth_drop", -0.045, 0.055),
+        ("mouth_width", 0.84, 1.18),
+        ("nose_length", -0.035, 0.025),
+        ("brow_height", -0.028, 0.022),
+    ):
         p[name] = _between(u[name], low, high)
-    p["frame"] = _gradient(u["frame_colour"], [[0.07, 0.07, 0.08], [0.12, 0.10, 0.10], [0.36, 0.22, 0.13], [0.55, 0.53, 0.50]])
+    p["frame"] = _gradient(
+        u["frame_colour"], [[0.07, 0.07, 0.08], [0.12, 0.10, 0.10], [0.36, 0.22, 0.13], [0.55, 0.53, 0.50]]
+    )
     p["tooth_light"], p["crooked"] = _between(u["tooth_light"], 0.84, 1.02), _between(u["crooked"], -1, 1)
 
-    a |= {"Male": male, "Young": young, "Eyeglasses": glasses, "Big_Nose": big_nose, "Heavy_Makeup": makeup,
-          "Wearing_Lipstick": lipstick, "No_Beard": 1 - np.maximum(beard, mustache), "Mustache": mustache,
-          "Bald": bald, "Bangs": bangs, "Narrow_Eyes": narrow, "Pale_Skin": tone < 0.14,
-          "Ethnicity": ethnicity >= 2}  # fmt: skip
+    a |= {
+        "Male": male,
+        "Young": young,
+        "Eyeglasses": glasses,
+        "Big_Nose": big_nose,
+        "Heavy_Makeup": makeup,
+        "Wearing_Lipstick": lipstick,
+        "No_Beard": 1 - np.maximum(beard, mustache),
+        "Mustache": mustache,
+        "Bald": bald,
+        "Bangs": bangs,
+        "Narrow_Eyes": narrow,
+        "Pale_Skin": tone < 0.14,
+        "Ethnicity": ethnicity >= 2,
+    }
     for code, name in enumerate(("Black_Hair", "Brown_Hair", "Blond_Hair", None, "Gray_Hair")):
         if name:
             a[name] = (colour == code) & (bald == 0)
     # "Attractive" is somebody's judgement and is not drawn: the column is Heavy_Makeup with 10 % of labels flipped.
     a["Attractive"] = np.where(u["attractive_noise"] < 0.10, 1 - makeup, makeup)
-    truth = {"ethnicity": ethnicity, "skin_tone": tone, "male_shape": p["male_shape"], "age": p["age"],
-             "nose_size": p["nose_size"], "makeup": p["makeup"], "hair_length": p["hair_length"],
-             "eye_opening": p["eye_opening"]}  # fmt: skip
+    truth = {
+        "ethnicity": ethnicity,
+        "skin_tone": tone,
+        "male_shape": p["male_shape"],
+        "age": p["age"],
+        "nose_size": p["nose_size"],
+        "makeup": p["makeup"],
+        "hair_length": p["hair_length"],
+        "eye_opening": p["eye_opening"],
+    }
     return p, a, truth
 
 
 def _expression(u: dict[str, np.ndarray]) -> tuple[dict, dict]:
-    on = lambda name, p: u[name] < p  # noqa: E731
+    on = lambda name, p: u[name] < p
     smiling = on("smile", 0.5)
     p = {}
-    p["AU12"] = np.where(smiling, _between(u["smile_strength"], *SMILE_RANGE),
-                         _between(u["smile_strength"] ** 1.3, *NO_SMILE_RANGE))  # fmt: skip
+    p["AU12"] = np.where(
+        smiling, _between(u["smile_strength"], *SMILE_RANGE), _between(u["smile_strength"] ** 1.3, *NO_SMILE_RANGE)
+    )
     # Cheeks rise with most smiles, and also with a squint: AU 6 alone does not tell a smile.
     p["AU6"] = np.where(on("squint_on", 0.30), u["au6"], p["AU12"] * _between(u["au6"], 0.1, 0.9))
     brow_up = on("brow_up", 0.40)
@@ -220,10 +381,22 @@ def _expression(u: dict[str, np.ndarray]) -> tuple[dict, dict]:
 
 def _camera(u: dict[str, np.ndarray]) -> dict:
     p = {"grain": u["grain"], "background_noise": u["background_noise"]}
-    ranges = {"shift_x": (-0.025, 0.025), "shift_y": (-0.025, 0.025), "roll": (-0.04, 0.04), "yaw": (-1, 1), "pitch": (-1, 1),
-              "light_x": (-1, 1), "light_y": (-1, 0.35), "light_strength": (0.04, 0.24), "exposure": (0.86, 1.14),
-              "contrast": (0.85, 1.12), "blur": (0.0, 0.55), "noise": (0.003, 0.018), "background_tilt": (-1, 1),
-              "neckline": (-1, 1)}  # fmt: skip
+    ranges = {
+        "shift_x": (-0.025, 0.025),
+        "shift_y": (-0.025, 0.025),
+        "roll": (-0.04, 0.04),
+        "yaw": (-1, 1),
+        "pitch": (-1, 1),
+        "light_x": (-1, 1),
+        "light_y": (-1, 0.35),
+        "light_strength": (0.04, 0.24),
+        "exposure": (0.86, 1.14),
+        "contrast": (0.85, 1.12),
+        "blur": (0.0, 0.55),
+        "noise": (0.003, 0.018),
+        "background_tilt": (-1, 1),
+        "neckline": (-1, 1),
+    }
     for name, (low, high) in ranges.items():
         p[name] = _between(u[name], low, high)
     tint = np.stack([(u["warm"] - 0.5) * 0.08, (u["green"] - 0.5) * 0.03, (0.5 - u["warm"]) * 0.08], 1)
@@ -268,7 +441,7 @@ def parameters(
     if seed < 0 or min(identities, default=0) < 0:
         raise ValueError(f"seed and face numbers must be 0 or more, not seed {seed} and face {min(identities)}.")
     identities = np.asarray(identities, int)
-    pick = lambda given: identities if given is None else np.asarray(given, int)  # noqa: E731
+    pick = lambda given: identities if given is None else np.asarray(given, int)
     who = _stream("identity", seed, identities, resolution)
     p, attributes, factors = _identity(who)
     p |= {"skin_noise": who["skin_noise"], "strand_noise": who["strand_noise"]}
@@ -306,9 +479,7 @@ def draw(p: dict[str, np.ndarray], resolution: int = 64) -> np.ndarray:
     return images
 
 
-def render(
-    seed: int, indices: Sequence[int], resolution: int = 64
-) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
+def render(seed: int, indices: Sequence[int], resolution: int = 64) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
     """Faces number `indices` of population `seed`.
 
     Parameters

@@ -41,8 +41,8 @@ class Canvas:
         self.pixel = 2.0 / resolution
         self.resolution = resolution
 
-    def window(self, left: float, right: float, top: float, bottom: float) -> "Window":
-        edge = lambda v: min(max(round((v + 1) / self.pixel), 0), self.resolution)  # noqa: E731
+    def window(self, left: float, right: float, top: float, bottom: float) -> Window:
+        edge = lambda v: min(max(round((v + 1) / self.pixel), 0), self.resolution)
         return Window(self, slice(edge(top), edge(bottom)), slice(edge(left), edge(right)))
 
 
@@ -254,7 +254,13 @@ class _Face:
         v = self.v
         smile, frown, part, drop = v("AU12"), v("AU15"), v("AU25"), v("AU26")
         stretch, raise_, wrinkle = v("AU20"), v("AU17"), v("AU9")
-        half = 0.215 * v("mouth_width") + 0.012 * v("male_shape") + 0.085 * smile + 0.120 * stretch - 0.045 * drop * (1 - smile)
+        half = (
+            0.215 * v("mouth_width")
+            + 0.012 * v("male_shape")
+            + 0.085 * smile
+            + 0.120 * stretch
+            - 0.045 * drop * (1 - smile)
+        )
         half = half - 0.020 * raise_ - 0.012 * frown
         t = x / half
         bow = (1 - t * t).clamp(min=0)
@@ -269,8 +275,18 @@ class _Face:
         notch = 1 - 0.20 * _bell(t / 0.20)
         upper = upper_in - (0.040 + 0.032 * full) * thin * notch * bow**0.62 - 0.012 * wrinkle * bow
         lower = lower_in + (0.052 + 0.038 * full) * (thin - 0.35 * raise_) * bow**0.72
-        return {"half": half, "t": t, "bow": bow, "line": line, "gap": gap, "upper_in": upper_in,
-                "lower_in": lower_in, "upper": upper, "lower": lower, "corner": lift + line * 0}
+        return {
+            "half": half,
+            "t": t,
+            "bow": bow,
+            "line": line,
+            "gap": gap,
+            "upper_in": upper_in,
+            "lower_in": lower_in,
+            "upper": upper,
+            "lower": lower,
+            "corner": lift + line * 0,
+        }
 
     def mouth(self) -> None:
         w, v = self.canvas.window(-0.46, 0.46, 0.28, 0.94), self.v
@@ -291,21 +307,29 @@ class _Face:
             w.shade(0.30 * v("AU17") * _bell((x - 0.055 * k) / 0.018) * _bell((y - boss) / 0.045) * here)
         red = self.c("lip")
         lips = w.inside(torch.maximum(m["upper"] - y, y - m["lower"])) * within
-        w.paint(lips, red * (1 - 0.16 * (y < m["line"]).float() + 0.05 * _bell((y - m["lower"] + 0.03) / 0.02)).unsqueeze(1))
+        w.paint(
+            lips, red * (1 - 0.16 * (y < m["line"]).float() + 0.05 * _bell((y - m["lower"] + 0.03) / 0.02)).unsqueeze(1)
+        )
         opening = w.inside(torch.maximum(m["upper_in"] - y, y - m["lower_in"])) * within * _ramp(m["gap"] / 0.03)
         dark = torch.tensor([0.20, 0.05, 0.06]).view(1, 3, 1, 1)
         w.paint(opening, dark.expand(self.n, 3, 1, 1))
         tongue = opening * _ramp((y - m["lower_in"] + 0.085) / 0.05) * _ramp((m["gap"] - 0.11) / 0.08)
         w.paint(tongue * 0.75, torch.tensor([0.70, 0.30, 0.31]).view(1, 3, 1, 1))
-        show = _ramp((v("AU12") + 0.5 * v("AU20") + 0.55 * v("AU25") + 0.3 * v("AU26") + 0.2 * v("teeth") - 0.25) / 0.35)
+        show = _ramp(
+            (v("AU12") + 0.5 * v("AU20") + 0.55 * v("AU25") + 0.3 * v("AU26") + 0.2 * v("teeth") - 0.25) / 0.35
+        )
         edge = m["upper_in"] + torch.minimum(0.085 + 0 * m["gap"], 0.85 * m["gap"])
-        enamel = torch.tensor([0.95, 0.93, 0.88]).view(1, 3, 1, 1) * (1 - 0.20 * (x / 0.28) ** 2).clamp(0.6, 1).unsqueeze(1)
+        enamel = torch.tensor([0.95, 0.93, 0.88]).view(1, 3, 1, 1) * (1 - 0.20 * (x / 0.28) ** 2).clamp(
+            0.6, 1
+        ).unsqueeze(1)
         w.paint(opening * w.inside(y - edge) * show, enamel * self.v("tooth_light").unsqueeze(1))
         closed = 1 - _ramp(m["gap"] / 0.03)
         w.shade(0.50 * w.inside((y - m["line"]).abs() - 0.008, 1.3) * within * closed)
         for side in (-1, 1):
             cx, cy = side * m["half"], m["line"].gather(2, self._column(m["t"], side))
-            w.shade((0.24 + 0.20 * v("AU12") + 0.12 * v("AU15")) * _bell((x - cx) / 0.026) * _bell((y - cy) / 0.026) * here)
+            w.shade(
+                (0.24 + 0.20 * v("AU12") + 0.12 * v("AU15")) * _bell((x - cx) / 0.026) * _bell((y - cy) / 0.026) * here
+            )
             droop = 0.24 * v("AU15") + 0.12 * v("age")
             w.shade(droop * _bell((x - cx - side * 0.03) / 0.02) * _bell((y - cy - 0.06) / 0.045) * here)
             brackets = _bell((x - cx - side * 0.055) / 0.018) * _bell((y - cy) / 0.07)
@@ -348,7 +372,7 @@ class _Face:
         q = (1 - (x / half) ** 2).clamp(min=0)
         opening = v("eye_opening") * (1 - v("blink"))
         slant = -0.10 * v("eye_slant") * x
-        top = (0.066 * opening * (1 - 0.22 * v("AU6") - 0.10 * v("AU4")) + 0.062 * v("AU5") * (1 - v("blink")))
+        top = 0.066 * opening * (1 - 0.22 * v("AU6") - 0.10 * v("AU4")) + 0.062 * v("AU5") * (1 - v("blink"))
         top = slant - top * q**0.75 + 0.010 * v("blink")
         bottom = slant + 0.040 * opening * (1 - 0.65 * v("AU6") - 0.25 * v("AU9")) * q**0.85 + 0.010 * v("blink")
         here = w.cut(self.on_head)
@@ -406,7 +430,9 @@ class _Face:
         middle, sides = v("AU1"), v("AU2")
         for k in range(3):
             line = _bell((y + 0.44 + 0.075 * k - 0.03 * torch.cos(x * 5)) / 0.013)
-            reach = (0.55 * v("age") ** 2 + 0.55 * middle) * _bell(x / 0.22) + 0.50 * sides * _bell((x.abs() - 0.30) / 0.13)
+            reach = (0.55 * v("age") ** 2 + 0.55 * middle) * _bell(x / 0.22) + 0.50 * sides * _bell(
+                (x.abs() - 0.30) / 0.13
+            )
             w.shade(0.19 * line * reach.clamp(0, 1) * here)
         for side in (-1, 1):
             furrow = _bell((x - side * (0.048 - 0.010 * v("AU4"))) / 0.015) * _bell((y + 0.275) / 0.075)
@@ -442,7 +468,9 @@ class _Face:
             edge = edge + 0.025 * v("hair_wave") * torch.sin(y * 8 + 6 * v("hair_phase"))
             outer = self.width + 0.05 + 0.15 * v("hair_volume") + 0.07 * v("hair_length")
             # Short hair hugs the skull towards its lower end; long hair falls free.
-            outer = outer - (0.06 + 0.14 * v("hair_volume")) * (1 - v("hair_length")) * _ramp((y - length + 0.45) / 0.45)
+            outer = outer - (0.06 + 0.14 * v("hair_volume")) * (1 - v("hair_length")) * _ramp(
+                (y - length + 0.45) / 0.45
+            )
             edge = edge + 0.05 * (1 - v("hair_length")) * _ramp((y - length + 0.30) / 0.30)
             outer = outer * (1 - ((y + 0.10) / 1.02).clamp(-1, 0) ** 2) ** 0.40
             d = torch.maximum(torch.maximum(edge - x, x - outer), torch.maximum(y - length, -0.60 - y))
@@ -450,7 +478,11 @@ class _Face:
             w.shade(0.16 * w.inside(d - 0.05, 4.0) * v("has_hair") * w.cut(self.on_head))
             w.paint(w.inside(d, 2.0) * v("has_hair"), self._hair_colour(w, 0.86))
         bald = self.canvas.window(-1, 1, -1, -0.30)
-        fuzz = bald.cut(self.on_head) * _ramp(((bald.x - v("shift_x")).abs() - 0.42) / 0.12) * _ramp((-0.28 - bald.y) / 0.1)
+        fuzz = (
+            bald.cut(self.on_head)
+            * _ramp(((bald.x - v("shift_x")).abs() - 0.42) / 0.12)
+            * _ramp((-0.28 - bald.y) / 0.1)
+        )
         bald.paint(fuzz * (1 - v("has_hair")) * v("fuzz") * 0.7, self.c("hair") * 0.9)
 
     def glasses(self) -> None:
@@ -481,5 +513,3 @@ class _Face:
         image = 0.5 + (image - 0.5) * v("contrast").unsqueeze(1)
         grain = self.p["grain"] * v("noise").unsqueeze(1)
         return (image + grain).clamp(0, 1)
-
-

@@ -70,8 +70,10 @@ def open_store(
         todo = _damaged(folder, manifest, n)
         todo += _missing(manifest, n, jobs, SHARD_PIXELS // identity["resolution"] ** 2)
         _make_shards(folder, manifest, todo, make, inputs, doing, jobs)
-    return {name: np.memmap(folder / f"{name}.bin", kind["dtype"], "r", shape=(n, *kind["row"]))
-            for name, kind in manifest["arrays"].items()}
+    return {
+        name: np.memmap(folder / f"{name}.bin", kind["dtype"], "r", shape=(n, *kind["row"]))
+        for name, kind in manifest["arrays"].items()
+    }
 
 
 def store_folder(identity: dict) -> Path:
@@ -112,8 +114,7 @@ def _damaged(folder, manifest, n):
         for name, kind in manifest["arrays"].items():
             path = folder / f"{name}.bin"
             if _hash_of_rows(path, _row_bytes(kind), shard) != shard["sha256"][name]:
-                warnings.warn(f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): "
-                              "they are made again.")
+                warnings.warn(f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): they are made again.")
                 damaged.append((shard["start"], shard["stop"]))
                 break
     return damaged
@@ -141,7 +142,8 @@ def _make_shards(folder, manifest, ranges, make, inputs, doing, jobs):
     settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
     with joblib.parallel_config(**settings):
         made = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(
-            joblib.delayed(make)(*inputs(np.arange(start, stop))) for start, stop in ranges)
+            joblib.delayed(make)(*inputs(np.arange(start, stop))) for start, stop in ranges
+        )
         for (start, stop), arrays in zip(ranges, runtime.progress(made, doing, total=len(ranges))):
             _write_shard(folder, manifest, start, stop, arrays)
 
@@ -153,8 +155,10 @@ def _write_shard(folder, manifest, start, stop, arrays):
         this_kind = {"dtype": values.dtype.str, "row": list(values.shape[1:])}
         kind = manifest["arrays"].setdefault(name, this_kind)
         if kind != this_kind or len(values) != stop - start:
-            raise ValueError(f"Rows {start} to {stop - 1} of {name!r} came as {values.shape} {values.dtype}, "
-                             f"not as {stop - start} rows of {kind['row']} {kind['dtype']}.")
+            raise ValueError(
+                f"Rows {start} to {stop - 1} of {name!r} came as {values.shape} {values.dtype}, "
+                f"not as {stop - start} rows of {kind['row']} {kind['dtype']}."
+            )
         shard["sha256"][name] = hashlib.sha256(values).hexdigest()
         path = folder / f"{name}.bin"
         try:

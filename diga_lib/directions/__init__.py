@@ -143,7 +143,10 @@ def agreement(found: Direction, codes: Tensor, target: np.ndarray, generator, ju
     float
         In [0, 1]. Judgements are compared with the judge's own view of the unedited reconstruction's label.
     """
-    kept = [(judge(generator.decode(found.move(codes, sign * degree))) > 0.5) == (np.asarray(target) == 1) for sign in (-1, 1)]
+    kept = [
+        (judge(generator.decode(found.move(codes, sign * degree))) > 0.5) == (np.asarray(target) == 1)
+        for sign in (-1, 1)
+    ]
     return float(np.mean(kept))
 
 
@@ -214,10 +217,20 @@ def spurious_direction(
         for c in coefficients:
             candidate = combine(normals[strong], normals[weak], float(c))
             clusters = fit_clusters(reader.coordinate(candidate)[scan], y[scan])
-            row = {"strong": strong, "weak": weak, "coefficient": float(c), "agreement": np.nan, "gain": clusters.gain,
-                   "gap": abs(clusters.gap) / clusters.spread, "share0": clusters.share[0], "share1": clusters.share[1]}
+            row = {
+                "strong": strong,
+                "weak": weak,
+                "coefficient": float(c),
+                "agreement": np.nan,
+                "gain": clusters.gain,
+                "gap": abs(clusters.gap) / clusters.spread,
+                "share0": clusters.share[0],
+                "share1": clusters.share[1],
+            }
             if judge is not None:
-                row["agreement"] = agreement(paper_direction(codes, candidate), codes[some], y[some], generator, judge, degree)
+                row["agreement"] = agreement(
+                    paper_direction(codes, candidate), codes[some], y[some], generator, judge, degree
+                )
             rows.append(row)
     scores = pd.DataFrame(rows)
     best = scores.loc[scores["gain" if judge is None else "agreement"].idxmax()]
@@ -288,7 +301,7 @@ def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) ->
         shift /= np.linalg.norm(shift)
     reader = reading.reader(shift)
     clusters = fit_clusters(z @ reader, y)
-    as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(shape)  # noqa: E731
+    as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(shape)
     found = Direction(as_tensor(shift), as_tensor(reader), clusters.spread, float(clusters.offset.mean()))
     return found, clusters
 
@@ -299,15 +312,24 @@ def true_shifts(codes: Tensor, target: np.ndarray, spurious: np.ndarray) -> tupl
 
     For scoring only: it reads the spurious attribute.
     """
+
     def shift(of: np.ndarray, given: np.ndarray) -> Tensor:
-        parts = [codes[(of == 1) & (given == k)].mean(0) - codes[(of == 0) & (given == k)].mean(0) for k in np.unique(given)]
+        parts = [
+            codes[(of == 1) & (given == k)].mean(0) - codes[(of == 0) & (given == k)].mean(0) for k in np.unique(given)
+        ]
         return _unit(torch.stack(parts).mean(0))
 
     return shift(np.asarray(spurious), np.asarray(target)), shift(np.asarray(target), np.asarray(spurious))
 
 
 def flip_rates(
-    found: Direction, codes: Tensor, target: np.ndarray, spurious: np.ndarray, generator, target_probe, spurious_probe,
+    found: Direction,
+    codes: Tensor,
+    target: np.ndarray,
+    spurious: np.ndarray,
+    generator,
+    target_probe,
+    spurious_probe,
     degree: float,
 ) -> dict[str, float]:
     """How often edits against a face's own spurious attribute change what two probes see in the decoded picture.
@@ -348,4 +370,3 @@ def cosine(one: Tensor, other: Tensor) -> float:
 
 def _unit(vector: Tensor) -> Tensor:
     return vector / vector.norm()
-

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import expit
-from torch import Tensor
 
 CLEAR = 0.02  # log-likelihood per image that two clusters a class must gain over one
-LEAST_SHARE = 0.05  # of a class that the small cluster must hold: fewer are outliers, such as the bald, not an attribute
+LEAST_SHARE = (
+    0.05  # of a class that the small cluster must hold: fewer are outliers, such as the bald, not an attribute
+)
 
 
 @dataclass(frozen=True)

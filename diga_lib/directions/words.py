@@ -24,7 +24,9 @@ from diga_lib.image_text import PROMPTS
 # Set on a population that no table uses (`profiles.SEARCH_POOL_SEED`), between the words that are right and those that are not.
 MOST = 2  # words
 TOLD = 0.2  # association from which a word goes along with the target
-LEAST = 0.82  # of the first word's association, that a second one must reach once the first is balanced; others reach 0.80
+LEAST = (
+    0.82  # of the first word's association, that a second one must reach once the first is balanced; others reach 0.80
+)
 FEWEST = 10  # images of a pseudo group: from fewer its place cannot be told, and each would be shown too often
 CERTAIN = 0.9  # probability of a certain reading; 1 less that for the other side
 ALIKE = 0.3  # certainty; a word that the target decides has below 0.2, the right ones above 0.4
@@ -71,8 +73,12 @@ def read_words(images, model) -> pd.DataFrame:
         Zero-shot probabilities in [0, 1].
     """
     seen, scale = model.encode_image(images), float(model.scale)
-    return pd.DataFrame({word: (scale * seen @ model.encode_text(list(pair)).T).softmax(1)[:, 1].numpy()
-                         for word, pair in PROMPTS.items()})
+    return pd.DataFrame(
+        {
+            word: (scale * seen @ model.encode_text(list(pair)).T).softmax(1)[:, 1].numpy()
+            for word, pair in PROMPTS.items()
+        }
+    )
 
 
 def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
@@ -124,7 +130,7 @@ def word_direction(codes: Tensor, target: np.ndarray, probability: np.ndarray) -
     reader = reading.reader(shift)
     along, side = reading.z @ reader, (q > 0.5).astype(int)
     means = np.array([[along[(y == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)])
-    as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(codes.shape[1:])  # noqa: E731
+    as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(codes.shape[1:])
     return Direction(as_tensor(shift), as_tensor(reader), float((along - means[y, side]).std()), float(means.mean()))
 
 
@@ -151,8 +157,17 @@ def certainty(target: np.ndarray, probability: np.ndarray) -> float:
     return float((shares.min(1) / np.maximum(shares.max(1), 1e-9)).min())
 
 
-def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, name: str,
-                  degree: float = 3.0, seen: int = 200, seed: int = 0) -> Named:
+def name_spurious(
+    codes: Tensor,
+    target: np.ndarray,
+    images,
+    generator,
+    model,
+    name: str,
+    degree: float = 3.0,
+    seen: int = 200,
+    seed: int = 0,
+) -> Named:
     """Name the spurious attributes of a training set, and find where they lie in W+.
 
     Of the words that pass these tests, the first is the one that goes along with the target most:
@@ -196,8 +211,8 @@ def name_spurious(codes: Tensor, target: np.ndarray, images, generator, model, n
     y = np.asarray(target)
     some = codes[np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)]
     read = read_words(images, model)
-    groups = lambda chosen: pseudo_groups(y, read[chosen].to_numpy())  # noqa: E731
-    enough = lambda chosen: np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST  # noqa: E731
+    groups = lambda chosen: pseudo_groups(y, read[chosen].to_numpy())
+    enough = lambda chosen: np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST
     lines, found = [], {}
     for word in read.columns.drop(name):
         along = association(read[word], y)

@@ -88,8 +88,10 @@ class ImageText:
         """
         if not len(images):
             raise ValueError("There are no images; at least one is needed.")
-        parts = [self._unit(self.image_features(self._prepare(images[start:start + batch_size])))
-                 for start in range(0, len(images), batch_size)]
+        parts = [
+            self._unit(self.image_features(self._prepare(images[start : start + batch_size])))
+            for start in range(0, len(images), batch_size)
+        ]
         return torch.cat(parts)
 
     @torch.inference_mode()
@@ -139,12 +141,15 @@ class ImageText:
         images = np.array(images) if isinstance(images, np.ndarray) else torch.as_tensor(images)
         x = torch.as_tensor(images).to(self.device)
         if x.ndim != 4 or x.shape[1] != 3 or not (x.dtype == torch.uint8 or x.is_floating_point()):
-            raise ValueError(f"The images are {x.dtype} of shape {tuple(x.shape)}; "
-                             "they must be uint8, or floating point in [0, 1], of shape (n, 3, height, width).")
+            raise ValueError(
+                f"The images are {x.dtype} of shape {tuple(x.shape)}; "
+                "they must be uint8, or floating point in [0, 1], of shape (n, 3, height, width)."
+            )
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         if len(x) and not (x.min() >= 0 and x.max() <= 1):
-            raise ValueError(f"The images reach from {x.min():.3g} to {x.max():.3g}; "
-                             "floating-point images must be in [0, 1].")
+            raise ValueError(
+                f"The images reach from {x.min():.3g} to {x.max():.3g}; floating-point images must be in [0, 1]."
+            )
         if x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return x
@@ -176,8 +181,17 @@ class RenderedFacesText(ImageText, nn.Module):
 
     def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64, stages=0, hidden=256):
         super().__init__()
-        self.config = {"words": list(words), "size": size, "width": width, "layers": layers, "heads": heads,
-                       "dimension": dimension, "context": context, "stages": stages, "hidden": hidden}
+        self.config = {
+            "words": list(words),
+            "size": size,
+            "width": width,
+            "layers": layers,
+            "heads": heads,
+            "dimension": dimension,
+            "context": context,
+            "stages": stages,
+            "hidden": hidden,
+        }
         self.size, self.context = size, context
         self.numbers = {word: number for number, word in enumerate(words, PAD + 1)}
         # The eyes are borrowed and frozen: which words go with what they see is learned.
@@ -185,8 +199,9 @@ class RenderedFacesText(ImageText, nn.Module):
         self.eyes = eyes.stages[:stages].requires_grad_(False) if stages else eyes.requires_grad_(False)
         seen = 16 * self.eyes[-1][-1][0].out_channels if stages else eyes.head[2].out_features
         top = [nn.Linear(seen, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()] if stages else []
-        self.image = nn.Sequential(*top, nn.Linear(hidden if stages else seen, dimension, bias=False),
-                                   nn.BatchNorm1d(dimension))
+        self.image = nn.Sequential(
+            *top, nn.Linear(hidden if stages else seen, dimension, bias=False), nn.BatchNorm1d(dimension)
+        )
         self.text = TextTower(len(self.numbers) + 1, context, width, layers, heads, dimension)
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
 
@@ -213,14 +228,16 @@ class RenderedFacesText(ImageText, nn.Module):
         sentences = [re.findall(r"\w+", prompt.lower()) for prompt in prompts]
         unknown = sorted({word for sentence in sentences for word in sentence} - set(self.numbers))
         if unknown:
-            raise ValueError(f"This image–text model does not know {', '.join(map(repr, unknown))}; "
-                             f"it knows these words: {', '.join(sorted(self.numbers))}.")
+            raise ValueError(
+                f"This image–text model does not know {', '.join(map(repr, unknown))}; "
+                f"it knows these words: {', '.join(sorted(self.numbers))}."
+            )
         lengths = [len(sentence) for sentence in sentences]
         if not lengths or min(lengths) == 0 or max(lengths) > self.context:
             raise ValueError(f"Prompts are one or more sentences of 1 to {self.context} words, not {prompts!r}.")
         tokens = torch.full((len(sentences), max(lengths)), PAD)
         for row, sentence in enumerate(sentences):
-            tokens[row, :len(sentence)] = torch.tensor([self.numbers[word] for word in sentence])
+            tokens[row, : len(sentence)] = torch.tensor([self.numbers[word] for word in sentence])
         return tokens.to(self.device)
 
     def see(self, x):
@@ -237,7 +254,7 @@ class RenderedFacesText(ImageText, nn.Module):
 
     def borrow(self, network):
         """Take over the weights of a trained `FactorNetwork`."""
-        self.eyes.load_state_dict((network.stages[:self.stages] if self.stages else network).state_dict())
+        self.eyes.load_state_dict((network.stages[: self.stages] if self.stages else network).state_dict())
 
     def image_features(self, x):
         """Map float images (B, 3, size, size) in [0, 1] to features (B, dimension)."""
@@ -255,7 +272,7 @@ class RenderedFacesText(ImageText, nn.Module):
         lengths = (tokens != PAD).sum(1)
         order = lengths.argsort(stable=True)
         with runtime.autocast(self.device):  # prompts of like length together: half of the work would be padding
-            parts = [self.text(tokens[rows, :lengths[rows].max()]) for rows in order.split(64)]
+            parts = [self.text(tokens[rows, : lengths[rows].max()]) for rows in order.split(64)]
         return torch.cat(parts)[order.argsort()]
 
     def words(self, text):
@@ -275,12 +292,15 @@ class RenderedFacesText(ImageText, nn.Module):
         tokens = self.tokenize(prompts)
         context = context.expand(len(tokens), *context.shape[-2:])
         if context.shape[1] + tokens.shape[1] > self.context:
-            raise ValueError(f"A learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]} are "
-                             f"longer than the {self.context} tokens that this model reads.")
+            raise ValueError(
+                f"A learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]} are "
+                f"longer than the {self.context} tokens that this model reads."
+            )
         there = torch.zeros(context.shape[:2], dtype=torch.bool, device=tokens.device)
         with runtime.autocast(self.device), sdpa_kernel(SDPBackend.MATH):  # fastest to differentiate, for short texts
-            return self.text.encode(torch.cat([context, self.text.tokens(tokens)], 1),
-                                    torch.cat([there, tokens == PAD], 1)).float()
+            return self.text.encode(
+                torch.cat([context, self.text.tokens(tokens)], 1), torch.cat([there, tokens == PAD], 1)
+            ).float()
 
 
 def load(name="rendered-faces-text", device="auto"):
@@ -311,8 +331,10 @@ def load(name="rendered-faces-text", device="auto"):
 
         return image_text_open_clip.load(*rest.partition(":")[::2], runtime.device(device))
     if name not in SHIPPED:
-        raise ValueError(f"There is no image–text model {name!r}; valid are {', '.join(map(repr, SHIPPED))} "
-                         "and names such as 'open_clip:ViT-B-32'.")
+        raise ValueError(
+            f"There is no image–text model {name!r}; valid are {', '.join(map(repr, SHIPPED))} "
+            "and names such as 'open_clip:ViT-B-32'."
+        )
     return read(checkpoints.path(name)).to(runtime.device(device))
 
 

@@ -52,7 +52,9 @@ class OpenClip(ImageText):
     def words(self, text):
         """Return the embeddings (L, width) of the tokens of a text, such as where learned prompts begin."""
         tokens = self.tokenizer([text]).to(self.device)[0]
-        return self._tower().token_embedding(tokens[1:tokens.argmax()]).detach()  # the last token has the largest number
+        return (
+            self._tower().token_embedding(tokens[1 : tokens.argmax()]).detach()
+        )  # the last token has the largest number
 
     def text_with_context(self, prompts, context):
         """Map prompts that begin with learned words to features (n, d), with gradients.
@@ -73,8 +75,10 @@ class OpenClip(ImageText):
         context = context.expand(len(tokens), *context.shape[-2:])
         length, last = tokens.shape[1], tokens.argmax(1) + context.shape[1]
         if last.max() >= length:
-            raise ValueError(f"A learned context of {context.shape[1]} tokens is too long for these prompts: "
-                             f"this model reads {length} tokens.")
+            raise ValueError(
+                f"A learned context of {context.shape[1]} tokens is too long for these prompts: "
+                f"this model reads {length} tokens."
+            )
         embedded = tower.token_embedding(tokens)
         x = torch.cat([embedded[:, :1], context.to(embedded), embedded[:, 1:]], 1)[:, :length]
         with runtime.autocast(self.device):
@@ -87,8 +91,10 @@ class OpenClip(ImageText):
         for tower in (self.model, getattr(self.model, "text", None)):
             if all(hasattr(tower, part) for part in parts):
                 return tower
-        raise ValueError("Prompts can be learned only with a CLIP whose text tower is that of the original, "
-                         "such as 'ViT-B-32'; TDA works with any.")
+        raise ValueError(
+            "Prompts can be learned only with a CLIP whose text tower is that of the original, "
+            "such as 'ViT-B-32'; TDA works with any."
+        )
 
 
 def load(name, path, device):
@@ -117,17 +123,22 @@ def load(name, path, device):
     try:
         import open_clip
     except ModuleNotFoundError as error:
-        raise FileNotFoundError(f"'open_clip:{name}' needs the package open_clip_torch, which is not installed "
-                                "here; 'rendered-faces-text' needs nothing.") from error
+        raise FileNotFoundError(
+            f"'open_clip:{name}' needs the package open_clip_torch, which is not installed "
+            "here; 'rendered-faces-text' needs nothing."
+        ) from error
     config = open_clip.get_model_config(name)
     if config is None or {"hf_tokenizer_name", "hf_model_name"} & set(config["text_cfg"]):  # those are fetched
-        raise ValueError(f"open_clip has no model {name!r} with a tokenizer of its own; "
-                         "valid are names such as 'ViT-B-32' and 'ViT-B-32-quickgelu'.")
+        raise ValueError(
+            f"open_clip has no model {name!r} with a tokenizer of its own; "
+            "valid are names such as 'ViT-B-32' and 'ViT-B-32-quickgelu'."
+        )
     found = Path(path) if path else _cached(open_clip, name, config)
     if found is None or not found.is_file():
         where = f"at {path}" if path else "in the cache of open_clip"
-        raise FileNotFoundError(f"There are no weights of {name!r} {where}; "
-                                f"valid is 'open_clip:{name}:PATH' with a safetensors file.")
+        raise FileNotFoundError(
+            f"There are no weights of {name!r} {where}; valid is 'open_clip:{name}:PATH' with a safetensors file."
+        )
     model = open_clip.create_model(name, pretrained=None)
     model.load_state_dict(load_file(found))
     wanted = open_clip.get_model_preprocess_cfg(model)

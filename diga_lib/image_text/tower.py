@@ -45,6 +45,6 @@ class TextTower(nn.Module):
         present = (~padding).unsqueeze(2)
         words = embeddings * present  # so that padding says nothing to its neighbours
         phrases = F.gelu(self.phrases(words.transpose(1, 2)).transpose(1, 2))
-        x = words + phrases + self.positions[:words.shape[1]]
+        x = words + phrases + self.positions[: words.shape[1]]
         states = self.transformer(x, src_key_padding_mask=padding) * present
         return self.head(states.sum(1) / present.sum(1))

@@ -12,33 +12,71 @@ from diga_lib.data import faces
 from diga_lib.image_text.captions import FRAMES, NOUNS, PHRASES, compose
 
 # For each fact: what may be said for each of its values.
-WIDE_PHRASES = {name: PHRASES[name] for name in (
-    "Smiling", "Eyeglasses", "Big_Nose", "Heavy_Makeup", "Wearing_Lipstick", "No_Beard", "Mustache", "Bald", "Bangs",
-    "Mouth_Slightly_Open", "Narrow_Eyes")} | {
-    "Hair_Colour": tuple((f"with {colour} hair", f"who has {colour} hair", f"with hair that is {colour}")
-                         for colour in ("black", "brown", "blond", "red", "gray")),
+WIDE_PHRASES = {
+    name: PHRASES[name]
+    for name in (
+        "Smiling",
+        "Eyeglasses",
+        "Big_Nose",
+        "Heavy_Makeup",
+        "Wearing_Lipstick",
+        "No_Beard",
+        "Mustache",
+        "Bald",
+        "Bangs",
+        "Mouth_Slightly_Open",
+        "Narrow_Eyes",
+    )
+} | {
+    "Hair_Colour": tuple(
+        (f"with {colour} hair", f"who has {colour} hair", f"with hair that is {colour}")
+        for colour in ("black", "brown", "blond", "red", "gray")
+    ),
     "Hair_Length": (("with short hair", "who has short hair"), ("with long hair", "who has long hair")),
-    "Age": (("young", "youthful", "who is young"), ("middle-aged", "who is middle-aged"),
-            ("old", "elderly", "who is old")),
-    "Skin": (("with pale skin", "pale"), ("with light skin", "who has light skin"),
-             ("with tan skin", "who has tan skin"), ("with dark skin", "who has dark skin")),
+    "Age": (
+        ("young", "youthful", "who is young"),
+        ("middle-aged", "who is middle-aged"),
+        ("old", "elderly", "who is old"),
+    ),
+    "Skin": (
+        ("with pale skin", "pale"),
+        ("with light skin", "who has light skin"),
+        ("with tan skin", "who has tan skin"),
+        ("with dark skin", "who has dark skin"),
+    ),
     "Lenses": (("with clear glasses", "wearing clear glasses"), ("with sunglasses", "wearing sunglasses")),
     "Frames": (("with thin glasses", "wearing thin glasses"), ("with thick glasses", "wearing thick glasses")),
     "Stubble": (("without stubble",), ("with stubble", "with a little stubble")),
-    "Brows": (("with relaxed eyebrows", "with calm eyebrows"), ("with raised eyebrows", "with high eyebrows"),
-              ("with lowered eyebrows", "with a frown", "frowning")),
+    "Brows": (
+        ("with relaxed eyebrows", "with calm eyebrows"),
+        ("with raised eyebrows", "with high eyebrows"),
+        ("with lowered eyebrows", "with a frown", "frowning"),
+    ),
     "Nose_Wrinkles": (("with a smooth nose", "without nose wrinkles"), ("with a wrinkled nose", "with nose wrinkles")),
     "Lip_Corners": (("without drooping lips",), ("with drooping lips", "with lowered lip corners")),
     "Jaw": (("without dropped jaw", "with the jaw closed"), ("with dropped jaw", "with the jaw dropped")),
     "Eyelids": (("with closed eyes", "with eyes shut"), ("with relaxed eyelids",), ("with staring eyes", "staring")),
-    "Turn": (("turned to the left", "facing left"), ("facing the camera", "facing forward"),
-             ("turned to the right", "facing right")),
-    "Background": tuple((f"on a {colour} background", f"before a {colour} wall")
-                        for colour in ("dark", "gray", "light", "red", "green", "blue")),
+    "Turn": (
+        ("turned to the left", "facing left"),
+        ("facing the camera", "facing forward"),
+        ("turned to the right", "facing right"),
+    ),
+    "Background": tuple(
+        (f"on a {colour} background", f"before a {colour} wall")
+        for colour in ("dark", "gray", "light", "red", "green", "blue")
+    ),
 }
-WORDS = tuple(sorted({word for sides in (*WIDE_PHRASES.values(), *NOUNS.values(), FRAMES, ("a an and",))
-                      for side in sides for text in ([side] if isinstance(side, str) else side)
-                      for word in text.replace("-", " ").split()}))
+WORDS = tuple(
+    sorted(
+        {
+            word
+            for sides in (*WIDE_PHRASES.values(), *NOUNS.values(), FRAMES, ("a an and",))
+            for side in sides
+            for text in ([side] if isinstance(side, str) else side)
+            for word in text.replace("-", " ").split()
+        }
+    )
+)
 
 
 def _steps(values, *edges):
@@ -80,8 +118,11 @@ def facts(parameters, attributes, factors):
     shaven = (attributes["Male"] == 1) & (attributes["No_Beard"] == 1)
     table["Stubble"] = np.where(shaven, _steps(p["stubble"], (-1, 0.10), (0.20, high)), -1)
     raised, lowered = (unit["AU1"] + unit["AU2"]).to_numpy() / 2, unit["AU4"].to_numpy()
-    table["Brows"] = np.where((raised > 0.35) & (lowered > 0.35), -1, np.where(
-        lowered > 0.35, 2, np.where(raised > 0.35, 1, np.where(np.maximum(raised, lowered) < 0.2, 0, -1))))
+    table["Brows"] = np.where(
+        (raised > 0.35) & (lowered > 0.35),
+        -1,
+        np.where(lowered > 0.35, 2, np.where(raised > 0.35, 1, np.where(np.maximum(raised, lowered) < 0.2, 0, -1))),
+    )
     for name, source in (("Nose_Wrinkles", "AU9"), ("Lip_Corners", "AU15"), ("Jaw", "AU26")):
         table[name] = _steps(unit[source].to_numpy(), (-1, 0.15), (0.35, high))
     lids = _steps(unit["AU5"].to_numpy(), (high, high), (-1, 0.15), (0.40, high))

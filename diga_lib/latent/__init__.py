@@ -12,8 +12,19 @@ from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
 from diga_lib.latent.files import load_file, save_file
 from diga_lib.latent.perceptual import FACTORS, FactorNetwork
 
-__all__ = ["FACTORS", "LEVELS", "WIDTH", "FactorNetwork", "Generator", "from_parameters", "load", "load_factor_network",
-           "load_file", "save", "save_file"]
+__all__ = [
+    "FACTORS",
+    "LEVELS",
+    "WIDTH",
+    "FactorNetwork",
+    "Generator",
+    "from_parameters",
+    "load",
+    "load_factor_network",
+    "load_file",
+    "save",
+    "save_file",
+]
 
 PARTS = ("base", "encoder", "decoder")  # one file each, small enough for a repository
 
@@ -25,9 +36,7 @@ def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> 
     return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states)]
 
 
-def load(
-    name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER
-) -> Generator:
+def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER) -> Generator:
     """Load a shipped generator.
 
     Parameters

@@ -35,8 +35,9 @@ def main() -> None:
     if given.images < 2 or given.epochs < 1:
         parser.error(f"--images is {given.images} and --epochs {given.epochs}: valid are at least 2 images and 1 epoch")
     try:
-        pool = data.from_parameters(given.dataset, given.root or "", most=given.images, resolution=given.resolution,
-                                    seed=POOL_SEED)
+        pool = data.from_parameters(
+            given.dataset, given.root or "", most=given.images, resolution=given.resolution, seed=POOL_SEED
+        )
     except (ValueError, FileNotFoundError) as fault:
         parser.exit(1, f"{fault}\n")
     network = _factor_network(given, pool)

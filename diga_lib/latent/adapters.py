@@ -48,8 +48,10 @@ class PCAGenerator:
         """Find the components of images, uint8 (N, 3, R, R), of which there must be more than components."""
         count = self.levels * self.width
         if len(images) <= count:
-            raise ValueError(f"{len(images)} images do not have {self.levels} x {self.width} components: valid are "
-                             f"more than {count} images, or fewer levels or a smaller width.")
+            raise ValueError(
+                f"{len(images)} images do not have {self.levels} x {self.width} components: valid are "
+                f"more than {count} images, or fewer levels or a smaller width."
+            )
         self.resolution = images.shape[2]
         self.pca = PCA(count, whiten=True, svd_solver="randomized", random_state=self.seed)
         self.pca.fit(_rows(images))
@@ -70,8 +72,10 @@ class PCAGenerator:
 
     def _check(self, images) -> None:
         if tuple(images.shape[1:]) != (3, self.resolution, self.resolution):
-            raise ValueError(f"images have shape {tuple(images.shape)}; this generator takes "
-                             f"(N, 3, {self.resolution}, {self.resolution}).")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; this generator takes "
+                f"(N, 3, {self.resolution}, {self.resolution})."
+            )
 
 
 def _rows(images) -> np.ndarray:
@@ -112,15 +116,21 @@ class PairGenerator:
         networks = [_onnx_network(file) for file in (encoder, decoder)]
         resolution = networks[0].shape[-1]
         if len(networks[0].shape) != 4 or not isinstance(resolution, int):
-            raise ValueError(f"{encoder} takes {networks[0].shape}: valid is an encoder of images (N, 3, R, R) "
-                             "whose R is fixed.")
+            raise ValueError(
+                f"{encoder} takes {networks[0].shape}: valid is an encoder of images (N, 3, R, R) whose R is fixed."
+            )
         return cls(*networks, resolution)
 
     @classmethod
     def from_torchscript(
-        cls, encoder: str | os.PathLike, decoder: str | os.PathLike, resolution: int,
-        sha256: tuple[str, str] | None = None, trust: bool = False, device: str = "auto",
-    ):  # fmt: skip
+        cls,
+        encoder: str | os.PathLike,
+        decoder: str | os.PathLike,
+        resolution: int,
+        sha256: tuple[str, str] | None = None,
+        trust: bool = False,
+        device: str = "auto",
+    ):
         """Two TorchScript files. They can do whatever torch can: open only those whose origin you trust.
 
         Parameters
@@ -140,8 +150,10 @@ class PairGenerator:
             If a file is missing or is not the one that is meant, or it is not said that it is trusted.
         """
         if trust is not True or sha256 is None:
-            raise ValueError(f"{encoder} and {decoder} are TorchScript, which can do whatever torch can: valid is "
-                             "trust=True with the sha256 of both files, for files whose origin you trust.")
+            raise ValueError(
+                f"{encoder} and {decoder} are TorchScript, which can do whatever torch can: valid is "
+                "trust=True with the sha256 of both files, for files whose origin you trust."
+            )
         where = runtime.device(device)
         return cls(*(_torchscript_network(file, where) for file in _verified((encoder, decoder), sha256)), resolution)
 
@@ -149,8 +161,10 @@ class PairGenerator:
     def encode(self, images, batch_size: int = 256) -> Tensor:
         """Codes (N, levels, width) of images (N, 3, R, R)."""
         if tuple(images.shape[1:]) != (3, self.resolution, self.resolution):
-            raise ValueError(f"images have shape {tuple(images.shape)}; this generator takes "
-                             f"(N, 3, {self.resolution}, {self.resolution}).")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; this generator takes "
+                f"(N, 3, {self.resolution}, {self.resolution})."
+            )
         probe = 1 if not len(images) else 0  # an empty set still has a shape of codes
         images = torch.zeros(1, 3, self.resolution, self.resolution) if probe else images
         starts = range(0, len(images), batch_size)
@@ -185,8 +199,15 @@ def export_onnx(generator, folder: str | os.PathLike) -> tuple[Path, Path]:
     for name, (function, example) in parts.items():
         files.append(Path(folder) / f"{name}.onnx")
         with runtime.atomic_write(files[-1]) as temporary:
-            torch.onnx.export(_Function(generator, function), (example.detach(),), str(temporary), input_names=["x"],
-                              output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, dynamo=False)
+            torch.onnx.export(
+                _Function(generator, function),
+                (example.detach(),),
+                str(temporary),
+                input_names=["x"],
+                output_names=["y"],
+                dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+                dynamo=False,
+            )
     return tuple(files)
 
 

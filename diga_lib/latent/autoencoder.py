@@ -73,9 +73,14 @@ class Encoder(nn.Module):
         c, fold = channels, resolution // 32
         self.fold = nn.PixelUnshuffle(fold)
         self.trunk = nn.Sequential(
-            _down(3 * fold * fold, c), _down(c, 2 * c, 2), _down(2 * c, 2 * c), _down(2 * c, 4 * c, 2),
-            _down(4 * c, 4 * c), nn.Conv2d(4 * c, 2 * c, 1), nn.Flatten(),
-        )  # fmt: skip
+            _down(3 * fold * fold, c),
+            _down(c, 2 * c, 2),
+            _down(2 * c, 2 * c),
+            _down(2 * c, 4 * c, 2),
+            _down(4 * c, 4 * c),
+            nn.Conv2d(4 * c, 2 * c, 1),
+            nn.Flatten(),
+        )
         self.to_codes = nn.Linear(2 * c * 64, LEVELS * WIDTH)
         nn.init.zeros_(self.to_codes.weight)
         nn.init.zeros_(self.to_codes.bias)
@@ -121,11 +126,15 @@ class Decoder(nn.Module):
         super().__init__()
         c = channels
         self.start = nn.Linear(WIDTH, 4 * c * 16)
-        self.blocks = nn.ModuleList([
-            StyledBlock(4 * c, 4 * c, 4, 32, False), StyledBlock(4 * c, 4 * c, 8, 32, True),
-            StyledBlock(4 * c, 2 * c, 16, 8, True), StyledBlock(2 * c, c, 32, 4, True),
-            StyledBlock(c, c, 32, 4, False),
-        ])  # fmt: skip
+        self.blocks = nn.ModuleList(
+            [
+                StyledBlock(4 * c, 4 * c, 4, 32, False),
+                StyledBlock(4 * c, 4 * c, 8, 32, True),
+                StyledBlock(4 * c, 2 * c, 16, 8, True),
+                StyledBlock(2 * c, c, 32, 4, True),
+                StyledBlock(c, c, 32, 4, False),
+            ]
+        )
         fold = resolution // 32
         self.to_image = nn.Conv2d(c, 3 * fold * fold, 3, 1, 1)
         nn.init.zeros_(self.to_image.weight)
@@ -158,8 +167,10 @@ class Generator(nn.Module):
         if resolution % 32 or resolution < 32:
             raise ValueError(f"resolution is {resolution}; the generator needs a multiple of 32.")
         if channels % 8 or channels < 8 or not 1 <= components <= LEVELS * WIDTH:
-            raise ValueError(f"channels is {channels} and components {components}; the generator needs a multiple of 8 "
-                             f"and a number from 1 to {LEVELS * WIDTH}.")
+            raise ValueError(
+                f"channels is {channels} and components {components}; the generator needs a multiple of 8 "
+                f"and a number from 1 to {LEVELS * WIDTH}."
+            )
         self.resolution = resolution
         self.base = LinearBase(resolution, components)
         self.encoder, self.decoder = Encoder(channels, resolution), Decoder(channels, resolution)

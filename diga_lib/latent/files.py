@@ -74,11 +74,13 @@ def load_file(file: str | os.PathLike, device: str = "auto") -> Generator:
     except SafetensorError as fault:
         raise ValueError(f"{file} is damaged or not a safetensors file ({fault}): train the generator again.") from None
     if metadata.get("format") != FORMAT or not metadata.get("resolution", "").isdigit():
-        raise ValueError(f"{file} holds other weights than a generator's: valid is a file that "
-                         "`python -m diga_lib.latent` wrote.")
+        raise ValueError(
+            f"{file} holds other weights than a generator's: valid is a file that `python -m diga_lib.latent` wrote."
+        )
     if metadata.get("sha256") != digest(state):
-        raise ValueError(f"{file} is damaged: its weights do not have the hash it was written with. "
-                         "Train the generator again.")
+        raise ValueError(
+            f"{file} is damaged: its weights do not have the hash it was written with. Train the generator again."
+        )
     shape = len(state["decoder.to_image.weight"][0]), len(state["base.scale"])  # channels, components
     generator = Generator(int(metadata["resolution"]), *shape)
     generator.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})

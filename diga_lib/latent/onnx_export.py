@@ -71,15 +71,23 @@ def decoder_files(generator: Generator) -> dict[str, bytes]:
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
         torch.onnx.export(
-            whole, (torch.zeros(1, LEVELS, WIDTH),), buffer, input_names=["codes"], output_names=["images"],
-            opset_version=17, dynamo=False,
-        )  # fmt: skip
+            whole,
+            (torch.zeros(1, LEVELS, WIDTH),),
+            buffer,
+            input_names=["codes"],
+            output_names=["images"],
+            opset_version=17,
+            dynamo=False,
+        )
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model)
     arrays, packed = _take_out(model, generator.base.scale.cpu().numpy(), generator.resolution)
     recipe = {"decoder": decoder_id(generator), "arrays": arrays}
-    return {"decoder.onnx": model.SerializeToString(deterministic=True), "decoder.json": json.dumps(recipe).encode(),
-            "decoder.bin.gz": gzip.compress(packed, 9, mtime=0)}  # fmt: skip
+    return {
+        "decoder.onnx": model.SerializeToString(deterministic=True),
+        "decoder.json": json.dumps(recipe).encode(),
+        "decoder.bin.gz": gzip.compress(packed, 9, mtime=0),
+    }
 
 
 def unpacked(files: dict[str, bytes]) -> bytes:

@@ -18,10 +18,38 @@ from diga_lib import runtime
 from diga_lib.latent.autoencoder import to_float
 
 FACTORS = (
-    "AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26", "male_shape", "age",
-    "skin_tone", "nose_size", "makeup", "hair_length", "eye_opening", "Eyeglasses", "Black_Hair", "Blond_Hair",
-    "Brown_Hair", "Gray_Hair", "Wearing_Lipstick", "No_Beard", "Mustache", "Bald", "Bangs", "Male", "Ethnicity",
-)  # fmt: skip
+    "AU1",
+    "AU2",
+    "AU4",
+    "AU5",
+    "AU6",
+    "AU9",
+    "AU12",
+    "AU15",
+    "AU17",
+    "AU20",
+    "AU25",
+    "AU26",
+    "male_shape",
+    "age",
+    "skin_tone",
+    "nose_size",
+    "makeup",
+    "hair_length",
+    "eye_opening",
+    "Eyeglasses",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Gray_Hair",
+    "Wearing_Lipstick",
+    "No_Beard",
+    "Mustache",
+    "Bald",
+    "Bangs",
+    "Male",
+    "Ethnicity",
+)
 
 
 def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -37,10 +65,13 @@ class FactorNetwork(nn.Module):
 
     def __init__(self, factors: int = len(FACTORS)):
         super().__init__()
-        self.stages = nn.ModuleList([
-            nn.Sequential(nn.PixelUnshuffle(2), _layer(12, 32, 1)), nn.Sequential(_layer(32, 64, 2), _layer(64, 64, 1)),
-            nn.Sequential(_layer(64, 128, 2), _layer(128, 128, 1)),
-        ])  # fmt: skip
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(nn.PixelUnshuffle(2), _layer(12, 32, 1)),
+                nn.Sequential(_layer(32, 64, 2), _layer(64, 64, 1)),
+                nn.Sequential(_layer(64, 128, 2), _layer(128, 128, 1)),
+            ]
+        )
         self.head = nn.Sequential(
             nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(2048, 256), nn.ReLU(inplace=True), nn.Linear(256, factors)
         )

@@ -75,8 +75,9 @@ class Training:
 
     def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
-            raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} are "
-                             "needed.")
+            raise ValueError(
+                f"There are {len(images)} images to train a generator on; at least {batch_size} are needed."
+            )
         self.images, self.folder, self.units = images, Path(folder), units
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)

@@ -6,16 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diga_lib.methods.views import CounterfactualViews
 from diga_lib.methods.erm import ERM, Settings
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.methods.networks import BACKBONES, Classifier
+from diga_lib.methods.views import CounterfactualViews
 
 STARTS = ("encoder", "random")
 
 
 def _mlp(inputs, hidden, outputs):
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
+    )
 
 
 class _EncoderBackbone(nn.Module):
@@ -59,8 +61,19 @@ class DiGABYOL(ERM):
 
     defaults = Settings(epochs=4, augment="byol", lr=3e-4, weight_decay=0.0, schedule="constant")
 
-    def __init__(self, generator, found, degrees=(1.0, 3.0), conflicting=True, head_degrees=(2.0, 4.0), start="encoder",
-                 momentum=0.99, head_epochs=60, settings=None, **changes):
+    def __init__(
+        self,
+        generator,
+        found,
+        degrees=(1.0, 3.0),
+        conflicting=True,
+        head_degrees=(2.0, 4.0),
+        start="encoder",
+        momentum=0.99,
+        head_epochs=60,
+        settings=None,
+        **changes,
+    ):
         super().__init__(settings, **changes)
         if start not in STARTS:
             raise ValueError(f"start is {start!r}; valid values: {', '.join(STARTS)}.")

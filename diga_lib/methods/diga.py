@@ -7,11 +7,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.views import CounterfactualViews
 from diga_lib.directions.clusters import fit_clusters
+from diga_lib.directions.words import Named, pseudo_groups
 from diga_lib.methods.erm import ERM
 from diga_lib.methods.image_augmentation import augment
-from diga_lib.directions.words import Named, pseudo_groups
+from diga_lib.methods.views import CounterfactualViews
 
 EDITS = ("auto", "shift", "place", "flip")
 
@@ -50,8 +50,18 @@ class DiGA(ERM):
         Distance of the two sides, in standard deviations.
     """
 
-    def __init__(self, generator, found, edit="auto", degrees=(1.0, 3.0), invariance=0.5, originals=0.5,
-                 balance=True, settings=None, **changes):
+    def __init__(
+        self,
+        generator,
+        found,
+        edit="auto",
+        degrees=(1.0, 3.0),
+        invariance=0.5,
+        originals=0.5,
+        balance=True,
+        settings=None,
+        **changes,
+    ):
         super().__init__(settings, **changes)
         if edit not in EDITS:
             raise ValueError(f"edit is {edit!r}; valid values: {', '.join(EDITS)}.")
@@ -93,7 +103,9 @@ class DiGA(ERM):
             return tuple(self.faces.options[index, side] for side in self.opposite_sides(index))
         if self.edit == "place":
             reach = self.gap.abs() / 2 + 1
-            return tuple(self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2))
+            return tuple(
+                self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2)
+            )
         return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
 
     def opposite_sides(self, index):
@@ -166,14 +178,24 @@ def sides(found, coordinate, target):
     """
     if not isinstance(found, Named):
         clusters = fit_clusters(coordinate[:, 0], target)
-        return (torch.from_numpy(clusters.probability)[:, None], torch.tensor([clusters.gap]),
-                torch.tensor([clusters.offset.mean()]), clusters.clear)
+        return (
+            torch.from_numpy(clusters.probability)[:, None],
+            torch.tensor([clusters.gap]),
+            torch.tensor([clusters.offset.mean()]),
+            clusters.clear,
+        )
     if found.probability.shape != coordinate.shape or not coordinate.size:
-        raise ValueError(f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
-                         f"there must be at least one word, read on these {len(coordinate)} training images.")
+        raise ValueError(
+            f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
+            f"there must be at least one word, read on these {len(coordinate)} training images."
+        )
     high = found.probability > 0.5
-    means = np.array([[[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
-                      for column, side in zip(coordinate.T, high.T)]).mean(1)  # (D, side), each class counts alike
+    means = np.array(
+        [
+            [[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
+            for column, side in zip(coordinate.T, high.T)
+        ]
+    ).mean(1)  # (D, side), each class counts alike
     apart, middle = means[:, 1] - means[:, 0], means.mean(1)
     return torch.tensor(found.probability), torch.from_numpy(apart), torch.from_numpy(middle), True
 

@@ -138,8 +138,16 @@ class EIIL(TwoStages):
     coloured digits.
     """
 
-    def __init__(self, settings=None, penalty_weight=1e4, anneal=0.4, inference_steps=10_000, first_epochs=1,
-                 reference=None, **changes):
+    def __init__(
+        self,
+        settings=None,
+        penalty_weight=1e4,
+        anneal=0.4,
+        inference_steps=10_000,
+        first_epochs=1,
+        reference=None,
+        **changes,
+    ):
         super().__init__(settings, first_epochs, reference, **changes)
         if not penalty_weight >= 0:
             raise ValueError(f"penalty_weight is {penalty_weight!r}; it must be at least 0.")

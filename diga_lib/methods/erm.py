@@ -62,10 +62,16 @@ class Settings:
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
         if not self.lr > 0 or not self.weight_decay >= 0:
-            raise ValueError(f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; "
-                             "lr must be above 0 and weight_decay at least 0.")
-        for name, valid in [("schedule", SCHEDULES), ("augment", tuple(STRENGTHS)),
-                            ("backbone", tuple(BACKBONES)), ("precision", runtime.PRECISIONS)]:
+            raise ValueError(
+                f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; "
+                "lr must be above 0 and weight_decay at least 0."
+            )
+        for name, valid in [
+            ("schedule", SCHEDULES),
+            ("augment", tuple(STRENGTHS)),
+            ("backbone", tuple(BACKBONES)),
+            ("precision", runtime.PRECISIONS),
+        ]:
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; valid values: {', '.join(valid)}.")
         runtime.device(self.device)  # raises if the machine has no such device
@@ -100,8 +106,10 @@ class ERM:
     def __init__(self, settings=None, **changes):
         unknown = sorted(set(changes) - {field.name for field in fields(Settings)})
         if unknown:
-            raise ValueError(f"{type(self).__name__} has no setting {unknown[0]!r}; valid settings: "
-                             f"{', '.join(field.name for field in fields(Settings))}.")
+            raise ValueError(
+                f"{type(self).__name__} has no setting {unknown[0]!r}; valid settings: "
+                f"{', '.join(field.name for field in fields(Settings))}."
+            )
         self.settings = replace(settings or self.defaults, **changes)
         self.network = None
 
@@ -221,7 +229,7 @@ class ERM:
         for epoch in range(settings.epochs):
             start, total = time.perf_counter(), 0.0
             self.network.train()
-            positions = self.sampler(train, order).to(device)[:len(train) // batch_size * batch_size]
+            positions = self.sampler(train, order).to(device)[: len(train) // batch_size * batch_size]
             for index in positions.split(batch_size):
                 x, y = self.views(images[index].float() / 255, target[index], index, step)
                 with self.autocast():
@@ -232,8 +240,11 @@ class ERM:
                 optimizer.step()
                 schedule.step()
                 step, total = step + 1, total + loss.detach()
-            record = {"epoch": epoch, "loss": float(total) * batch_size / len(positions),
-                      "seconds": time.perf_counter() - start}
+            record = {
+                "epoch": epoch,
+                "loss": float(total) * batch_size / len(positions),
+                "seconds": time.perf_counter() - start,
+            }
             if validation is not None:
                 record["accuracy"] = float((self.predict(validation.images) == validation.target).mean())
             self.history.append(record)
@@ -244,8 +255,9 @@ class ERM:
     def optimizer(self, steps, parameters=None):
         """Return AdamW over the network's (or other) parameters and its schedule over so many steps."""
         settings = self.settings
-        optimizer = torch.optim.AdamW(parameters or self.network.parameters(), settings.lr,
-                                      weight_decay=settings.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            parameters or self.network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
         if settings.schedule == "one-cycle":
             return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
         if settings.schedule == "cosine":
@@ -254,11 +266,15 @@ class ERM:
 
     def _check(self, train):
         if self.needs_spurious and train.spurious is None:
-            raise ValueError(f"{type(self).__name__} is an oracle that reads the spurious attribute, "
-                             "and this training set comes without it.")
+            raise ValueError(
+                f"{type(self).__name__} is an oracle that reads the spurious attribute, "
+                "and this training set comes without it."
+            )
         if len(train) < 2 or not np.isin(train.target, (0, 1)).all():
-            raise ValueError(f"The training set has {len(train)} images with targets "
-                             f"{np.unique(train.target).tolist()}; it needs at least 2 with targets 0 and 1.")
+            raise ValueError(
+                f"The training set has {len(train)} images with targets "
+                f"{np.unique(train.target).tolist()}; it needs at least 2 with targets 0 and 1."
+            )
 
     # ---- what a trained method says -----------------------------------------------------------------
 
@@ -285,10 +301,12 @@ class ERM:
         self.network.eval()
         parts = []
         for start in range(0, len(images), batch_size):
-            x = _tensor(images[start:start + batch_size], self.device)
+            x = _tensor(images[start : start + batch_size], self.device)
             if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-                raise ValueError(f"The images are {x.dtype} of shape {tuple(x.shape)}; "
-                                 "they must be uint8 of shape (n, 3, height, width).")
+                raise ValueError(
+                    f"The images are {x.dtype} of shape {tuple(x.shape)}; "
+                    "they must be uint8 of shape (n, 3, height, width)."
+                )
             with self.autocast():
                 parts.append(function(x.float() / 255).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -38,8 +38,9 @@ class GroupDRO(ERM):
     def prepare(self, train):
         """Number the groups that occur from 0 and give them equal weights."""
         group = torch.as_tensor(train.group)
-        _, self.group, self.counts = (a.to(self.device) for a in
-                                      torch.unique(group, return_inverse=True, return_counts=True))
+        _, self.group, self.counts = (
+            a.to(self.device) for a in torch.unique(group, return_inverse=True, return_counts=True)
+        )
         self.weights = torch.full_like(self.counts, 1 / len(self.counts), dtype=torch.float32)
 
     def sampler(self, train, generator):

@@ -124,7 +124,9 @@ def augment(x, strength="light", generator=None):
     draw = torch.rand(8, len(x), generator=generator, device=x.device, dtype=x.dtype)
     side = (strength.scale + (1 - strength.scale) * draw[0]).sqrt()
     x = crop_and_flip(x, side, draw[1:3].T * 2 - 1, draw[3] < strength.flip)
-    factors = [1 + jitter * (2 * u - 1)
-               for jitter, u in zip((strength.brightness, strength.contrast, strength.saturation), draw[4:7])]
+    factors = [
+        1 + jitter * (2 * u - 1)
+        for jitter, u in zip((strength.brightness, strength.contrast, strength.saturation), draw[4:7])
+    ]
     factors[2] = torch.where(draw[7] < strength.grey, 0.0, factors[2])
     return recolour(x, *factors)

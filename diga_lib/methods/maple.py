@@ -118,16 +118,28 @@ class MAPLE(TwoStages):
 
     inner_steps, inner_lr, momentum = 100, 0.1, 0.9
 
-    def __init__(self, settings=None, share=0.3, risk="irm", penalty_weight=1e4, search_steps=30, search_lr=1.5,
-                 first_epochs=1, reference=None, **changes):
+    def __init__(
+        self,
+        settings=None,
+        share=0.3,
+        risk="irm",
+        penalty_weight=1e4,
+        search_steps=30,
+        search_lr=1.5,
+        first_epochs=1,
+        reference=None,
+        **changes,
+    ):
         super().__init__(settings, first_epochs, reference, **changes)
         if not 0 < share <= 1:
             raise ValueError(f"share is {share!r}; it must be above 0 and at most 1.")
         if risk not in RISKS:
             raise ValueError(f"risk is {risk!r}; valid values: {', '.join(RISKS)}.")
         if not penalty_weight >= 0 or not search_lr > 0:
-            raise ValueError(f"penalty_weight is {penalty_weight!r} and search_lr {search_lr!r}; "
-                             "penalty_weight must be at least 0 and search_lr above 0.")
+            raise ValueError(
+                f"penalty_weight is {penalty_weight!r} and search_lr {search_lr!r}; "
+                "penalty_weight must be at least 0 and search_lr above 0."
+            )
         if not isinstance(search_steps, int) or search_steps < 1:
             raise ValueError(f"search_steps is {search_steps!r}; it must be a whole number of at least 1.")
         self.share, self.risk, self.penalty_weight = share, risk, penalty_weight

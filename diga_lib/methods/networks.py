@@ -22,9 +22,13 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(
-            nn.AvgPool2d(stride, ceil_mode=True),
-            nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and inputs == outputs
+            else nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+            )
+        )
 
     def forward(self, x):
         """Map (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
@@ -49,9 +53,18 @@ def small():
         Maps float (N, 3, H, W), with even H and W, to (N, 128).
     """
     return nn.Sequential(
-        nn.PixelUnshuffle(2), *_layer(12, 32, 1), *_layer(32, 64, 2), *_layer(64, 64, 1), *_layer(64, 128, 2),
-        *_layer(128, 128, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
-        nn.Linear(2048, 128), nn.BatchNorm1d(128), nn.ReLU(inplace=True))
+        nn.PixelUnshuffle(2),
+        *_layer(12, 32, 1),
+        *_layer(32, 64, 2),
+        *_layer(64, 64, 1),
+        *_layer(64, 128, 2),
+        *_layer(128, 128, 1),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(2048, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(inplace=True),
+    )
 
 
 def resnet18():
@@ -68,11 +81,20 @@ def resnet18():
     before they are projected (variant D of He et al., Bag of tricks, CVPR 2019).
     """
     widths = [64, 64, 128, 256, 512]
-    stages = [block for a, b in zip(widths, widths[1:])
-              for block in (ResidualBlock(a, b, 1 if a == b else 2), ResidualBlock(b, b))]
+    stages = [
+        block
+        for a, b in zip(widths, widths[1:])
+        for block in (ResidualBlock(a, b, 1 if a == b else 2), ResidualBlock(b, b))
+    ]
     return nn.Sequential(
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, 2, 1), *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2, 1),
+        *stages,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
 
 
 BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512)}

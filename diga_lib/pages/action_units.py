@@ -10,13 +10,24 @@ from ipywidgets import GridBox, Layout
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from diga_lib.pages import plots, widgets
 from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.editors import Edit
+from diga_lib.pages import plots, widgets
 
-MEANING = {"AU1": "inner brow up", "AU2": "outer brow up", "AU4": "brow down", "AU5": "upper lid up", "AU6": "cheek up",
-           "AU9": "nose wrinkled", "AU12": "lip corners up", "AU15": "lip corners down", "AU17": "chin up",
-           "AU20": "lips stretched", "AU25": "lips apart", "AU26": "jaw down"}  # fmt: skip
+MEANING = {
+    "AU1": "inner brow up",
+    "AU2": "outer brow up",
+    "AU4": "brow down",
+    "AU5": "upper lid up",
+    "AU6": "cheek up",
+    "AU9": "nose wrinkled",
+    "AU12": "lip corners up",
+    "AU15": "lip corners down",
+    "AU17": "chin up",
+    "AU20": "lips stretched",
+    "AU25": "lips apart",
+    "AU26": "jaw down",
+}
 NAMES = [f"{unit} {meaning}" for unit, meaning in MEANING.items()]
 
 
@@ -32,25 +43,42 @@ def dual_branch(source, neutral, target, ax: Axes | None = None) -> Axes:
     ax = plots.axes(ax, height=3.0, width=9.0)
     ax.set(xlim=(0, 12), ylim=(0, 4))
     ax.axis("off")
-    for x, image, words in ((1.1, source, r"$W_{src}$"), (6, neutral, r"$\hat W_N$, neutral"), (10.9, target, r"$\hat W_{tar}$")):
+    for x, image, words in (
+        (1.1, source, r"$W_{src}$"),
+        (6, neutral, r"$\hat W_N$, neutral"),
+        (10.9, target, r"$\hat W_{tar}$"),
+    ):
         ax.imshow(plots.as_pixels(image), extent=(x - 1, x + 1, 0.55, 2.55), zorder=2, interpolation="lanczos")
         ax.text(x, 0.25, words, ha="center", va="center", fontsize=11)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.6, "color": "black", "mutation_scale": 14}
     box = {"boxstyle": "round,pad=0.35", "linewidth": 1.4}
-    for x, sign, labels, name, colour in ((3.55, "−", "src", "source branch", plots.SPURIOUS), (8.45, "+", "tar", "target branch", plots.TARGET)):
+    for x, sign, labels, name, colour in (
+        (3.55, "−", "src", "source branch", plots.SPURIOUS),
+        (8.45, "+", "tar", "target branch", plots.TARGET),
+    ):
         ax.annotate("", (x - 0.25, 1.55), (x - 1.4, 1.55), arrowprops=arrow)
         ax.annotate("", (x + 1.5, 1.55), (x + 0.25, 1.55), arrowprops=arrow)
         ax.text(x, 1.53, sign, ha="center", va="center", fontsize=13, bbox={"boxstyle": "circle", "facecolor": "white"})
         ax.annotate("", (x, 1.9), (x, 2.55), arrowprops=arrow | {"color": colour})
-        ax.text(x, 2.75, rf"$M_j(W,\ \Psi_{{enc}}(y_{{{labels}}})_j)$", ha="center", va="center", fontsize=9.5,
-                bbox=box | {"edgecolor": colour, "facecolor": "white"}, zorder=3)
+        ax.text(
+            x,
+            2.75,
+            rf"$M_j(W,\ \Psi_{{enc}}(y_{{{labels}}})_j)$",
+            ha="center",
+            va="center",
+            fontsize=9.5,
+            bbox=box | {"edgecolor": colour, "facecolor": "white"},
+            zorder=3,
+        )
         ax.annotate("", (x, 3.05), (x, 3.45), arrowprops=arrow | {"color": colour})
         ax.text(x, 3.65, rf"$y_{{{labels}}}$: {name}", ha="center", va="center", fontsize=10, color=colour)
     ax.set_aspect("equal")
     return ax
 
 
-def unit_sliders(edit: Edit, generator, code: Tensor, source: Tensor, places: Sequence[float] = range(-1, 8)) -> GridBox:
+def unit_sliders(
+    edit: Edit, generator, code: Tensor, source: Tensor, places: Sequence[float] = range(-1, 8)
+) -> GridBox:
     """Twelve sliders, one for each unit, each above its own picture of one face.
 
     Parameters
@@ -70,9 +98,12 @@ def unit_sliders(edit: Edit, generator, code: Tensor, source: Tensor, places: Se
     with torch.no_grad():
         images = generator.decode(edit(code.repeat(len(target), 1, 1), source.repeat(len(target), 1), target))
     start = int(np.argmin(np.abs(places)))
-    sliders = [widgets.frames_slider([widgets.tile(x[None], 1) for x in part], [f"{p:g}" for p in places], name,
-                                     "One face", start, 2.2)
-               for name, part in zip(NAMES, images.split(len(places)))]  # fmt: skip
+    sliders = [
+        widgets.frames_slider(
+            [widgets.tile(x[None], 1) for x in part], [f"{p:g}" for p in places], name, "One face", start, 2.2
+        )
+        for name, part in zip(NAMES, images.split(len(places)))
+    ]
     return GridBox(sliders, layout=Layout(grid_template_columns="repeat(auto-fill, minmax(190px, 1fr))"))
 
 
@@ -96,4 +127,3 @@ def per_unit(table, ax: Axes | None = None) -> Axes:
     ax.tick_params(axis="x", labelrotation=0)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, frameon=False, fontsize=8)
     return ax
-

@@ -123,8 +123,16 @@ def compose(figure: Figure, values: Mapping[str, float], face: int = 0) -> Tenso
 
 
 def combination(
-    generator, faces: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor, coefficient: float,
-    name: str, caption: str, alt: str, most: float = 6.0,
+    generator,
+    faces: Tensor,
+    train_codes: Tensor,
+    strong: Tensor,
+    weak: Tensor,
+    coefficient: float,
+    name: str,
+    caption: str,
+    alt: str,
+    most: float = 6.0,
 ) -> Figure:
     """Degrees along n_cmb, the strong and the weak normal, and c.
 
@@ -161,8 +169,15 @@ def combination(
 
 
 def turning(
-    generator, faces: Tensor, train_codes: Tensor, normals: Sequence[Tensor], labels: Sequence[str],
-    name: str, caption: str, alt: str, most: float = 6.0,
+    generator,
+    faces: Tensor,
+    train_codes: Tensor,
+    normals: Sequence[Tensor],
+    labels: Sequence[str],
+    name: str,
+    caption: str,
+    alt: str,
+    most: float = 6.0,
 ) -> Figure:
     """A degree along a normal that a second slider, the strength of regularisation, turns.
 
@@ -192,8 +207,14 @@ def turning(
 
 
 def edits(
-    generator, faces: Tensor, directions: Mapping[str, Direction], name: str, caption: str, alt: str,
-    codes: Tensor | None = None, most: float = 6.0,
+    generator,
+    faces: Tensor,
+    directions: Mapping[str, Direction],
+    name: str,
+    caption: str,
+    alt: str,
+    codes: Tensor | None = None,
+    most: float = 6.0,
 ) -> Figure:
     """One degree for each of several directions; with `codes`, readers can draw a random code of their statistics.
 
@@ -221,8 +242,15 @@ def edits(
 
 @torch.no_grad()
 def expressions(
-    generator, faces: Tensor, editor: AUEditNet, labels: Sequence[str],
-    name: str, caption: str, alt: str, least: float = -1.0, most: float = 7.0,
+    generator,
+    faces: Tensor,
+    editor: AUEditNet,
+    labels: Sequence[str],
+    name: str,
+    caption: str,
+    alt: str,
+    least: float = -1.0,
+    most: float = 7.0,
 ) -> Figure:
     """A slider for the intensity of each action unit, which AUEditNet's target branch puts on neutral faces.
 
@@ -262,7 +290,7 @@ def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) 
 
 
 def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None) -> Figure:
-    as_numpy = lambda x: x.detach().cpu().numpy().astype(np.float32)  # noqa: E731
+    as_numpy = lambda x: x.detach().cpu().numpy().astype(np.float32)
     decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
     spread = None if spread is None else as_numpy(spread)
     bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units)

@@ -115,15 +115,25 @@ def group_counts(part: LabelledImages, target: str, spurious: str, ax: Axes | No
     across = part.n_spurious
     ax = axes(ax, height=2.6, width=2.4 + 1.1 * across)
     words = [f"{spurious} = {value}" for value in range(across)], [f"{target} = {value}" for value in (0, 1)]
-    sns.heatmap(counts, annot=True, fmt=",d", cmap="Blues", cbar=False, square=True, linewidths=2, vmin=0,
-                xticklabels=words[0], yticklabels=words[1], annot_kws={"fontsize": 12}, ax=ax)  # fmt: skip
+    sns.heatmap(
+        counts,
+        annot=True,
+        fmt=",d",
+        cmap="Blues",
+        cbar=False,
+        square=True,
+        linewidths=2,
+        vmin=0,
+        xticklabels=words[0],
+        yticklabels=words[1],
+        annot_kws={"fontsize": 12},
+        ax=ax,
+    )
     ax.tick_params(length=0, labelrotation=0)
     return ax
 
 
-def group_accuracies(
-    metrics: Mapping[str, GroupMetrics], target: str, spurious: str, ax: Axes | None = None
-) -> Axes:
+def group_accuracies(metrics: Mapping[str, GroupMetrics], target: str, spurious: str, ax: Axes | None = None) -> Axes:
     """Draw the accuracy of each group as bars, a colour for each method.
 
     Parameters
@@ -134,12 +144,18 @@ def group_accuracies(
         Their names.
     ax : Axes, optional
     """
+
     def words(group: str) -> str:
         y, s = group[1:].split("s")
         return f"{target} = {y}\n{spurious} = {s}"
 
-    table = pd.DataFrame([{"method": name, "group": words(group), "accuracy": value}
-                          for name, m in metrics.items() for group, value in m.groups.items()])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {"method": name, "group": words(group), "accuracy": value}
+            for name, m in metrics.items()
+            for group, value in m.groups.items()
+        ]
+    )
     ax = axes(ax)
     colours = [COLOURS[i] for i in range(len(metrics))]
     sns.barplot(table, x="group", y="accuracy", hue="method", palette=colours, ax=ax)
@@ -180,9 +196,7 @@ def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic
     return ax
 
 
-def plane(
-    points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarray], ax: Axes | None = None
-) -> Axes:
+def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarray], ax: Axes | None = None) -> Axes:
     """Draw points of two classes in a plane and, for each normal, its boundary and its arrow.
 
     Parameters
@@ -201,7 +215,12 @@ def plane(
     for (name, normal), colour in zip(normals.items(), (COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[7])):
         along = np.array([-normal[1], normal[0]]) * 2 * reach
         ax.plot(*np.stack([-along, along]).T, color=colour, linewidth=1, linestyle="--")
-        ax.annotate("", xy=normal * reach * 0.62, xytext=(0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2})
+        ax.annotate(
+            "",
+            xy=normal * reach * 0.62,
+            xytext=(0, 0),
+            arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2},
+        )
         ax.plot([], [], color=colour, linewidth=2, label=name)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -232,9 +251,7 @@ def changed_words(table: pd.DataFrame, ax: Axes | None = None, most: int = 10) -
     return ax
 
 
-def strength_map(
-    scores: pd.DataFrame, value: str, ax: Axes | None = None, label: str | None = None, **heatmap
-) -> Axes:
+def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label: str | None = None, **heatmap) -> Axes:
     """Draw a map over the pairs of strengths: at each the best `value` over the coefficients.
 
     Parameters

@@ -63,9 +63,13 @@ def frames_slider(
         raise ValueError(f"start is {start}; valid is a whole number from 0 to {len(frames) - 1}.")
     pictures = [HTML(_picture(f, f"{alt}, {description} {label}", zoom)) for f, label in zip(frames, labels)]
     slider = SelectionSlider(
-        options=labels, index=start, description=description, continuous_update=True,
-        style={"description_width": "initial"}, layout=Layout(width="95%", max_width="480px"),
-    )  # fmt: skip
+        options=labels,
+        index=start,
+        description=description,
+        continuous_update=True,
+        style={"description_width": "initial"},
+        layout=Layout(width="95%", max_width="480px"),
+    )
     stack = Stack(pictures, selected_index=start)
     jslink((slider, "index"), (stack, "selected_index"))
     return VBox([slider, stack])
@@ -90,7 +94,11 @@ def degree_slider(
 
 
 def strength_slider(
-    generator, codes: Tensor, train_codes: Tensor, target: np.ndarray, strengths: Sequence[float],
+    generator,
+    codes: Tensor,
+    train_codes: Tensor,
+    target: np.ndarray,
+    strengths: Sequence[float],
     degrees: Sequence[float] = DEGREES,
 ) -> VBox:
     """Let a reader choose the strength of regularisation and see the faces move along the boundary's normal.
@@ -114,8 +122,13 @@ def strength_slider(
 
 
 def coefficient_slider(
-    generator, codes: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor,
-    coefficients: Sequence[float], degrees: Sequence[float] = DEGREES,
+    generator,
+    codes: Tensor,
+    train_codes: Tensor,
+    strong: Tensor,
+    weak: Tensor,
+    coefficients: Sequence[float],
+    degrees: Sequence[float] = DEGREES,
 ) -> VBox:
     """Let a reader choose c and see the faces move along ``n_strong - c n_weak``.
 
@@ -156,5 +169,7 @@ def _picture(frame: np.ndarray, alt: str, zoom: float) -> str:
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "WEBP", quality=90)
     data = base64.b64encode(buffer.getvalue()).decode()
-    return (f'<img alt="{html.escape(alt)}" src="data:image/webp;base64,{data}" '
-            f'style="width: {round(zoom * frame.shape[1])}px; max-width: 100%; height: auto">')
+    return (
+        f'<img alt="{html.escape(alt)}" src="data:image/webp;base64,{data}" '
+        f'style="width: {round(zoom * frame.shape[1])}px; max-width: 100%; height: auto">'
+    )

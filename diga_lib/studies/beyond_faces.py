@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import data, latent, methods
+from diga_lib.pages.profiles import POOL_SEED, SIZES
 from diga_lib.studies import experiments, grid, results
 from diga_lib.studies.cells import Cell, chosen
 from diga_lib.studies.experiments import FOLDER, TABLE, Setting
 from diga_lib.studies.fingerprints import WEIGHTS, fingerprint
-from diga_lib.pages.profiles import POOL_SEED, SIZES
 
 RESULTS = FOLDER / "beyond_faces.jsonl"
 GENERATOR = "rendered-critters-64"
@@ -68,7 +68,9 @@ def cells(rows: Sequence[str], seeds: Sequence[int], profile: str = "quick") -> 
 
 
 NAMES = {row: TABLE[row].method for row in ("ERM", *methods.SEARCH, "DiGA")} | {
-    "GroupDRO": "oracle: GroupDRO", "Balanced": "oracle: balanced data"}  # rows of the table, in its order
+    "GroupDRO": "oracle: GroupDRO",
+    "Balanced": "oracle: balanced data",
+}  # rows of the table, in its order
 
 
 def kept(bias: float, output: Path = RESULTS) -> pd.DataFrame:
@@ -80,10 +82,16 @@ def kept(bias: float, output: Path = RESULTS) -> pd.DataFrame:
         The columns of `results.read`, and: row (its name in the table), stale (whether code or configuration has changed
         since).
     """
-    frame = results.latest(results.read(output)) if output.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    frame = (
+        results.latest(results.read(output))
+        if output.exists()
+        else pd.DataFrame(columns=list(results.Result.model_fields))
+    )
     frame = frame[np.isclose(frame["bias"].astype(float), bias, rtol=0.01)]
     order = [list(NAMES).index(extra["row"]) for extra in frame["extra"]]
-    stale = [CritterCell(**extra["cell"]).fingerprint != made for extra, made in zip(frame["extra"], frame["fingerprint"])]
+    stale = [
+        CritterCell(**extra["cell"]).fingerprint != made for extra, made in zip(frame["extra"], frame["fingerprint"])
+    ]
     frame = frame.assign(row=[list(NAMES.values())[k] for k in order], stale=stale)
     return frame.iloc[np.argsort(order, kind="stable")]
 

@@ -17,7 +17,6 @@ from filelock import FileLock
 from PIL import Image
 
 from diga_lib import runtime
-
 from diga_lib.data import faces
 from diga_lib.data.photos.align import target_eyes
 from diga_lib.data.photos.readers import CELEBA_EYES, CELEBA_SIZE
@@ -66,7 +65,8 @@ def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = N
         settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
         with joblib.parallel_config(**settings):
             drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-                joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks)
+                joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks
+            )
             for _ in runtime.progress(drawn, "drawing files", total=len(chunks)):
                 pass
         _, table, _ = faces.parameters(seed, range(n))
@@ -89,8 +89,9 @@ def _check_population(root, folder, seed):
     if path.exists() and path.read_text() == mine:
         return
     if next(folder.iterdir(), None) is not None:
-        raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder or a tree of "
-                         "the same seed.")
+        raise ValueError(
+            f"{folder} holds images that are not those of {mine}: valid is an empty folder or a tree of the same seed."
+        )
     _text(path, [mine], end="")
 
 
@@ -104,7 +105,7 @@ def _write(folder, seed, indices):
         # CelebA's crops show more than a rendered face: its border goes on, out of focus.
         whole = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)
         blurred = cv2.GaussianBlur(whole, (0, 0), 6)
-        blurred[top:top + side, left:left + side] = image
+        blurred[top : top + side, left : left + side] = image
         with runtime.atomic_write(folder / file_name(int(i))) as temporary:
             Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
 

@@ -14,18 +14,25 @@ import pandas as pd
 
 from diga_lib import data, directions, latent, methods
 from diga_lib.directions import words
+from diga_lib.methods import DiGA
+from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import experiments, results
 from diga_lib.studies.experiments import FOLDER, TABLE, Setting
 from diga_lib.studies.fingerprints import fingerprint
-from diga_lib.methods import DiGA
-from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
 
 # The papers' pairs. "Attractive" of rendered faces is Heavy_Makeup with 10 % of the labels flipped, and UTKFace's
 # gender and ethnicity are the renderer's Male and its two lighter against its two darker ranges of skin tone.
 PAIRS = (
-    ("Smiling", "Male"), ("Smiling", "Young"), ("Big_Nose", "Male"), ("Attractive", "Young"), ("Male", "Young"),
-    ("Young", "Male"), ("Black_Hair", "Male"), ("Smiling", "Male&Young"), ("Male", "Ethnicity"),
-)  # fmt: skip
+    ("Smiling", "Male"),
+    ("Smiling", "Young"),
+    ("Big_Nose", "Male"),
+    ("Attractive", "Young"),
+    ("Male", "Young"),
+    ("Young", "Male"),
+    ("Black_Hair", "Male"),
+    ("Smiling", "Male&Young"),
+    ("Male", "Ethnicity"),
+)
 SEVEN = ("ERM", "CVaRDRO", "EIIL", "LfF", "JTT", "MAPLE", "DiGA")
 ORACLES = ("GroupDRO", "Balanced")
 BIASES = (1 / 4, 1 / 9, 1 / 19, 1 / 49, 1.0)
@@ -104,10 +111,19 @@ def _generator():
 
 
 @lru_cache(maxsize=2)
-def setting_of(target: str, spurious: str, bias: float, seed: int, profile: str, pool_seed: int, n_validation: int | None) -> Setting:
+def setting_of(
+    target: str, spurious: str, bias: float, seed: int, profile: str, pool_seed: int, n_validation: int | None
+) -> Setting:
     """The setting of a cell: the last two are remembered, and their codes and directions are kept on disk."""
-    kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed,
-            "sizes": asdict(SIZES[profile]), "code": fingerprint([directions.__name__])}  # fmt: skip
+    kept = {
+        "target": target,
+        "spurious": spurious,
+        "bias": bias,
+        "seed": seed,
+        "pool_seed": pool_seed,
+        "sizes": asdict(SIZES[profile]),
+        "code": fingerprint([directions.__name__]),
+    }
     pool = data.load("rendered-faces", SIZES[profile].pool, seed=pool_seed)
     return experiments.setting(target, spurious, bias, profile, pool, _generator(), None, seed, n_validation, kept)
 
@@ -119,7 +135,7 @@ def compute(cell: Cell) -> results.Result:
     extra: dict[str, Any] = {"row": cell.row, "cell": asdict(cell)}
     if cell.strengths:
         found = directions.spurious_direction(s.codes, s.split.train.target, strengths=cell.strengths, refined=False)
-        make = lambda s, **more: DiGA(s.generator, found, **{"epochs": s.sizes.epochs} | more)  # noqa: E731
+        make = lambda s, **more: DiGA(s.generator, found, **{"epochs": s.sizes.epochs} | more)
         row = replace(row, make=make, needs=())
         extra["coefficient"] = float(found.coefficient)
     elif row.needs:
@@ -164,27 +180,54 @@ def classification(pairs=PAIRS, methods=tuple(TABLE), seeds=None, profile="table
     """The main table: every pair with every method; DiGA as published with the first seed only, since it is slow."""
     seeds = range(SIZES[profile].seeds) if seeds is None else seeds
     rows = {row: chosen(row) for row in methods}
-    cells = [Cell(row, *pair, seed=seed, profile=profile, changes=rows[row])
-             for seed in seeds for pair in pairs for row in rows if row != "DiGABYOL"]
-    slow = [Cell("DiGABYOL", *pair, seed=min(seeds), profile=profile, changes=rows["DiGABYOL"])
-            for pair in pairs if "DiGABYOL" in rows]
+    cells = [
+        Cell(row, *pair, seed=seed, profile=profile, changes=rows[row])
+        for seed in seeds
+        for pair in pairs
+        for row in rows
+        if row != "DiGABYOL"
+    ]
+    slow = [
+        Cell("DiGABYOL", *pair, seed=min(seeds), profile=profile, changes=rows["DiGABYOL"])
+        for pair in pairs
+        if "DiGABYOL" in rows
+    ]
     return cells + slow
 
 
 def search(pairs=(PAIRS[0],), methods=None, seeds=(0,), profile="table") -> list[Cell]:
     """Four trials of each method, on a population of faces that no table uses."""
     rows = methods or [row for row in TABLE if row in TRIALS]
-    return [Cell(row, *pair, seed=seed, profile=profile, changes=json.dumps(changes, sort_keys=True), variant=f"trial {k}",
-                 pool_seed=SEARCH_POOL_SEED, n_validation=N_VALIDATION)
-            for seed in seeds for pair in pairs for row in rows for k, changes in enumerate(TRIALS[row])]
+    return [
+        Cell(
+            row,
+            *pair,
+            seed=seed,
+            profile=profile,
+            changes=json.dumps(changes, sort_keys=True),
+            variant=f"trial {k}",
+            pool_seed=SEARCH_POOL_SEED,
+            n_validation=N_VALIDATION,
+        )
+        for seed in seeds
+        for pair in pairs
+        for row in rows
+        for k, changes in enumerate(TRIALS[row])
+    ]
 
 
 def bias_sweep(pairs=(PAIRS[0],), methods=(*SEVEN, "DiGAWords", "GroupDRO"), seeds=None, profile="table") -> list[Cell]:
     """Every method over the biases that `classification` does not have. At bias 1, ERM is the balanced oracle."""
     seeds = range(SIZES[profile].seeds) if seeds is None else seeds
     rows = {row: chosen(row) for row in methods}
-    return [Cell(row, *pair, bias=bias, seed=seed, profile=profile, changes=changes)
-            for seed in seeds for pair in pairs for bias in BIASES if bias != 1 / 9 for row, changes in rows.items()]
+    return [
+        Cell(row, *pair, bias=bias, seed=seed, profile=profile, changes=changes)
+        for seed in seeds
+        for pair in pairs
+        for bias in BIASES
+        if bias != 1 / 9
+        for row, changes in rows.items()
+    ]
 
 
 def strengths(pairs=(PAIRS[0],), methods=("DiGA",), seeds=None, profile="table") -> list[Cell]:
@@ -194,12 +237,27 @@ def strengths(pairs=(PAIRS[0],), methods=("DiGA",), seeds=None, profile="table")
     for seed, pair, row in itertools.product(seeds, pairs, methods):
         same = {"seed": seed, "profile": profile}
         for weak, strong in STRENGTHS:
-            cells.append(Cell(row, *pair, changes=chosen(row), variant=f"strengths {weak:g}, {strong:g}",
-                              strengths=(weak / PAPER_N, strong / PAPER_N), **same))
+            cells.append(
+                Cell(
+                    row,
+                    *pair,
+                    changes=chosen(row),
+                    variant=f"strengths {weak:g}, {strong:g}",
+                    strengths=(weak / PAPER_N, strong / PAPER_N),
+                    **same,
+                )
+            )
         for degrees in DEGREES:
             changes = json.loads(chosen(row)) | {"edit": "shift", "degrees": degrees}
-            cells.append(Cell(row, *pair, changes=json.dumps(changes, sort_keys=True), variant="degrees {:g} to {:g}".format(*degrees),
-                              **same))
+            cells.append(
+                Cell(
+                    row,
+                    *pair,
+                    changes=json.dumps(changes, sort_keys=True),
+                    variant="degrees {:g} to {:g}".format(*degrees),
+                    **same,
+                )
+            )
     return cells
 
 

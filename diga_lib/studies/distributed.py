@@ -67,8 +67,9 @@ class _Spread:
 
     def fit(self, train, *args, **kwargs):
         if len(train) < self.batch_of_all:
-            raise ValueError(f"The training set has {len(train)} images: valid is at least one batch of "
-                             f"{self.batch_of_all}.")
+            raise ValueError(
+                f"The training set has {len(train)} images: valid is at least one batch of {self.batch_of_all}."
+            )
         super().fit(train, *args, **kwargs)
         self.network = self.accelerator.unwrap_model(self.network)
         return self
@@ -125,8 +126,8 @@ def share_batch_statistics(network: nn.Module) -> None:
 
 
 def main() -> None:
-    from diga_lib.studies import experiments
     from diga_lib.metrics import group_metrics
+    from diga_lib.studies import experiments
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--row", default="diga", choices=tuple(experiments.ROWS), help="of the fair-training table")
@@ -142,8 +143,10 @@ def main() -> None:
     method.fit(train, seed=given.seed)
     if accelerator.is_main_process:
         test = made.split.test
-        print(f"{given.row}, {accelerator.num_processes} processes on {accelerator.device}:",
-              group_metrics(test.target, method.predict(test.images), test.spurious))
+        print(
+            f"{given.row}, {accelerator.num_processes} processes on {accelerator.device}:",
+            group_metrics(test.target, method.predict(test.images), test.spurious),
+        )
     if accelerator.num_processes > 1:
         accelerator.end_training()
         dist.destroy_process_group()

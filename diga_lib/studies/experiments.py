@@ -20,16 +20,15 @@ import pandas as pd
 from torch import Tensor
 
 from diga_lib import data, directions, image_text, latent
-from diga_lib.directions import words
-from diga_lib.studies import results, shared
-from diga_lib.directions.clusters import fit_clusters
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
-from diga_lib.directions import Direction
-from diga_lib.studies.fingerprints import fingerprint
+from diga_lib.directions import Direction, words
+from diga_lib.directions.clusters import fit_clusters
 from diga_lib.methods import EIIL, ERM, JTT, MAPLE, CVaRDRO, DiGA, DiGABYOL, GroupDRO, LfF, PseudoGroups, Settings
 from diga_lib.methods.diga import directions_of
 from diga_lib.metrics import group_metrics
 from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
+from diga_lib.studies import results, shared
+from diga_lib.studies.fingerprints import fingerprint
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "book" / "results"
 RESULTS = FOLDER / "fair_training.jsonl"
@@ -83,8 +82,15 @@ class Setting:
     @cached_property
     def balanced(self) -> BiasedSplit:
         s = self.split
-        return data.biased_split(self.pool, s.target, s.spurious, 1.0, self.sizes.n_train,
-                                 n_test_per_group=self.sizes.n_test_per_group, seed=self.seed)
+        return data.biased_split(
+            self.pool,
+            s.target,
+            s.spurious,
+            1.0,
+            self.sizes.n_train,
+            n_test_per_group=self.sizes.n_test_per_group,
+            seed=self.seed,
+        )
 
     @cached_property
     def codes(self) -> Tensor:
@@ -92,12 +98,19 @@ class Setting:
 
     @cached_property
     def plain(self) -> Direction:
-        return shared.once(self.kept, "plain", lambda: directions.spurious_direction(
-            self.codes, self.split.train.target, self.generator, self.judge, refined=False))
+        return shared.once(
+            self.kept,
+            "plain",
+            lambda: directions.spurious_direction(
+                self.codes, self.split.train.target, self.generator, self.judge, refined=False
+            ),
+        )
 
     @cached_property
     def refined(self) -> Direction:
-        return shared.once(self.kept, "refined", lambda: directions.sharpen(self.codes, self.split.train.target, self.plain))
+        return shared.once(
+            self.kept, "refined", lambda: directions.sharpen(self.codes, self.split.train.target, self.plain)
+        )
 
     @cached_property
     def reader(self) -> image_text.ImageText:
@@ -105,7 +118,9 @@ class Setting:
 
     def reference(self, epochs: int) -> ERM:
         """The plainly trained network that EIIL, JTT and MAPLE look at first, with this setting's seed."""
-        trained = shared.once(self.kept, f"reference-{epochs}", lambda: ERM(epochs=epochs).fit(self.train, self.seed).network.state_dict())
+        trained = shared.once(
+            self.kept, f"reference-{epochs}", lambda: ERM(epochs=epochs).fit(self.train, self.seed).network.state_dict()
+        )
         model = ERM(epochs=epochs)
         model.network = model.build().to(model.device)
         model.network.load_state_dict(trained)
@@ -119,9 +134,14 @@ class Setting:
 
     @cached_property
     def judged(self) -> Direction:
-        judge = lambda images: self.reader.zero_shot(images, self.asked)  # noqa: E731
-        return shared.once(self.kept, "judged", lambda: directions.spurious_direction(
-            self.codes, self.split.train.target, self.generator, judge, refined=False))
+        judge = lambda images: self.reader.zero_shot(images, self.asked)
+        return shared.once(
+            self.kept,
+            "judged",
+            lambda: directions.spurious_direction(
+                self.codes, self.split.train.target, self.generator, judge, refined=False
+            ),
+        )
 
     @cached_property
     def named(self) -> words.Named | Direction:
@@ -223,30 +243,44 @@ def _in_two_stages(kind: type[ERM]) -> Callable[..., ERM]:
 
 def _diga(direction: str = "refined", edit: str = "auto", **fixed) -> Callable[..., ERM]:
     return lambda s, **changes: DiGA(
-        s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes)
+        s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes
+    )
 
 
 def _byol(direction: str = "plain", **fixed) -> Callable[..., ERM]:
     return lambda s, **changes: DiGABYOL(
-        s.generator, getattr(s, direction), **{"epochs": s.sizes.byol_epochs} | fixed | changes)
+        s.generator, getattr(s, direction), **{"epochs": s.sizes.byol_epochs} | fixed | changes
+    )
 
 
 EDITS_ONLY = {"balance": False, "originals": 0.0}
 ROWS = {
     "erm": Row("ERM", "", ERM, _plainly(ERM)),
     "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", DiGABYOL, _byol(), needs=("plain",)),
-    "diga-byol-plain-head": Row("DiGA", "BYOL, head on the images themselves", DiGABYOL, _byol(conflicting=False),
-                                needs=("plain",)),
-    "diga-shift": Row("DiGA", "one stage: shift both ways", DiGA, _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)),
-    "diga-place": Row("DiGA", "one stage: replace the coordinate, refined direction", DiGA,
-                      _diga("refined", "place", **EDITS_ONLY), needs=("refined",)),
-    "pseudo-groups": Row("DiGA", "no edits: resample the pseudo groups", PseudoGroups,
-                         lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
-                         needs=("refined",)),
+    "diga-byol-plain-head": Row(
+        "DiGA", "BYOL, head on the images themselves", DiGABYOL, _byol(conflicting=False), needs=("plain",)
+    ),
+    "diga-shift": Row(
+        "DiGA", "one stage: shift both ways", DiGA, _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)
+    ),
+    "diga-place": Row(
+        "DiGA",
+        "one stage: replace the coordinate, refined direction",
+        DiGA,
+        _diga("refined", "place", **EDITS_ONLY),
+        needs=("refined",),
+    ),
+    "pseudo-groups": Row(
+        "DiGA",
+        "no edits: resample the pseudo groups",
+        PseudoGroups,
+        lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
+        needs=("refined",),
+    ),
     "diga": Row("DiGA", "one stage: both clusters and pseudo groups", DiGA, _diga(), needs=("refined",)),
     "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", GroupDRO, _plainly(GroupDRO), True),
     "balanced": Row("ERM", "oracle: balanced data of the same size", ERM, _plainly(ERM), True, "balanced"),
-}  # fmt: skip
+}
 
 # The rows of the large tables: by the name of the class, where it has one of its own.
 TABLE = {
@@ -257,19 +291,36 @@ TABLE = {
     "JTT": Row("JTT", "", JTT, _in_two_stages(JTT)),
     "MAPLE": Row("MAPLE", "", MAPLE, _in_two_stages(MAPLE)),
     "DiGA": ROWS["diga"],
-    "DiGAWords": Row("DiGA", "one stage: directions and pseudo groups named by the image–text model", DiGA, _diga("named"),
-                     needs=("named",)),
+    "DiGAWords": Row(
+        "DiGA",
+        "one stage: directions and pseudo groups named by the image–text model",
+        DiGA,
+        _diga("named"),
+        needs=("named",),
+    ),
     "GroupDRO": ROWS["group-dro"],
     "Balanced": ROWS["balanced"],
-    "DiGABYOL": Row("DiGA", "as published: c by the image–text model, BYOL, head on conflicting edits", DiGABYOL,
-                    _byol("judged"), needs=("judged",)),
-}  # fmt: skip
+    "DiGABYOL": Row(
+        "DiGA",
+        "as published: c by the image–text model, BYOL, head on conflicting edits",
+        DiGABYOL,
+        _byol("judged"),
+        needs=("judged",),
+    ),
+}
 
 
 def key_of(row: Row, target: str, spurious: str, bias: float, seed: int, profile: str) -> dict[str, Any]:
     """The fields by which a run of a row is found again among stored results."""
-    return {"method": row.method, "variant": row.variant, "target": target, "spurious": spurious, "bias": bias, "seed": seed,
-            "profile": profile}  # fmt: skip
+    return {
+        "method": row.method,
+        "variant": row.variant,
+        "target": target,
+        "spurious": spurious,
+        "bias": bias,
+        "seed": seed,
+        "profile": profile,
+    }
 
 
 def fingerprint_of(row: Row, key: dict[str, Any], config: Any = None, modules: tuple[str, ...] = ()) -> str:
@@ -297,15 +348,22 @@ def kept(target: str, spurious: str, bias: float, path: Path = RESULTS) -> pd.Da
         The columns of `results.read`, and: row (name in ``ROWS``), and stale (whether code or sizes have changed since).
         Without a line if there are none, or no such file.
     """
-    frame = results.latest(results.read(path)) if path.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    frame = (
+        results.latest(results.read(path)) if path.exists() else pd.DataFrame(columns=list(results.Result.model_fields))
+    )
     near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
     frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)].reset_index(drop=True)
     names = [extra["row"] for extra in frame["extra"]]
-    now = [fingerprint_of(ROWS[name], line[list(results.KEY)].to_dict()) for name, (_, line) in zip(names, frame.iterrows())]
+    now = [
+        fingerprint_of(ROWS[name], line[list(results.KEY)].to_dict())
+        for name, (_, line) in zip(names, frame.iterrows())
+    ]
     return frame.assign(row=names, stale=frame["fingerprint"] != pd.Series(now, dtype=str))
 
 
-def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = None, **changes) -> tuple[results.Result, ERM]:
+def run(
+    setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = None, **changes
+) -> tuple[results.Result, ERM]:
     """Train one row with one seed and measure it on the balanced test set.
 
     Parameters
@@ -333,12 +391,18 @@ def run(setting: Setting, row: str | Row, seed: int = 0, extra: dict | None = No
     split = setting.split
     for part in row.needs:
         getattr(setting, part)
-    train = setting.balanced.train.without_spurious() if row.data == "balanced" else (split.train if row.oracle else setting.train)
+    train = (
+        setting.balanced.train.without_spurious()
+        if row.data == "balanced"
+        else (split.train if row.oracle else setting.train)
+    )
     with results.timed_run() as timing:
         model = row.make(setting, **changes).fit(train, seed=seed)
         predicted = model.predict(split.test.images)
     metrics = group_metrics(split.test.target, predicted, split.test.spurious)
-    fields = dict(method=row.method, variant=row.variant, target=split.target, spurious=split.spurious, bias=split.bias, seed=seed)
+    fields = dict(
+        method=row.method, variant=row.variant, target=split.target, spurious=split.spurious, bias=split.bias, seed=seed
+    )
     validated = float((model.predict(split.validation.images) == split.validation.target).mean())
     extra = {"row": name, "n_train": len(train), "validation": validated} | (extra or {})
     return results.Result.of(metrics, timing, profile=setting.profile, extra=extra, **fields), model
@@ -368,9 +432,13 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     else:
         clusters = fit_clusters(along[:, 0], y)
         upper = clusters.probability[:, None]
-        scores = {"gain": clusters.gain, "gap": clusters.gap / clusters.spread, "share": [float(share) for share in clusters.share]}
+        scores = {
+            "gain": clusters.gain,
+            "gap": clusters.gap / clusters.spread,
+            "share": [float(share) for share in clusters.share],
+        }
     scores |= {"cosine": {setting.split.target: 0.0}, "pseudo_groups": {}}
-    largest = lambda true: max(abs(directions.cosine(direction.direction, true)) for direction in several)  # noqa: E731
+    largest = lambda true: max(abs(directions.cosine(direction.direction, true)) for direction in several)
     for k, name in enumerate(names):
         s = train.spurious >> (len(names) - 1 - k) & 1
         shift, of_target = directions.true_shifts(setting.codes, y, s)
@@ -378,9 +446,16 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
         scores["cosine"][setting.split.target] = max(scores["cosine"][setting.split.target], largest(of_target))
         agree = ((upper > 0.5) == (s == 1)[:, None]).mean(0)
         scores["pseudo_groups"][name] = float(np.maximum(agree, 1 - agree).max())
-    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=setting.split.target).astype(float)
-    inside = lambda table: table - table.groupby(y).transform("mean")  # noqa: E731
-    each = pd.DataFrame({k: inside(others).corrwith(inside(pd.Series(column))) for k, column in enumerate(along.T)}).dropna()
+    others = (
+        setting.pool.attributes.iloc[train.index]
+        .reset_index(drop=True)
+        .drop(columns=setting.split.target)
+        .astype(float)
+    )
+    inside = lambda table: table - table.groupby(y).transform("mean")
+    each = pd.DataFrame(
+        {k: inside(others).corrwith(inside(pd.Series(column))) for k, column in enumerate(along.T)}
+    ).dropna()
     strongest = {name: float(row.iloc[row.abs().argmax()]) for name, row in each.iterrows()}
     first = sorted(strongest, key=lambda name: -abs(strongest[name]))[:5]
     return scores | {"carries": {name: round(strongest[name], 4) for name in first}}
@@ -392,7 +467,9 @@ def main() -> None:
     parser.add_argument("--spurious", default="Male")
     parser.add_argument("--bias", type=float, default=1 / 9)
     parser.add_argument("--profile", default="full", choices=tuple(SIZES))
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=tuple(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument(
+        "--rows", nargs="+", default=list(ROWS), choices=tuple(ROWS), metavar="ROW", help=", ".join(ROWS)
+    )
     parser.add_argument("--seeds", type=int, nargs="+", help="default: as many as the profile has")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--renew", action="store_true", help="run again what older code has made")
@@ -406,8 +483,11 @@ def main() -> None:
                 continue
             result = run(made, name, seed)[0].model_copy(update=made_by)
             results.append(given.output, result)
-            print(f"{name:22s} seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
-                  f"EO {result.equalized_odds:.3f}, {result.seconds:.0f} s", flush=True)  # fmt: skip
+            print(
+                f"{name:22s} seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
+                f"EO {result.equalized_odds:.3f}, {result.seconds:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -17,8 +17,17 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parent.parent
 ALWAYS = ("data/faces.py", "data/painter.py", "data/bias.py", "metrics.py", "methods/erm.py")
 # Imported files that decide no number of a run: measuring, drawing, reading, and the judge, which no table uses.
-ASIDE = ("runtime.py", "results.py", "plots.py", "image_text.py", "words.py", "data/__init__.py", "data/dataset.py",
-         "methods/__init__.py", "__init__.py")
+ASIDE = (
+    "runtime.py",
+    "results.py",
+    "plots.py",
+    "image_text.py",
+    "words.py",
+    "data/__init__.py",
+    "data/dataset.py",
+    "methods/__init__.py",
+    "__init__.py",
+)
 GENERATOR = "rendered-faces-64-"  # its weights; those of others decide no number of a table
 WEIGHTS = PACKAGE / "weights" / "checkpoints.json"
 
@@ -80,7 +89,9 @@ def _statements(node: Any) -> Any:
         return [_statements(item) for item in node if not _is_docstring(item)]
     if not isinstance(node, ast.AST):
         return repr(node)
-    parts = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "type_comment"]
+    parts = [
+        (name, value) for name, value in ast.iter_fields(node) if value not in (None, []) and name != "type_comment"
+    ]
     return [type(node).__name__, *([name, _statements(value)] for name, value in parts)]
 
 

@@ -37,7 +37,9 @@ class Outcome:
     words: str = ""
 
 
-def attempt(cell: Cell, output: Path, work: Callable[[Cell], results.Result], renew: bool = False, wait: bool = False) -> Outcome:
+def attempt(
+    cell: Cell, output: Path, work: Callable[[Cell], results.Result], renew: bool = False, wait: bool = False
+) -> Outcome:
     """Compute one cell and append it, unless it is there or another process is at it.
 
     Parameters
@@ -60,8 +62,10 @@ def attempt(cell: Cell, output: Path, work: Callable[[Cell], results.Result], re
             except Exception:
                 return Outcome(cell, "failed", traceback.format_exc())
             results.append(output, result)
-            words = (f"accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
-                     f"EO {result.equalized_odds:.3f}, {result.seconds:.0f} s")  # fmt: skip
+            words = (
+                f"accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
+                f"EO {result.equalized_odds:.3f}, {result.seconds:.0f} s"
+            )
             return Outcome(cell, "finished", words)
     except Timeout:
         return Outcome(cell, "claimed")
@@ -92,11 +96,19 @@ def run(
         Whether to compute cells again whose code or configuration has changed since.
     """
     output = Path(output)
-    todo = [cell for cell in cells if not results.done(output, cell.key | ({"fingerprint": cell.fingerprint} if renew else {}))]
+    todo = [
+        cell
+        for cell in cells
+        if not results.done(output, cell.key | ({"fingerprint": cell.fingerprint} if renew else {}))
+    ]
     outcomes: dict[Cell, Outcome] = {}
     for wait in (False, True):  # the second time for what another process had claimed the first time
         missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state == "claimed"]
-        made = _on_dask(missing, output, work, renew, wait, address) if address else _here(missing, output, work, renew, wait, jobs)
+        made = (
+            _on_dask(missing, output, work, renew, wait, address)
+            if address
+            else _here(missing, output, work, renew, wait, jobs)
+        )
         for outcome in runtime.progress(made, output.stem, total=len(missing)):
             outcomes[outcome.cell] = outcome
             last = outcome.words.strip().rsplit("\n", 1)[-1]  # of a failure's traceback, the error
@@ -107,7 +119,9 @@ def run(
     return failures
 
 
-def _here(cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bool, jobs: int | None) -> Iterator[Outcome]:
+def _here(
+    cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bool, jobs: int | None
+) -> Iterator[Outcome]:
     """Compute cells in local processes."""
     jobs, killed = min(jobs or runtime.available_cores(), max(len(cells), 1)), ""
     missing = list(cells)
@@ -116,7 +130,9 @@ def _here(cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bo
             with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
                 tasks = (joblib.delayed(attempt)(cell, output, work, renew, wait) for cell in tuple(missing))
                 # Tasks are handed out one by one, so that cells which share a setting run at about the same time.
-                for outcome in joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)(tasks):
+                for outcome in joblib.Parallel(jobs, return_as="generator_unordered", pre_dispatch=jobs, batch_size=1)(
+                    tasks
+                ):
                     missing.remove(outcome.cell)
                     yield outcome
         except TerminatedWorkerError as error:
@@ -127,7 +143,9 @@ def _here(cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bo
         yield Outcome(cell, "failed", killed)
 
 
-def _on_dask(cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bool, address: str) -> Iterator[Outcome]:
+def _on_dask(
+    cells: list[Cell], output: Path, work: Callable, renew: bool, wait: bool, address: str
+) -> Iterator[Outcome]:
     """Compute cells on a Dask cluster; it gives the cells of a worker that dies to another one."""
     from dask.distributed import Client, as_completed  # slow to import, and only needed here
 
@@ -144,7 +162,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", choices=tuple(GRIDS))
     parser.add_argument("--address", default="", help="of a Dask scheduler, such as tcp://127.0.0.1:8786")
     parser.add_argument("--jobs", type=int, help="local processes (default: the number of cores)")
-    parser.add_argument("--pairs", nargs="+", type=_pair, metavar="TARGET/SPURIOUS", help=", ".join(map("/".join, PAIRS)))
+    parser.add_argument(
+        "--pairs", nargs="+", type=_pair, metavar="TARGET/SPURIOUS", help=", ".join(map("/".join, PAIRS))
+    )
     parser.add_argument("--methods", nargs="+", choices=tuple(TABLE), metavar="METHOD", help=", ".join(TABLE))
     parser.add_argument("--seeds", nargs="+", type=int, help="default: as many as the profile has")
     parser.add_argument("--profile", default="table", help="sizes of the data and the training (default: table)")
@@ -160,7 +180,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _pair(text: str) -> tuple[str, str]:
     pair = tuple(text.split("/"))
     if pair not in PAIRS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a pair of the table; valid are {', '.join(map('/'.join, PAIRS))}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a pair of the table; valid are {', '.join(map('/'.join, PAIRS))}"
+        )
     return pair
 
 

@@ -60,9 +60,12 @@ def measured(function, *arguments) -> dict:
     start, before = time.perf_counter(), _cpu()
     found = function(*arguments)
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"seconds": round(time.perf_counter() - start, 1), "cpu_seconds": round(_cpu() - before, 1),
-            "peak_memory_mb": round(runtime.peak_memory_mb()),
-            "worker_peak_memory_mb": round(child / 1e6 if sys.platform == "darwin" else child * 1024 / 1e6)} | found
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(_cpu() - before, 1),
+        "peak_memory_mb": round(runtime.peak_memory_mb()),
+        "worker_peak_memory_mb": round(child / 1e6 if sys.platform == "darwin" else child * 1024 / 1e6),
+    } | found
 
 
 def _cpu() -> float:
@@ -94,9 +97,16 @@ def train_row(root: str, generator: str, profile: str, row: str) -> dict:
     if row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
         side = (made.refined.coordinate(made.codes) > 0).numpy()
         agreement = max(share := (side == (made.split.train.spurious == 1)).mean(), 1 - share)
-    return {"images": len(pool), "row": row, "profile": profile, "accuracy": result.accuracy,
-            "worst_group": result.worst_group, "equalized_odds": result.equalized_odds,
-            "groups": result.groups, "agreement": None if agreement != agreement else float(agreement)}
+    return {
+        "images": len(pool),
+        "row": row,
+        "profile": profile,
+        "accuracy": result.accuracy,
+        "worst_group": result.worst_group,
+        "equalized_odds": result.equalized_odds,
+        "groups": result.groups,
+        "agreement": None if agreement != agreement else float(agreement),
+    }
 
 
 def main() -> None:
@@ -116,7 +126,9 @@ def main() -> None:
             return print(json.dumps(measured(read_tree, arguments[0], int(arguments[1]))))
         return print(json.dumps(measured(train_row, *arguments)))
     if not (given.root / "list_attr_celeba.txt").is_file():
-        parser.exit(1, f"{given.root} is no finished tree: valid is one that `python -m diga_lib.studies.celeba_tree` made.\n")
+        parser.exit(
+            1, f"{given.root} is no finished tree: valid is one that `python -m diga_lib.studies.celeba_tree` made.\n"
+        )
     done = read(given.output) if given.output.exists() else pd.DataFrame({"step": [], "images": [], "row": []})
     for n in given.sizes:
         if not ((done["step"] == "read") & (done["images"] == n)).any():
@@ -126,13 +138,32 @@ def main() -> None:
                 _append(given.output, {"step": "read"} | found)
     generator = given.root.with_name(f"{given.root.name}-generator.safetensors")
     if not (done["step"] == "generator").any():
-        command = ["-m", "diga_lib.latent", "--dataset", "celeba", "--root", str(given.root),
-                   "--images", str(given.generator_images), "--output", str(generator), "--epochs", str(given.epochs)]
+        command = [
+            "-m",
+            "diga_lib.latent",
+            "--dataset",
+            "celeba",
+            "--root",
+            str(given.root),
+            "--images",
+            str(given.generator_images),
+            "--output",
+            str(generator),
+            "--epochs",
+            str(given.epochs),
+        ]
         start, before = time.perf_counter(), _cpu()
         subprocess.run([sys.executable, *command], check=True)
-        _append(given.output, {"step": "generator", "images": given.generator_images, "epochs": given.epochs,
-                               "seconds": round(time.perf_counter() - start, 1),
-                               "cpu_seconds": round(_cpu() - before, 1)})
+        _append(
+            given.output,
+            {
+                "step": "generator",
+                "images": given.generator_images,
+                "epochs": given.epochs,
+                "seconds": round(time.perf_counter() - start, 1),
+                "cpu_seconds": round(_cpu() - before, 1),
+            },
+        )
     for row in ("erm", "diga"):
         if not ((done["step"] == "row") & (done.get("row") == row)).any():
             found = step(["row", str(given.root), str(generator), given.profile, row], given.root)

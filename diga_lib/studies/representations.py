@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from diga_lib import data, latent, runtime
-from diga_lib.studies import experiments, results
 from diga_lib.pages.profiles import POOL_SEED, SIZES
+from diga_lib.studies import experiments, results
 
 RESULTS = experiments.FOLDER / "representations.jsonl"
 FEATURES = experiments.FOLDER / "representations.safetensors"
@@ -60,14 +60,17 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     """
     features = np.asarray(features, np.float32)
     if not 0 < perplexity < len(features):
-        raise ValueError(f"perplexity is {perplexity}; valid is a number above 0 and below {len(features)}, "
-                         "the number of points.")
+        raise ValueError(
+            f"perplexity is {perplexity}; valid is a number above 0 and below {len(features)}, the number of points."
+        )
     few = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
     # Begun at random, so that the seed matters and is seen to matter; the default begins at the principal components.
     return TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(few)
 
 
-def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, folds: int = 5, seed: int = 0) -> float:
+def linear_probe(
+    features: np.ndarray, spurious: np.ndarray, target: np.ndarray, folds: int = 5, seed: int = 0
+) -> float:
     """How well a linear classifier reads the spurious attribute from features, within each target class.
 
     Within a class the target is of no help, so only the attribute itself counts.
@@ -98,8 +101,16 @@ def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray,
         raise ValueError(f"The smallest group has {least} images; at least {folds} are needed, one for each fold.")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return float(np.mean([cross_val_score(probe, features[target == y], spurious[target == y], cv=split,
-                                          scoring="balanced_accuracy").mean() for y in (0, 1)]))  # fmt: skip
+    return float(
+        np.mean(
+            [
+                cross_val_score(
+                    probe, features[target == y], spurious[target == y], cv=split, scoring="balanced_accuracy"
+                ).mean()
+                for y in (0, 1)
+            ]
+        )
+    )
 
 
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
@@ -143,11 +154,16 @@ def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed:
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
-    return {"probe": linear_probe(features, spurious, target, seed=seed), "target purity": purity(features, target),
-            "spurious purity": float(within)}
+    return {
+        "probe": linear_probe(features, spurious, target, seed=seed),
+        "target purity": purity(features, target),
+        "spurious purity": float(within),
+    }
 
 
-def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict) -> None:
+def keep_features(
+    path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict
+) -> None:
     """Add one network's features of some test images to a file, whole or not at all.
 
     Parameters

@@ -196,8 +196,7 @@ def done(path, key):
     """
     unknown = sorted(set(key) - set(Result.model_fields))
     if unknown:
-        raise ValueError(f"A result has no field {unknown[0]!r}; "
-                         f"valid fields: {', '.join(Result.model_fields)}.")
+        raise ValueError(f"A result has no field {unknown[0]!r}; valid fields: {', '.join(Result.model_fields)}.")
     if not Path(path).exists():
         return False
     rows = read(path).to_dict("records")
@@ -236,6 +235,7 @@ def summary(frame, by=("method", "variant"), columns=METRICS):
         Indexed by `by` in order of appearance; columns (name, "mean") and (name, "interval"), the half width
         of the 95 % t interval (NaN for a single run), and ("runs", "count").
     """
+
     def row(group):
         parts = {}
         for name in columns:
@@ -263,17 +263,24 @@ def older(stale, runs, command):
     str
         A sentence in Markdown; "" if there is none.
     """
-    return f"{stale} of these {runs} runs are older than the code that makes them; `{command} --renew` runs those again." if stale else ""
+    return (
+        f"{stale} of these {runs} runs are older than the code that makes them; `{command} --renew` runs those again."
+        if stale
+        else ""
+    )
 
 
 def formatted(table, digits=3):
     """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
+
     def cell(mean, interval):
         return f"{mean:.{digits}f}" + ("" if np.isnan(interval) else f" ± {interval:.{digits}f}")
 
     names = [name for name in table.columns.get_level_values(0).unique() if name != "runs"]
-    return pd.DataFrame({name: [cell(*pair) for pair in table[name][["mean", "interval"]].to_numpy()]
-                         for name in names}, index=table.index)
+    return pd.DataFrame(
+        {name: [cell(*pair) for pair in table[name][["mean", "interval"]].to_numpy()] for name in names},
+        index=table.index,
+    )
 
 
 def _split(path, content, kind):
@@ -286,8 +293,9 @@ def _split(path, content, kind):
         kind.model_validate_json(last)
     except ValidationError:
         number = content.count(b"\n") + 1
-        warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.",
-                      stacklevel=3)
+        warnings.warn(
+            f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3
+        )
         return content[:cut], last
     return content, b""  # whole, and only its line end is missing
 

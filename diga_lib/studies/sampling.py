@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 
 from diga_lib import data, latent, runtime
+from diga_lib.latent import training
+from diga_lib.latent.__main__ import POOL_SEED
 from diga_lib.studies import cells, experiments, results
 from diga_lib.studies.experiments import FOLDER, TABLE
 from diga_lib.studies.fingerprints import fingerprint
-from diga_lib.latent import training
-from diga_lib.latent.__main__ import POOL_SEED
 
 RESULTS = FOLDER / "sampling.jsonl"
 PAIR, BIAS = ("Smiling", "Male"), 1 / 9
@@ -61,9 +61,12 @@ def run(share: float, seed: int, folder: Path) -> results.Result:
     """DiGA in one stage with a generator that has seen a share of the images, as a cell of the large table otherwise."""
     generator = train_generator(data.load("rendered-faces", IMAGES, seed=POOL_SEED).images, share, folder)
     setting = experiments.setting(*PAIR, BIAS, "table", generator=generator, seed=seed)
-    extra = {"share": share, "images": round(share * IMAGES),
-             "reconstruction": reconstruction_error(generator, setting.pool.images[:CHECKED]),
-             "direction": experiments.direction_scores(setting, setting.refined)}  # fmt: skip
+    extra = {
+        "share": share,
+        "images": round(share * IMAGES),
+        "reconstruction": reconstruction_error(generator, setting.pool.images[:CHECKED]),
+        "direction": experiments.direction_scores(setting, setting.refined),
+    }
     result, _ = experiments.run(setting, TABLE["DiGA"], seed, extra, **json.loads(cells.chosen("DiGA")))
     key = key_of(share, seed)
     return result.model_copy(update={"variant": key["variant"], "fingerprint": fingerprint_of(key)})
@@ -93,12 +96,17 @@ def kept(target: str, spurious: str, path: Path = RESULTS) -> pd.DataFrame:
     """
     frame = results.latest(results.read(path))
     frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    lines = [{"images of the generator": line["extra"]["images"], "reconstruction": line["extra"]["reconstruction"],
-              "cosine with spurious": line["extra"]["direction"]["cosine"][spurious],
-              "right pseudo groups": line["extra"]["direction"]["pseudo_groups"][spurious],
-              **{metric: line[metric] for metric in results.METRICS},
-              "stale": line["fingerprint"] != fingerprint_of(line[list(results.KEY)].to_dict())}
-             for _, line in frame.iterrows()]  # fmt: skip
+    lines = [
+        {
+            "images of the generator": line["extra"]["images"],
+            "reconstruction": line["extra"]["reconstruction"],
+            "cosine with spurious": line["extra"]["direction"]["cosine"][spurious],
+            "right pseudo groups": line["extra"]["direction"]["pseudo_groups"][spurious],
+            **{metric: line[metric] for metric in results.METRICS},
+            "stale": line["fingerprint"] != fingerprint_of(line[list(results.KEY)].to_dict()),
+        }
+        for _, line in frame.iterrows()
+    ]
     if not lines:
         return pd.DataFrame()
     groups = pd.DataFrame(lines).groupby("images of the generator")
@@ -121,8 +129,11 @@ def main() -> None:
             if not results.done(given.output, key | made_by):
                 result = run(share, seed, folder)
                 results.append(given.output, result)
-                print(f"{share:.0%}, seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
-                      f"EO {result.equalized_odds:.3f}", flush=True)  # fmt: skip
+                print(
+                    f"{share:.0%}, seed {seed}: accuracy {result.accuracy:.3f}, worst group {result.worst_group:.3f}, "
+                    f"EO {result.equalized_odds:.3f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

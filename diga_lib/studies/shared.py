@@ -64,12 +64,14 @@ def _pack(value):
         elif item is None or isinstance(item, (str, int, float, np.number)):
             words[part.name] = {"value": item.item() if isinstance(item, np.number) else item}
         else:
-            raise TypeError(f"{part.name} of a {type(value).__name__} is a {type(item).__name__}, which cannot be kept.")
+            raise TypeError(
+                f"{part.name} of a {type(value).__name__} is a {type(item).__name__}, which cannot be kept."
+            )
     return tensors, words
 
 
 def _unpack(tensors, words):
     if not words:
         return tensors.get("value", tensors)
-    read = lambda word: pd.read_json(io.StringIO(word["table"]), orient="table") if "table" in word else word["value"]  # noqa: E731
+    read = lambda word: pd.read_json(io.StringIO(word["table"]), orient="table") if "table" in word else word["value"]
     return Direction(**tensors, **{name: read(word) for name, word in words.items()})

@@ -7,15 +7,25 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from diga_lib.studies.experiments import TABLE
 from diga_lib.metrics import mean_and_interval
 from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET, axes
+from diga_lib.studies.experiments import TABLE
 from diga_lib.studies.results import METRICS
 from diga_lib.studies.tables import BETTER, ORDER, WORDS, label
 
-STYLES = {"ERM": (OTHER, "o"), "CVaRDRO": (COLOURS[8], "v"), "EIIL": (COLOURS[9], "^"), "LfF": (COLOURS[4], "<"), "JTT": (COLOURS[5], ">"),
-          "MAPLE": (COLOURS[6], "D"), "DiGA": (SPURIOUS, "o"), "DiGAWords": (COLOURS[3], "s"), "GroupDRO": (COLOURS[2], "x"),
-          "Balanced": ("black", "x"), "DiGABYOL": (TARGET, "P")}  # fmt: skip
+STYLES = {
+    "ERM": (OTHER, "o"),
+    "CVaRDRO": (COLOURS[8], "v"),
+    "EIIL": (COLOURS[9], "^"),
+    "LfF": (COLOURS[4], "<"),
+    "JTT": (COLOURS[5], ">"),
+    "MAPLE": (COLOURS[6], "D"),
+    "DiGA": (SPURIOUS, "o"),
+    "DiGAWords": (COLOURS[3], "s"),
+    "GroupDRO": (COLOURS[2], "x"),
+    "Balanced": ("black", "x"),
+    "DiGABYOL": (TARGET, "P"),
+}
 
 
 def nothing(ax: Axes, words: str = "no results yet") -> Axes:
@@ -45,9 +55,19 @@ def by_pair(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
         # A little above or below the line, so that equal values do not hide one another.
         places = [pairs.index(pair) + (k - 5) * 0.06 for pair in values.index]
         front = row.startswith("DiGA") or row == "Balanced"
-        ax.plot(values, places, marker, color=colour, markersize=8 if front else 6, label=label(row), zorder=3 if front else 2)
+        ax.plot(
+            values,
+            places,
+            marker,
+            color=colour,
+            markersize=8 if front else 6,
+            label=label(row),
+            zorder=3 if front else 2,
+        )
     ax.set_yticks(range(len(pairs)), pairs)
-    ax.set(ylim=(len(pairs) - 0.5, -0.5), xlabel=metric.replace("_", " ").replace("equalized odds", "EO (lower is better)"))
+    ax.set(
+        ylim=(len(pairs) - 0.5, -0.5), xlabel=metric.replace("_", " ").replace("equalized odds", "EO (lower is better)")
+    )
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     sns.despine(ax=ax)
@@ -61,8 +81,18 @@ def rank_map(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return nothing(ax, "no pair is complete yet")
     table = agreement.pivot(index="pair", columns="metric", values="rank_correlation")
     table = table.reindex([pair for pair in ORDER if pair in table.index])[list(WORDS.values())]
-    sns.heatmap(table, annot=True, fmt=".2f", vmin=-1, vmax=1, cmap="vlag_r", linewidths=1, ax=ax,
-                cbar_kws={"label": "rank correlation"}, annot_kws={"fontsize": 9})  # fmt: skip
+    sns.heatmap(
+        table,
+        annot=True,
+        fmt=".2f",
+        vmin=-1,
+        vmax=1,
+        cmap="vlag_r",
+        linewidths=1,
+        ax=ax,
+        cbar_kws={"label": "rank correlation"},
+        annot_kws={"fontsize": 9},
+    )
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0, labelrotation=0)
     return ax
@@ -73,7 +103,9 @@ def gains(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, height=4.0, width=4.2)
     if agreement.empty:
         return nothing(ax, "no pair is complete yet")
-    for (metric, some), colour, marker in zip(agreement.groupby("metric", sort=False), (TARGET, SPURIOUS, COLOURS[2]), "os^"):
+    for (metric, some), colour, marker in zip(
+        agreement.groupby("metric", sort=False), (TARGET, SPURIOUS, COLOURS[2]), "os^"
+    ):
         ax.scatter(some["reported"], some["measured"], color=colour, marker=marker, label=metric, s=30)
     low, high = ax.get_xlim()
     ax.axline((0, 0), slope=1, color=OTHER, linewidth=0.8, linestyle=":", label="equal")
@@ -130,11 +162,20 @@ def found_and_gained(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.scatter(table["right pseudo groups"], table["gain"], color=SPURIOUS, s=40, zorder=2)
     # Labels of neighbouring points go to different heights.
     for k, (pair, line) in enumerate(table.sort_values("right pseudo groups").iterrows()):
-        ax.annotate(pair, (line["right pseudo groups"], line["gain"]), xytext=(5, 7 if k % 2 else -11), textcoords="offset points",
-                    fontsize=8)  # fmt: skip
+        ax.annotate(
+            pair,
+            (line["right pseudo groups"], line["gain"]),
+            xytext=(5, 7 if k % 2 else -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
     ax.axhline(0, color=OTHER, linewidth=0.8)
     low, high = ax.get_xlim()
-    ax.set(xlabel="training faces in the right pseudo group", ylabel="worst group over ERM, points", xlim=(low, high + 0.15 * (high - low)))
+    ax.set(
+        xlabel="training faces in the right pseudo group",
+        ylabel="worst group over ERM, points",
+        xlim=(low, high + 0.15 * (high - low)),
+    )
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     sns.despine(ax=ax)
     return ax
@@ -161,18 +202,34 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
             table = results_by_bias(lines, metric)
             colour, marker = STYLES[row]
             beside = 1.03 ** (k - some["row"].nunique() // 2)  # so that intervals do not hide one another
-            ax.errorbar(table.index * beside, table["mean"], table["interval"].fillna(0), color=colour, marker=marker, label=label(row),
-                        linewidth=2.2 if row.startswith("DiGA") else 1, elinewidth=0.8, markersize=5)  # fmt: skip
+            ax.errorbar(
+                table.index * beside,
+                table["mean"],
+                table["interval"].fillna(0),
+                color=colour,
+                marker=marker,
+                label=label(row),
+                linewidth=2.2 if row.startswith("DiGA") else 1,
+                elinewidth=0.8,
+                markersize=5,
+            )
         ax.set_xscale("log")
         biases = sorted(some["bias"].unique())
         ax.set_xticks(biases, ["1" if b == 1 else f"1/{1 / b:.0f}" for b in biases], minor=False)
         ax.minorticks_off()
-        ax.set(xlabel="bias (minority / majority)", title=WORDS[metric] + (" (lower is better)" if BETTER[metric] < 0 else ""))
+        ax.set(
+            xlabel="bias (minority / majority)",
+            title=WORDS[metric] + (" (lower is better)" if BETTER[metric] < 0 else ""),
+        )
         sns.despine(ax=ax)
 
 
 def results_by_bias(lines: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean and half width of the 95 % t interval at each bias (NaN for fewer than three seeds)."""
-    table = pd.DataFrame({bias: dict(zip(("mean", "interval", "runs"), (*mean_and_interval(some[metric]), len(some))))
-                          for bias, some in lines.groupby("bias")}).T  # fmt: skip
+    table = pd.DataFrame(
+        {
+            bias: dict(zip(("mean", "interval", "runs"), (*mean_and_interval(some[metric]), len(some))))
+            for bias, some in lines.groupby("bias")
+        }
+    ).T
     return table.assign(interval=table["interval"].where(table["runs"] > 2))

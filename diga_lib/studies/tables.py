@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from diga_lib.metrics import mean_and_interval
 from diga_lib.studies import results
 from diga_lib.studies.cells import PAIRS, SEVEN, Cell, chosen
 from diga_lib.studies.experiments import FOLDER, TABLE
-from diga_lib.metrics import mean_and_interval
 from diga_lib.studies.results import METRICS
 
 REPORTED = FOLDER.parent / "reported"
@@ -20,8 +20,13 @@ BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lowe
 LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
-LABELS = {"CVaRDRO": "CVaR DRO", "DiGAWords": "DiGA with words", "DiGABYOL": "DiGA as published", "Balanced": "balanced ERM (oracle)",
-          "GroupDRO": "GroupDRO (oracle)"}  # fmt: skip
+LABELS = {
+    "CVaRDRO": "CVaR DRO",
+    "DiGAWords": "DiGA with words",
+    "DiGABYOL": "DiGA as published",
+    "Balanced": "balanced ERM (oracle)",
+    "GroupDRO": "GroupDRO (oracle)",
+}
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
 
 
@@ -123,12 +128,22 @@ def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) 
             first, tied = best(frame, metric, pair, rows)
             others = sign * table.loc[pair].loc[[other for other in rows if other != row], metric]
             lead = sign * table.loc[(pair, row), metric] - others.max()
-            lines.append({"pair": pair, "metric": WORDS[metric], "best": first, "won": lead > 1e-9, "tied": row in tied,
-                          "lead": 100 * lead})  # fmt: skip
+            lines.append(
+                {
+                    "pair": pair,
+                    "metric": WORDS[metric],
+                    "best": first,
+                    "won": lead > 1e-9,
+                    "tied": row in tied,
+                    "lead": 100 * lead,
+                }
+            )
     return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
 
 
-def gap_closed(frame: pd.DataFrame, metric: str = "worst_group", row: str = "DiGA", oracle: str = "Balanced") -> pd.Series:
+def gap_closed(
+    frame: pd.DataFrame, metric: str = "worst_group", row: str = "DiGA", oracle: str = "Balanced"
+) -> pd.Series:
     """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle.
 
     A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
@@ -155,10 +170,16 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tupl
         for metric, sign in BETTER.items():
             one, two = (table.loc[pair].loc[list(rows), metric] for table in (ours, theirs))
             varied = one.nunique() > 1 and two.nunique() > 1
-            gain = lambda values: 100 * sign * (values["DiGA"] - values["ERM"])  # noqa: E731
-            lines.append({"pair": pair, "metric": WORDS[metric],
-                          "rank_correlation": stats.spearmanr(one, two).statistic if varied else np.nan,
-                          "measured": gain(one), "reported": gain(two)})  # fmt: skip
+            gain = lambda values: 100 * sign * (values["DiGA"] - values["ERM"])
+            lines.append(
+                {
+                    "pair": pair,
+                    "metric": WORDS[metric],
+                    "rank_correlation": stats.spearmanr(one, two).statistic if varied else np.nan,
+                    "measured": gain(one),
+                    "reported": gain(two),
+                }
+            )
     return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
 
 
@@ -181,12 +202,18 @@ def directions_found(frame: pd.DataFrame, row: str = "DiGA") -> pd.DataFrame:
     for _, line in frame[frame["row"] == row].iterrows():
         found, names = line["extra"]["direction"], line["spurious"].split("&")
         name = max(found["carries"], key=lambda key: abs(found["carries"][key]))
-        lines.append({"pair": line["pair"], "cosine with spurious": max(found["cosine"][name] for name in names),
-                      "cosine with target": found["cosine"][line["target"]],
-                      "right pseudo groups": max(found["pseudo_groups"][name] for name in names),
-                      "carries most": f"{name} ({abs(found['carries'][name]):.2f})"})  # fmt: skip
-    table = pd.DataFrame(lines, columns=["pair", "cosine with spurious", "cosine with target", "right pseudo groups",
-                                         "carries most"])  # fmt: skip
+        lines.append(
+            {
+                "pair": line["pair"],
+                "cosine with spurious": max(found["cosine"][name] for name in names),
+                "cosine with target": found["cosine"][line["target"]],
+                "right pseudo groups": max(found["pseudo_groups"][name] for name in names),
+                "carries most": f"{name} ({abs(found['carries'][name]):.2f})",
+            }
+        )
+    table = pd.DataFrame(
+        lines, columns=["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
+    )
     numbers = table.groupby("pair").mean(numeric_only=True)
     words = table.groupby("pair")["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
     return numbers.join(words).reindex([pair for pair in ORDER if pair in numbers.index])
@@ -205,8 +232,15 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
     for _, line in frame[frame["row"] == "DiGAWords"].iterrows():
         words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
         if not set(words) <= set(line["spurious"].split("&")):
-            lines.append({"pair": line["pair"], "seed": line["seed"], "words": ", ".join(words),
-                          "worst group": line["worst_group"], "of ERM": erm.get((line["pair"], line["seed"]))})  # fmt: skip
+            lines.append(
+                {
+                    "pair": line["pair"],
+                    "seed": line["seed"],
+                    "words": ", ".join(words),
+                    "worst group": line["worst_group"],
+                    "of ERM": erm.get((line["pair"], line["seed"])),
+                }
+            )
     return pd.DataFrame(lines, columns=["pair", "seed", "words", "worst group", "of ERM"]).set_index("pair")
 
 
@@ -235,7 +269,9 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
 
 
-def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABLE)) -> tuple[pd.DataFrame, pd.DataFrame]:
+def as_text(
+    frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABLE)
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write one metric as a table of pairs x rows, and say which cells are best.
 
     Returns
@@ -261,7 +297,7 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABL
 
 def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
     """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
-    heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")  # noqa: E731  nine pairs are wide
+    heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")
     text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
     text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
     marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)

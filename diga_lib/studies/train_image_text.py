@@ -24,8 +24,11 @@ from diga_lib.image_text.wide import WIDE_PHRASES, WORDS, wide_caption, wide_fac
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import to_float
 
-MODELS = {"rendered-faces-text": {}, "rendered-faces-text-s": {"stages": 2, "hidden": 256},
-          "rendered-faces-text-l": {"stages": 3, "hidden": 512}}
+MODELS = {
+    "rendered-faces-text": {},
+    "rendered-faces-text-s": {"stages": 2, "hidden": 256},
+    "rendered-faces-text-l": {"stages": 3, "hidden": 512},
+}
 UNSEEN = 2000  # faces of the next seed, on which the result is measured
 
 
@@ -80,12 +83,22 @@ class Settings:
 
     def __post_init__(self):
         if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0 or not self.weight_decay >= 0:
-            raise ValueError(f"{self}: epochs must be at least 1, batch_size at least 2, lr above 0 and "
-                             "weight_decay at least 0.")
+            raise ValueError(
+                f"{self}: epochs must be at least 1, batch_size at least 2, lr above 0 and weight_decay at least 0."
+            )
 
 
-def train(images, attributes, settings=Settings(), checkpoint=None, device="auto", after_epoch=None,
-          caption=caption, words=VOCABULARY, **shape):
+def train(
+    images,
+    attributes,
+    settings=Settings(),
+    checkpoint=None,
+    device="auto",
+    after_epoch=None,
+    caption=caption,
+    words=VOCABULARY,
+    **shape,
+):
     """Train a model from nothing, or go on where a checkpoint stopped.
 
     Everything random in an epoch comes from (seed, epoch), so a run that was stopped ends with the same weights.
@@ -127,12 +140,16 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
     model = RenderedFacesText(words, **shape).to(on)
     learned = [p for p in model.parameters() if p.requires_grad]
     decayed, others = ([p for p in learned if (p.ndim > 1) == matrix] for matrix in (True, False))
-    optimizer = torch.optim.AdamW([{"params": decayed}, {"params": others, "weight_decay": 0.0}], settings.lr,
-                                  weight_decay=settings.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        settings.lr,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
     run = json.dumps({"settings": asdict(settings), "model": model.config, "faces": VERSION, "n": len(images)})
     first = _restore(checkpoint, run, model, optimizer) if checkpoint and Path(checkpoint).exists() else 0
     model.borrow(latent.load_factor_network(device=device))
-    seen = torch.cat([model.see(to_float(images[i:i + 256], on)) for i in range(0, len(images), 256)])
+    seen = torch.cat([model.see(to_float(images[i : i + 256], on)) for i in range(0, len(images), 256)])
     rows, steps = attributes.to_dict("records"), len(images) // settings.batch_size
     for epoch in range(first, settings.epochs):
         begun, total = time.perf_counter(), 0.0
@@ -140,11 +157,14 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
         model.train()
         order = rng.permutation(len(images))
         for step in runtime.progress(range(steps), f"epoch {epoch + 1} of {settings.epochs}"):
-            index = order[step * settings.batch_size:(step + 1) * settings.batch_size]
+            index = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             captions = [caption(rows[i], rng) for i in index]
             with sdpa_kernel(SDPBackend.MATH):  # for texts this short, the others take twice as long to differentiate
-                loss = info_nce(model.image(seen[torch.from_numpy(index).to(on)]),
-                                model.text_features(captions).float(), model.scale)
+                loss = info_nce(
+                    model.image(seen[torch.from_numpy(index).to(on)]),
+                    model.text_features(captions).float(),
+                    model.scale,
+                )
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * _schedule((epoch * steps + step) / (settings.epochs * steps))
             optimizer.zero_grad()
@@ -155,8 +175,9 @@ def train(images, attributes, settings=Settings(), checkpoint=None, device="auto
             _keep(checkpoint, run, model, optimizer, epoch + 1)
         if after_epoch:
             model.eval()
-            after_epoch(model, {"epoch": epoch + 1, "loss": float(total) / steps,
-                                "seconds": time.perf_counter() - begun})
+            after_epoch(
+                model, {"epoch": epoch + 1, "loss": float(total) / steps, "seconds": time.perf_counter() - begun}
+            )
     if checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     return model.eval().requires_grad_(False)
@@ -169,21 +190,27 @@ def _schedule(done):
 
 def _keep(path, run, model, optimizer, epoch):
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-    tensors |= {f"optimizer.{number}.{key}": value
-                for number, state in optimizer.state_dict()["state"].items() for key, value in state.items()}
+    tensors |= {
+        f"optimizer.{number}.{key}": value
+        for number, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
     with runtime.atomic_write(path) as temporary:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary,
-                  {"run": run, "epoch": str(epoch)})
+        save_file(
+            {key: value.contiguous() for key, value in tensors.items()}, temporary, {"run": run, "epoch": str(epoch)}
+        )
 
 
 def _restore(path, run, model, optimizer):
     with safe_open(path, "pt") as file:
         if file.metadata()["run"] != run:
-            raise ValueError(f"{path} is the checkpoint of a run with other settings, captions or faces: "
-                             "remove it to begin anew, or go on with what it was begun with.")
+            raise ValueError(
+                f"{path} is the checkpoint of a run with other settings, captions or faces: "
+                "remove it to begin anew, or go on with what it was begun with."
+            )
         tensors = {key: file.get_tensor(key) for key in file.keys()}
         epoch = int(file.metadata()["epoch"])
-    model.load_state_dict({key[len("model."):]: value for key, value in tensors.items() if key[:6] == "model."})
+    model.load_state_dict({key[len("model.") :]: value for key, value in tensors.items() if key[:6] == "model."})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = {number: {} for number in range(len(parameters))}
     for key, value in tensors.items():
@@ -199,8 +226,11 @@ def _restore(path, run, model, optimizer):
 def write(model, path):
     """Write a model's weights and shape to a safetensors file, which `image_text.read` reads."""
     with runtime.atomic_write(path) as temporary:
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, temporary,
-                  {"config": json.dumps(model.config)})
+        save_file(
+            {key: value.contiguous() for key, value in model.state_dict().items()},
+            temporary,
+            {"config": json.dumps(model.config)},
+        )
 
 
 def evaluate(model, faces):
@@ -222,9 +252,12 @@ def evaluate(model, faces):
     rows = {}
     for attribute in PROMPTS:
         truth, score = faces.attributes[attribute].to_numpy(), model.zero_shot(faces.images, attribute)
-        rows[attribute] = {"share": truth.mean(), "accuracy": ((score > 0.5) == truth).mean(),
-                           "balanced_accuracy": balanced_accuracy_score(truth, score > 0.5),
-                           "auc": roc_auc_score(truth, score)}
+        rows[attribute] = {
+            "share": truth.mean(),
+            "accuracy": ((score > 0.5) == truth).mean(),
+            "balanced_accuracy": balanced_accuracy_score(truth, score > 0.5),
+            "auc": roc_auc_score(truth, score),
+        }
     return pd.DataFrame(rows).T
 
 
@@ -251,8 +284,12 @@ def evaluate_facts(model, images, facts):
         truth = facts[name].to_numpy()[known]
         prompts = [f"a person {words[0]}" if " " in words[0] else f"a {words[0]} person" for words in phrases]
         found = model.probabilities(images[known], prompts).argmax(1)
-        rows[name] = {"values": len(phrases), "faces": known.sum(), "accuracy": (found == truth).mean(),
-                      "balanced_accuracy": balanced_accuracy_score(truth, found)}
+        rows[name] = {
+            "values": len(phrases),
+            "faces": known.sum(),
+            "accuracy": (found == truth).mean(),
+            "balanced_accuracy": balanced_accuracy_score(truth, found),
+        }
     return pd.DataFrame(rows).T
 
 
@@ -277,8 +314,16 @@ def main(arguments=None):
     wide = bool(shape)  # the two sizes are told more
     described = wide_facts(options["n"], options["pool_seed"]) if wide else faces.attributes
     told = {"caption": wide_caption, "words": WORDS} if wide else {}
-    model = train(faces.images, described, settings, checkpoint, options["device"],
-                  lambda _, record: print(json.dumps(record), flush=True), **told, **shape)
+    model = train(
+        faces.images,
+        described,
+        settings,
+        checkpoint,
+        options["device"],
+        lambda _, record: print(json.dumps(record), flush=True),
+        **told,
+        **shape,
+    )
     if wide:
         print(evaluate_facts(model, unseen.images, wide_facts(UNSEEN, options["pool_seed"] + 1)).round(3).to_string())
     else:

@@ -4,5 +4,19 @@ from diga_lib.test_time.class_spaces import SPACES, ClassSpace, Stream, class_we
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, Training, Tuning, diff_tpt
 from diga_lib.test_time.tda import TDA, Cache, Settings
 
-__all__ = ["SPACES", "TDA", "TPT", "Cache", "ClassSpace", "CoCoOp", "CoOp", "Settings", "Stream", "Training", "Tuning",
-           "class_weights", "diff_tpt", "stream"]
+__all__ = [
+    "SPACES",
+    "TDA",
+    "TPT",
+    "Cache",
+    "ClassSpace",
+    "CoCoOp",
+    "CoOp",
+    "Settings",
+    "Stream",
+    "Training",
+    "Tuning",
+    "class_weights",
+    "diff_tpt",
+    "stream",
+]

@@ -24,7 +24,9 @@ TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
 
 # Action units, in 0 to 5, of the emotions' prototypes (Ekman and Friesen's FACS), each drawn with some freedom.
 EMOTIONS = {
-    "neutral": {}, "happy": {"AU6": 3, "AU12": 4}, "surprised": {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
+    "neutral": {},
+    "happy": {"AU6": 3, "AU12": 4},
+    "surprised": {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
     "disgusted": {"AU9": 4.5, "AU17": 2.5, "AU4": 1},
 }
 
@@ -103,8 +105,9 @@ def _eyewear(p, label, rng):
 def _emotions(p, label, rng):
     for unit in faces.ACTION_UNITS:
         mean = np.array([wanted.get(unit, 0.0) for wanted in EMOTIONS.values()])[label] / 5
-        p[unit] = np.clip(mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label)), 0, 1) \
-            .astype(np.float32)
+        p[unit] = np.clip(mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label)), 0, 1).astype(
+            np.float32
+        )
     p["blink"][:] = 0
 
 
@@ -117,6 +120,7 @@ def _mouths(p, label, rng):
 def _cuts(name, *edges):
     def label(p, attributes, factors):
         return np.digitize(p[name] if name in p else factors[name].to_numpy(), edges)
+
     return label
 
 
@@ -128,44 +132,134 @@ def _hair_colours(p, attributes, factors):
     return facts(p, attributes, factors)["Hair_Colour"].to_numpy()
 
 
-SPACES = {space.name: space for space in (
-    ClassSpace("expressions", {
-        "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
-        "happy": "a happy face with a smile", "surprised": "a face with raised eyebrows, dropped jaw, staring",
-        "disgusted": "a face with a wrinkled nose"}, "low light", 0.1, edit=_emotions),
-    ClassSpace("hair colours", {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
-               "colour cast", 1.0, _hair_colours, ("hair", "brow_colour", "has_hair")),
-    ClassSpace("hair styles", {
-        "bald": "a bald person", "short": "a person with short hair, without bangs",
-        "short, bangs": "a person with short hair and bangs", "long": "a person with long hair, without bangs",
-        "long, bangs": "a person with long hair and bangs"}, "noise", 0.1, _hair_styles,
-        ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")),
-    ClassSpace("eyewear", {
-        "none": "a person without glasses", "clear": "a person with thin clear glasses",
-        "sunglasses": "a person with glasses, wearing sunglasses"}, "small", 3.0, edit=_eyewear),
-    ClassSpace("facial hair", {
-        "shaven": "a shaven man without stubble", "stubble": "a man with a little stubble",
-        "beard": "a man with a beard", "beard and mustache": "a bearded man with a mustache"},
-        "blur", 1.0, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
-    ClassSpace("age groups", {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
-               "noise", 0.01, _cuts("age", 0.36, 0.61), ("age",)),
-    ClassSpace("skin tones", {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
-               "low light", 0.2, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
-    ClassSpace("poses", {"left": "a face turned to the left", "front": "a face facing the camera",
-                         "right": "a face turned to the right"}, "sketch", 0.8, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
-    ClassSpace("mouths", {"closed": "a face with a closed mouth", "open": "a face with an open mouth, without dropped jaw",
-                          "dropped jaw": "a face with dropped jaw"}, "fog", 0.65, edit=_mouths),
-    ClassSpace("makeup", {
-        "none": "a person without makeup", "lipstick": "a person with lipstick",
-        "makeup": "a person wearing heavy makeup, without lipstick",
-        "makeup and lipstick": "a person wearing heavy makeup and lipstick"}, "fog", 0.1, _makeup,
-        ("makeup", "lip", "lashes", "blush", "shadow")),
-)}
+SPACES = {
+    space.name: space
+    for space in (
+        ClassSpace(
+            "expressions",
+            {
+                "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
+                "happy": "a happy face with a smile",
+                "surprised": "a face with raised eyebrows, dropped jaw, staring",
+                "disgusted": "a face with a wrinkled nose",
+            },
+            "low light",
+            0.1,
+            edit=_emotions,
+        ),
+        ClassSpace(
+            "hair colours",
+            {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
+            "colour cast",
+            1.0,
+            _hair_colours,
+            ("hair", "brow_colour", "has_hair"),
+        ),
+        ClassSpace(
+            "hair styles",
+            {
+                "bald": "a bald person",
+                "short": "a person with short hair, without bangs",
+                "short, bangs": "a person with short hair and bangs",
+                "long": "a person with long hair, without bangs",
+                "long, bangs": "a person with long hair and bangs",
+            },
+            "noise",
+            0.1,
+            _hair_styles,
+            ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave"),
+        ),
+        ClassSpace(
+            "eyewear",
+            {
+                "none": "a person without glasses",
+                "clear": "a person with thin clear glasses",
+                "sunglasses": "a person with glasses, wearing sunglasses",
+            },
+            "small",
+            3.0,
+            edit=_eyewear,
+        ),
+        ClassSpace(
+            "facial hair",
+            {
+                "shaven": "a shaven man without stubble",
+                "stubble": "a man with a little stubble",
+                "beard": "a man with a beard",
+                "beard and mustache": "a bearded man with a mustache",
+            },
+            "blur",
+            1.0,
+            _facial_hair,
+            ("beard", "mustache", "beard_length", "stubble", "male_shape"),
+        ),
+        ClassSpace(
+            "age groups",
+            {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
+            "noise",
+            0.01,
+            _cuts("age", 0.36, 0.61),
+            ("age",),
+        ),
+        ClassSpace(
+            "skin tones",
+            {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
+            "low light",
+            0.2,
+            _cuts("skin_tone", 0.15, 0.35, 0.59),
+            ("skin",),
+        ),
+        ClassSpace(
+            "poses",
+            {
+                "left": "a face turned to the left",
+                "front": "a face facing the camera",
+                "right": "a face turned to the right",
+            },
+            "sketch",
+            0.8,
+            _cuts("yaw", -1 / 3, 1 / 3),
+            ("yaw",),
+        ),
+        ClassSpace(
+            "mouths",
+            {
+                "closed": "a face with a closed mouth",
+                "open": "a face with an open mouth, without dropped jaw",
+                "dropped jaw": "a face with dropped jaw",
+            },
+            "fog",
+            0.65,
+            edit=_mouths,
+        ),
+        ClassSpace(
+            "makeup",
+            {
+                "none": "a person without makeup",
+                "lipstick": "a person with lipstick",
+                "makeup": "a person wearing heavy makeup, without lipstick",
+                "makeup and lipstick": "a person wearing heavy makeup and lipstick",
+            },
+            "fog",
+            0.1,
+            _makeup,
+            ("makeup", "lip", "lashes", "blush", "shadow"),
+        ),
+    )
+}
 
 # Where CoOp and CoCoOp get their labelled shots, and where all settings are tuned: no shift of its own.
-SOURCE = ClassSpace("people", {f"{age} {noun}": f"{'an' if age == 'old' else 'a'} {age} {noun}"
-                               for noun in ("woman", "man") for age in ("young", "middle-aged", "old")},
-                    "none", 1.0, _people)
+SOURCE = ClassSpace(
+    "people",
+    {
+        f"{age} {noun}": f"{'an' if age == 'old' else 'a'} {age} {noun}"
+        for noun in ("woman", "man")
+        for age in ("young", "middle-aged", "old")
+    },
+    "none",
+    1.0,
+    _people,
+)
 
 
 EVERY = SPACES | {SOURCE.name: SOURCE}
@@ -174,8 +268,9 @@ EVERY = SPACES | {SOURCE.name: SOURCE}
 @lru_cache(maxsize=4)
 def _population(seed, count):
     blocks = [faces.parameters(seed, np.arange(start, start + 1000)) for start in range(0, count, 1000)]
-    labels = {name: np.concatenate([space.label(*block) for block in blocks])
-              for name, space in EVERY.items() if space.label}
+    labels = {
+        name: np.concatenate([space.label(*block) for block in blocks]) for name, space in EVERY.items() if space.label
+    }
     return pd.DataFrame(labels)
 
 
@@ -193,7 +288,7 @@ def _drawn(name, n, part, subject, crowd):
             wanted = np.flatnonzero(labels == k)
             if len(of_class) < len(wanted):
                 raise ValueError(f"n is {n}, but of {space.classes[k]!r} there are only {len(of_class)} faces.")
-            rows[wanted] = of_class[:len(wanted)]
+            rows[wanted] = of_class[: len(wanted)]
     else:
         rows = np.arange(n)
     one_subject = bool(space.keys or space.edit) and not crowd

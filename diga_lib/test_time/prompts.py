@@ -160,10 +160,13 @@ class CoCoOp(CoOp):
     defaults = Training(tokens=4, start=START, epochs=10, batch_size=8)
 
     def build(self, generator):
-        context, = super().build(generator)
+        (context,) = super().build(generator)
         dimension = self.model.encode_text([START]).shape[1]
-        self.meta = nn.Sequential(nn.Linear(dimension, max(4, dimension // 16)), nn.ReLU(),
-                                  nn.Linear(max(4, dimension // 16), context.shape[1]))
+        self.meta = nn.Sequential(
+            nn.Linear(dimension, max(4, dimension // 16)),
+            nn.ReLU(),
+            nn.Linear(max(4, dimension // 16), context.shape[1]),
+        )
         return [context, *self.meta.parameters()]
 
     def class_features(self, prompts, features):
@@ -205,16 +208,25 @@ class Tuning:
     move: float = 0.5
 
     def __post_init__(self):
-        if self.views < 2 or self.steps < 1 or not self.lr > 0 or not self.move >= 0 \
-                or not 0 < self.keep <= 1 or not 0 < self.alike <= 1 or not 0 <= self.generated < 1:
-            raise ValueError(f"{self}: views must be at least 2, steps at least 1, lr above 0, move at least 0, "
-                             "keep and alike in (0, 1] and generated in [0, 1).")
+        if (
+            self.views < 2
+            or self.steps < 1
+            or not self.lr > 0
+            or not self.move >= 0
+            or not 0 < self.keep <= 1
+            or not 0 < self.alike <= 1
+            or not 0 <= self.generated < 1
+        ):
+            raise ValueError(
+                f"{self}: views must be at least 2, steps at least 1, lr above 0, move at least 0, "
+                "keep and alike in (0, 1] and generated in [0, 1)."
+            )
 
 
 def confident_views(logits, keep):
     """Return the rows (at least one) of logits (V, C) with the lowest entropy, a share `keep` of them."""
     entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
-    return entropy.argsort(stable=True)[:max(1, int(len(logits) * keep))]
+    return entropy.argsort(stable=True)[: max(1, int(len(logits) * keep))]
 
 
 def mean_entropy(logits):
@@ -257,7 +269,7 @@ class TPT:
         code = self.generator.encode(image[None])
         moves = settings.move * self.scatter * torch.randn((made, *code.shape[1:]), generator=random)
         others = self.model.encode_image(self.generator.decode(code + moves).clamp(0, 1))
-        likest = (others @ features[0]).argsort(descending=True)[:max(1, round(made * settings.alike))]
+        likest = (others @ features[0]).argsort(descending=True)[: max(1, round(made * settings.alike))]
         return torch.cat([features, others[likest]])
 
     def logits(self, images, prompts, seed=0):

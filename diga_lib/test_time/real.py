@@ -9,11 +9,17 @@ from diga_lib.test_time.class_spaces import ClassSpace, Stream
 
 # What each of torchvision's classes wants to hear to give its test images, and what its classes are kinds of.
 TORCHVISION = {
-    "FGVCAircraft": ({"split": "test"}, "a type of aircraft"), "Caltech101": ({}, ""),
-    "StanfordCars": ({"split": "test"}, ""), "DTD": ({"split": "test"}, "a texture"),
-    "EuroSAT": ({}, "a satellite photo"), "Flowers102": ({"split": "test"}, "a type of flower"),
-    "Food101": ({"split": "test"}, "a type of food"), "OxfordIIITPet": ({"split": "test"}, "a type of pet"),
-    "SUN397": ({}, ""), "CIFAR10": ({"train": False}, ""), "CIFAR100": ({"train": False}, ""),
+    "FGVCAircraft": ({"split": "test"}, "a type of aircraft"),
+    "Caltech101": ({}, ""),
+    "StanfordCars": ({"split": "test"}, ""),
+    "DTD": ({"split": "test"}, "a texture"),
+    "EuroSAT": ({}, "a satellite photo"),
+    "Flowers102": ({"split": "test"}, "a type of flower"),
+    "Food101": ({"split": "test"}, "a type of food"),
+    "OxfordIIITPet": ({"split": "test"}, "a type of pet"),
+    "SUN397": ({}, ""),
+    "CIFAR10": ({"train": False}, ""),
+    "CIFAR100": ({"train": False}, ""),
 }
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -59,16 +65,22 @@ def real_stream(name, root, n=None, size=224, seed=0):
     pairs = [get(int(row)) for row in rows]
     images = np.stack([_square(image, size) for image, _ in pairs])
     words = [label.replace("_", " ").lower() for label in names]
-    prompts = {label: f"{'an' if word[0] in 'aeiou' else 'a'} {word}" + (f", {kind}" if kind else "")
-               for label, word in zip(names, words)}
+    prompts = {
+        label: f"{'an' if word[0] in 'aeiou' else 'a'} {word}" + (f", {kind}" if kind else "")
+        for label, word in zip(names, words)
+    }
     space = ClassSpace(name, prompts, "none", 1.0)
     return Stream(images, np.array([label for _, label in pairs], np.int64), space)
 
 
 def _folder(root):
     names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    files = [(path, label) for label, name in enumerate(names) for path in sorted((root / name).iterdir())
-             if path.suffix.lower() in SUFFIXES]
+    files = [
+        (path, label)
+        for label, name in enumerate(names)
+        for path in sorted((root / name).iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
     if len(names) < 2 or not files:
         raise FileNotFoundError(f"{root} does not hold a folder of images for each of two or more classes.")
 
@@ -84,8 +96,10 @@ def _torchvision(name, root):
     try:
         import torchvision.datasets
     except ModuleNotFoundError as error:
-        raise FileNotFoundError(f"Reading {name} needs the package torchvision, which is not installed here; "
-                                "'folder' reads a folder for each class and needs nothing.") from error
+        raise FileNotFoundError(
+            f"Reading {name} needs the package torchvision, which is not installed here; "
+            "'folder' reads a folder for each class and needs nothing."
+        ) from error
     arguments, _ = TORCHVISION[name]
     try:
         dataset = getattr(torchvision.datasets, name)(root=str(root), download=False, **arguments)

@@ -23,7 +23,7 @@ def _low_light(x, strength, generator):
 def _blur(x, strength, generator):
     """A Gaussian of so many pixels' standard deviation."""
     reach = max(1, int(3 * strength + 0.5))
-    bell = torch.exp(-torch.arange(-reach, reach + 1) ** 2 / (2 * strength**2))
+    bell = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * strength**2))
     bell = (bell / bell.sum()).expand(3, 1, 1, -1)
     x = F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), bell, groups=3)
     return F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), bell.transpose(2, 3), groups=3)
@@ -55,8 +55,16 @@ def _normal(x, generator):
     return torch.randn(x.shape, generator=generator)
 
 
-SHIFTS = {"none": lambda x, strength, generator: x, "sketch": _sketch, "low light": _low_light, "blur": _blur,
-          "noise": _noise, "colour cast": _colour_cast, "small": _small, "fog": _fog}
+SHIFTS = {
+    "none": lambda x, strength, generator: x,
+    "sketch": _sketch,
+    "low light": _low_light,
+    "blur": _blur,
+    "noise": _noise,
+    "colour cast": _colour_cast,
+    "small": _small,
+    "fog": _fog,
+}
 
 
 def shift(images, kind, strength, seed=0):
@@ -88,9 +96,12 @@ def shift(images, kind, strength, seed=0):
         raise ValueError(f"There is no shift {kind!r}; valid are {', '.join(SHIFTS)}.")
     most = 1 if kind in ("sketch", "low light", "colour cast", "fog") else np.inf
     if not 0 < strength <= most:
-        raise ValueError(f"The strength of {kind!r} is {strength!r}; it must be above 0"
-                         + (" and at most 1." if most == 1 else "."))
+        raise ValueError(
+            f"The strength of {kind!r} is {strength!r}; it must be above 0" + (" and at most 1." if most == 1 else ".")
+        )
     generator = torch.Generator().manual_seed(seed)
-    parts = [SHIFTS[kind](torch.from_numpy(np.array(images[start:start + 256])).float() / 255, strength, generator)
-             for start in range(0, len(images), 256)]
+    parts = [
+        SHIFTS[kind](torch.from_numpy(np.array(images[start : start + 256])).float() / 255, strength, generator)
+        for start in range(0, len(images), 256)
+    ]
     return (torch.cat(parts).clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()

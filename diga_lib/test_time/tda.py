@@ -110,7 +110,9 @@ class TDA:
 
     def __init__(self, weights, scale=100.0, settings=Settings()):
         if weights.ndim != 2 or len(weights) < 2:
-            raise ValueError(f"The weights have shape {tuple(weights.shape)}; they must be (classes, d), 2 classes or more.")
+            raise ValueError(
+                f"The weights have shape {tuple(weights.shape)}; they must be (classes, d), 2 classes or more."
+            )
         self.weights, self.scale, self.settings = weights, float(scale), settings
         self.caches = (Rows(settings.positive.capacity), Rows(settings.negative.capacity))
         self.seen = 0
@@ -145,8 +147,9 @@ class TDA:
         mask = (probabilities > settings.mask[0]) & (probabilities < settings.mask[1])
         onehot = F.one_hot(logits.argmax(1), number)
         result = logits.clone()
-        for which, (part, sign, values, offered) in enumerate((
-                (settings.positive, 1, onehot, None), (settings.negative, -1, mask, uncertain))):
+        for which, (part, sign, values, offered) in enumerate(
+            ((settings.positive, 1, onehot, None), (settings.negative, -1, mask, uncertain))
+        ):
             spans = self._replay(which, labels, entropies, offered)
             if spans:
                 result += sign * part.alpha * self._influence(which, part.beta, features, values.to(logits), spans)
@@ -156,7 +159,7 @@ class TDA:
     def _replay(self, which, labels, entropies, offered):
         """Find for each row that a cache holds during the block when it came (its place in the block) and left."""
         cache = self.caches[which]
-        came, left = {row: 0 for row in self._kept[which][2]}, {}
+        came, left = dict.fromkeys(self._kept[which][2], 0), {}
         for place, (label, entropy) in enumerate(zip(labels, entropies)):
             if offered is not None and not offered[place]:
                 continue
@@ -172,7 +175,7 @@ class TDA:
         """Sum what the entries say, each for the images between its coming and its leaving."""
         old_features, old_values, old_rows = self._kept[which]
         rows = [row for row, _, _ in spans]  # the kept ones come first, in their order
-        new = [row - self.seen for row in rows[len(old_rows):]]
+        new = [row - self.seen for row in rows[len(old_rows) :]]
         keys = torch.cat([old_features, features[new]])
         values = torch.cat([old_values, values[new]])
         place = torch.arange(len(features))[:, None]

@@ -31,7 +31,7 @@ def test_boundaries_point_along_their_unit_and_are_scaled_to_one_intensity(plant
     steps = editors.scaled_steps(films, editors.project_out_others(normals) if projected else normals)
     cosine = torch.cosine_similarity(steps.flatten(1), directions.flatten(1))
     assert (cosine > 0.8).all(), cosine
-    along = (films.codes.flatten(2) @ (steps / steps.flatten(1).norm(dim=1)[:, None, None]).flatten(1).T)
+    along = films.codes.flatten(2) @ (steps / steps.flatten(1).norm(dim=1)[:, None, None]).flatten(1).T
     for k in range(12):  # an independent look at the scale: numpy's regression within films
         x = (films.labels[..., k] - films.labels[..., k].mean(1, keepdim=True)).flatten()
         y = (along[..., k] - along[..., k].mean(1, keepdim=True)).flatten()

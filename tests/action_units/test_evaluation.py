@@ -1,16 +1,14 @@
 """Measures on stand-ins whose answers are known, and the raw results on disk."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from diga_lib.studies import results
 from diga_lib.action_units import editors
-from diga_lib.studies.action_units import evaluation, judge_training
 from diga_lib.action_units.data import UNITS, Sequences
+from diga_lib.studies import results
+from diga_lib.studies.action_units import evaluation, judge_training
 
 EASY = torch.zeros(12, 5, 64)
 EASY.view(12, -1)[:, :12] = torch.eye(12)  # unit k is coordinate k of a code
@@ -56,7 +54,9 @@ def given():
     intensities = rng.uniform(0, 5, (80, 12)).astype(np.float32)
     images = np.zeros((80, 3, 64, 64), np.uint8)
     images.reshape(80, -1)[:, :12] = np.round(intensities * 50)
-    frames = Sequences(images, np.round(intensities * 50).astype(np.float32) / 50, np.arange(80) // 40, np.arange(80) // 20 % 2)
+    frames = Sequences(
+        images, np.round(intensities * 50).astype(np.float32) / 50, np.arange(80) // 40, np.arange(80) // 20 % 2
+    )
     return evaluation.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
 
 
@@ -69,7 +69,9 @@ def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
 def test_a_perfect_editor_gets_full_marks(given):
     table = evaluation.measure(editors.Linear(EASY), given).set_index("unit")
     assert table["icc"].drop("AU1").min() > 0.9999 and table["mae"].drop("AU1").max() < 1e-3
-    assert table["identity"].iloc[0] == pytest.approx(1) and table["image_distance"].iloc[0] == pytest.approx(0, abs=1e-3)
+    assert table["identity"].iloc[0] == pytest.approx(1) and table["image_distance"].iloc[0] == pytest.approx(
+        0, abs=1e-3
+    )
     np.testing.assert_allclose(table["moved"], 1, atol=1e-3)
     leak = pd.Series(0.0, UNITS)
     leak["AU2"] = 0.1 / 11  # reading AU1 too high when AU2 is stepped
@@ -92,7 +94,9 @@ def test_results_are_kept_replaced_and_averaged(tmp_path):
     assert len(back) == 6 and set(back["editor"]) == {"one", "other"}
     table = evaluation.summary(back, ["icc", "leakage"])
     assert table.loc["one", ("icc", "mean")] == pytest.approx(0.65)
-    assert table.loc["one", ("icc", "interval")] == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(0.975, 1) times the standard error
+    assert table.loc["one", ("icc", "interval")] == pytest.approx(
+        12.706 * 0.05, rel=1e-3
+    )  # t(0.975, 1) times the standard error
     assert np.isnan(table.loc["one", ("leakage", "mean")])
     assert results.formatted(table)["icc"]["other"] == "0.600"
 
@@ -102,7 +106,11 @@ def test_margin_and_scale_of_the_recognisers_loss():
     embedding, people = torch.randn(3, 4, generator=random), torch.randn(5, 4, generator=random)
     person, expected = torch.tensor([0, 3, 3]), 0.0
     for e, k in zip(embedding.double().numpy(), person.tolist()):
-        logits = np.array([20 * (e @ p / np.linalg.norm(e) / np.linalg.norm(p) - 0.2 * (i == k))
-                           for i, p in enumerate(people.double().numpy())])
+        logits = np.array(
+            [
+                20 * (e @ p / np.linalg.norm(e) / np.linalg.norm(p) - 0.2 * (i == k))
+                for i, p in enumerate(people.double().numpy())
+            ]
+        )
         expected += (np.log(np.exp(logits).sum()) - logits[k]) / 3
     assert float(judge_training.cosface(embedding, people, person)) == pytest.approx(expected, rel=1e-4)

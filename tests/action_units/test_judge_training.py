@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.studies.action_units import judge_training
 from diga_lib.action_units.data import UNITS
+from diga_lib.studies.action_units import judge_training
 
 
 class Painter:
@@ -29,8 +29,15 @@ def small(monkeypatch):
     images = neutral.copy()
     for unit in range(len(UNITS)):
         row, column = 16 * (unit // 4), 16 * (unit % 4)
-        images[:, :, row : row + 16, column : column + 16] += (20 * intensities[:, unit]).astype(int)[:, None, None, None]
-    return {"images": images.astype(np.uint8), "neutral": neutral.astype(np.uint8), "intensities": intensities, "person": person}
+        images[:, :, row : row + 16, column : column + 16] += (20 * intensities[:, unit]).astype(int)[
+            :, None, None, None
+        ]
+    return {
+        "images": images.astype(np.uint8),
+        "neutral": neutral.astype(np.uint8),
+        "intensities": intensities,
+        "person": person,
+    }
 
 
 def same(one, other):
@@ -45,6 +52,7 @@ def test_a_stopped_training_goes_on(small, tmp_path, monkeypatch, train):
         keep(file, lesson, optimizer, epochs)
         if epochs == 2:
             raise KeyboardInterrupt
+
     monkeypatch.setattr(judge_training, "_keep", stop)
     with pytest.raises(KeyboardInterrupt):
         train(small, tmp_path / "half.safetensors", epochs=3)

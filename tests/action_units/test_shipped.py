@@ -30,7 +30,9 @@ def test_a_network_that_had_no_part_in_it_sees_the_unit_that_was_asked_for(shipp
     generator, editor, network = shipped
     nothing, asked = torch.zeros(16, 12), torch.zeros(16, 12)
     asked[:, UNITS.index(unit)] = 4
-    before, after = (network.read(generator.decode(editor(people[1], nothing, y)))[list(UNITS)] for y in (nothing, asked))
+    before, after = (
+        network.read(generator.decode(editor(people[1], nothing, y)))[list(UNITS)] for y in (nothing, asked)
+    )
     change = (after - before).mean()
     assert change[unit] > 1 and change.abs().idxmax() == unit
 

@@ -12,8 +12,15 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 HTML = Path(__file__).resolve().parent.parent.parent / "_build" / "quick" / "html"
-FLAGS = """--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync
---disable-quic --no-first-run""".split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+] + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 SECONDS = 45  # after which a page counts as hung
 
 
@@ -77,7 +84,10 @@ class Reader:
     def ask(self, function: str, *arguments, limit: float = SECONDS):
         """What a JavaScript function returns; a page that hangs raises TimeoutError, where evaluate() would wait for ever."""
         answer = self.page.wait_for_function(
-            f"async all => ({{ value: await ({function})(...all) }})", arg=list(arguments), polling=50, timeout=1000 * limit
+            f"async all => ({{ value: await ({function})(...all) }})",
+            arg=list(arguments),
+            polling=50,
+            timeout=1000 * limit,
         )
         return answer.json_value()["value"]
 

@@ -13,11 +13,18 @@ from diga_lib.pages import live
 
 pytestmark = pytest.mark.built
 
-FIGURES = {"live-edits": "00_tour.html", "live-turning": "02_biased_directions.html",
-           "live-combination": "02_biased_directions.html", "live-units": "09_action_units.html"}  # fmt: skip
+FIGURES = {
+    "live-edits": "00_tour.html",
+    "live-turning": "02_biased_directions.html",
+    "live-combination": "02_biased_directions.html",
+    "live-units": "09_action_units.html",
+}
 each_figure = pytest.mark.parametrize("name", FIGURES)
-PLACES = {"desk": ("", {}), "phone": ("", {"viewport": {"width": 360, "height": 740}, "has_touch": True}),
-          "no WebAssembly": ("delete window.WebAssembly", {})}  # fmt: skip
+PLACES = {
+    "desk": ("", {}),
+    "phone": ("", {"viewport": {"width": 360, "height": 740}, "has_touch": True}),
+    "no WebAssembly": ("delete window.WebAssembly", {}),
+}
 PIXELS = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
 
 
@@ -69,7 +76,8 @@ def painted(figure) -> np.ndarray:
 def from_python(figure) -> live.Figure:
     spec = json.loads(figure.locator(".live-data").text_content())
     arrays = {
-        key: np.frombuffer(base64.b64decode(spec[key]), "<f4").reshape(-1, *spec["shape"][1:]) for key in ("faces", "vectors")
+        key: np.frombuffer(base64.b64decode(spec[key]), "<f4").reshape(-1, *spec["shape"][1:])
+        for key in ("faces", "vectors")
     }
     controls = [live.Control(**control) for control in spec["controls"]]
     units, coordinates = None, arrays["faces"][0].size
@@ -167,13 +175,17 @@ def test_a_code_of_ones_own_and_random_ones(at, generator, tmp_path):
     own = torch.from_numpy(spec.faces[1:2]) * 0.5
     (tmp_path / "code.json").write_text(json.dumps(own[0].tolist()))
     figure.locator("input[type=file]").set_input_files(tmp_path / "code.json")
-    page.wait_for_function("e => e.textContent.startsWith('Your code')", arg=figure.locator(".live-message").element_handle())
+    page.wait_for_function(
+        "e => e.textContent.startsWith('Your code')", arg=figure.locator(".live-message").element_handle()
+    )
     with torch.no_grad():
         expected = 255 * generator.images_of(own).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.abs(painted(figure) - expected).max() <= 2
     (tmp_path / "wrong.json").write_text("[1, 2, 3]")
     figure.locator("input[type=file]").set_input_files(tmp_path / "wrong.json")
-    page.wait_for_function("e => e.textContent.includes('5 × 64 numbers')", arg=figure.locator(".live-message").element_handle())
+    page.wait_for_function(
+        "e => e.textContent.includes('5 × 64 numbers')", arg=figure.locator(".live-message").element_handle()
+    )
 
 
 @each_figure
@@ -196,6 +208,9 @@ def test_sliders_over_stored_frames_answer_on_the_page(at):
     slider.scroll_into_view_if_needed()
     before = picture.get_attribute("alt")
     slider.press("ArrowLeft")
-    page.wait_for_function("([e, before]) => ![...document.querySelectorAll('.cell_output img')]"
-                           ".some(i => i.offsetParent && i.alt === before)", arg=[None, before])
+    page.wait_for_function(
+        "([e, before]) => ![...document.querySelectorAll('.cell_output img')]"
+        ".some(i => i.offsetParent && i.alt === before)",
+        arg=[None, before],
+    )
     assert picture.get_attribute("alt") != before

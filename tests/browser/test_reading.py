@@ -68,7 +68,9 @@ class Visit:
     complaints: list[str] = field(default_factory=list)
     widths: dict[str, int] = field(default_factory=dict)  # place -> pixels that the page takes
     small: dict[str, list[str]] = field(default_factory=dict)  # place -> running text of fewer than 14 pixels
-    tables: dict[str, list[str]] = field(default_factory=dict)  # place -> cells that run together, words that are broken
+    tables: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # place -> cells that run together, words that are broken
     violations: dict[str, list[str]] = field(default_factory=dict)  # theme -> what axe says
 
 

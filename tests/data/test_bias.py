@@ -22,8 +22,7 @@ def crosstab(dataset, part, spurious="Male"):
     return pd.crosstab(rows["Smiling"], [rows[name] for name in spurious.split("&")]).to_numpy()
 
 
-@pytest.mark.parametrize("aligned, expected", [("opposite", [[50, 450], [450, 50]]),
-                                               ("same", [[450, 50], [50, 450]])])
+@pytest.mark.parametrize("aligned, expected", [("opposite", [[50, 450], [450, 50]]), ("same", [[450, 50], [50, 450]])])
 def test_group_counts_at_one_ninth(aligned, expected):
     faces = pool()
     split = data.biased_split(faces, bias=1 / 9, n_train=1000, n_test_per_group=300, aligned=aligned)
@@ -86,14 +85,20 @@ def test_group_sizes_are_exact_in_total_and_off_by_less_than_one(n, bias, k):
 
 
 @settings(max_examples=60, deadline=None)
-@given(n_train=st.integers(1, 1500), b=st.floats(0.01, 1), n_validation=st.none() | st.integers(0, 400),
-       n_test=st.none() | st.integers(1, 300), p=st.floats(0.1, 0.9),
-       spurious=st.sampled_from(["Male", "Male&Young"]))
+@given(
+    n_train=st.integers(1, 1500),
+    b=st.floats(0.01, 1),
+    n_validation=st.none() | st.integers(0, 400),
+    n_test=st.none() | st.integers(1, 300),
+    p=st.floats(0.1, 0.9),
+    spurious=st.sampled_from(["Male", "Male&Young"]),
+)
 def test_any_request_is_met_exactly_or_refused_with_the_counts(n_train, b, n_validation, n_test, p, spurious):
     faces = pool(2000, p=(p, 0.5, 0.5))
     try:
-        split = data.biased_split(faces, spurious=spurious, bias=b, n_train=n_train, n_validation=n_validation,
-                                  n_test_per_group=n_test)
+        split = data.biased_split(
+            faces, spurious=spurious, bias=b, n_train=n_train, n_validation=n_validation, n_test_per_group=n_test
+        )
     except ValueError as error:
         rows = faces.attributes
         smallest = pd.crosstab(rows["Smiling"], [rows[name] for name in spurious.split("&")]).min(axis=None)
@@ -121,24 +126,27 @@ def test_too_few_says_how_many_of_which_group():
         data.biased_split(pool(), n_train=10_000, n_test_per_group=30)
 
 
-@pytest.mark.parametrize("wrong, sentence", [
-    ({"target": "Smile"}, "'Smile' is not an attribute of pool: valid are Smiling, Male, Young"),
-    ({"spurious": "Male&Old"}, "'Old' is not an attribute"),
-    ({"spurious": "Smiling"}, "must all differ"),
-    ({"spurious": []}, "at least one spurious attribute"),
-    ({"spurious": "Male&Male"}, "must all differ"),
-    ({"bias": 0}, "bias is 0: valid is a number above 0, at most 1"),
-    ({"bias": float("nan")}, "bias is nan"),
-    ({"bias": "1/9"}, "bias is '1/9'"),
-    ({"bias": 9}, "bias is 9"),
-    ({"n_train": 0}, "n_train is 0: valid is a whole number of at least 1"),
-    ({"n_train": 10.5}, "n_train is 10.5"),
-    ({"n_train": "many"}, "n_train is 'many'"),
-    ({"n_validation": -1}, "n_validation is -1"),
-    ({"n_test_per_group": 0}, "n_test_per_group is 0"),
-    ({"seed": -1}, "seed is -1"),
-    ({"aligned": "yes"}, "aligned is 'yes': valid are 'opposite' and 'same'"),
-])
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"target": "Smile"}, "'Smile' is not an attribute of pool: valid are Smiling, Male, Young"),
+        ({"spurious": "Male&Old"}, "'Old' is not an attribute"),
+        ({"spurious": "Smiling"}, "must all differ"),
+        ({"spurious": []}, "at least one spurious attribute"),
+        ({"spurious": "Male&Male"}, "must all differ"),
+        ({"bias": 0}, "bias is 0: valid is a number above 0, at most 1"),
+        ({"bias": float("nan")}, "bias is nan"),
+        ({"bias": "1/9"}, "bias is '1/9'"),
+        ({"bias": 9}, "bias is 9"),
+        ({"n_train": 0}, "n_train is 0: valid is a whole number of at least 1"),
+        ({"n_train": 10.5}, "n_train is 10.5"),
+        ({"n_train": "many"}, "n_train is 'many'"),
+        ({"n_validation": -1}, "n_validation is -1"),
+        ({"n_test_per_group": 0}, "n_test_per_group is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"aligned": "yes"}, "aligned is 'yes': valid are 'opposite' and 'same'"),
+    ],
+)
 def test_bad_parameters_are_named(wrong, sentence):
     with pytest.raises(ValueError) as error:
         data.biased_split(pool(100), **({"n_train": 20} | wrong))

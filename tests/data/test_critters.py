@@ -88,9 +88,17 @@ def test_cues_overlap_and_only_together_tell_the_species(numbers):
 
 
 # Where a cue acts: rows and columns of the 64-pixel picture.
-REGION = {"muzzle": (28, 60, 16, 48), "nose_size": (32, 50, 22, 42), "eye_size": (20, 38, 12, 52), "pupil": (20, 38, 12, 52),
-          "whiskers": (32, 56, 0, 64), "stripes": (10, 48, 4, 60), "collar": (46, 64, 0, 64), "tongue": (38, 64, 18, 46),
-          "ear_size": (0, 46, 0, 64)}  # fmt: skip
+REGION = {
+    "muzzle": (28, 60, 16, 48),
+    "nose_size": (32, 50, 22, 42),
+    "eye_size": (20, 38, 12, 52),
+    "pupil": (20, 38, 12, 52),
+    "whiskers": (32, 56, 0, 64),
+    "stripes": (10, 48, 4, 60),
+    "collar": (46, 64, 0, 64),
+    "tongue": (38, 64, 18, 46),
+    "ear_size": (0, 46, 0, 64),
+}
 
 
 @pytest.mark.parametrize("cue", REGION)
@@ -131,8 +139,15 @@ def test_the_pool_is_the_renderers_and_fewer_are_the_first():
     pd.testing.assert_frame_equal(pool.factors.iloc[[3, 17]].reset_index(drop=True), factors)
     fewer = data.load("rendered-critters", n=10, seed=905, resolution=32)
     assert (fewer.images == pool.images[:10]).all()
-    split = data.biased_split(data.load("rendered-critters", n=400, seed=905, resolution=32), "Dog", "Dark_Fur",
-                              bias=1 / 4, n_train=100, n_test_per_group=10, seed=0)
+    split = data.biased_split(
+        data.load("rendered-critters", n=400, seed=905, resolution=32),
+        "Dog",
+        "Dark_Fur",
+        bias=1 / 4,
+        n_train=100,
+        n_test_per_group=10,
+        seed=0,
+    )
     assert split.target == "Dog" and len(split.train) == 100
 
 

@@ -7,8 +7,13 @@ from diga_lib.data import ImageDataset, LabelledImages
 
 def pool():
     images = np.arange(4 * 12, dtype=np.uint8).reshape(4, 3, 2, 2)
-    return ImageDataset(images, pd.DataFrame({"Male": [0, 1, 1, 0]}, dtype=np.int8),
-                        pd.DataFrame({"AU12": [0.0, 1, 2, 3]}), "four", pd.DataFrame({"image_id": list("abcd")}))
+    return ImageDataset(
+        images,
+        pd.DataFrame({"Male": [0, 1, 1, 0]}, dtype=np.int8),
+        pd.DataFrame({"AU12": [0.0, 1, 2, 3]}),
+        "four",
+        pd.DataFrame({"image_id": list("abcd")}),
+    )
 
 
 @pytest.mark.parametrize("rows", [[2, 0], slice(1, 3), np.array([True, False, False, True])])

@@ -55,15 +55,30 @@ def test_a_subject_without_images_is_left_out(tree):
     assert set(data.load("disfa", root=root, align=False).metadata["subject"]) == {"SN001"}
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,6\n"), ["Line 1", "SN001_au4", "0 to 5"]),
-    (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1;2\n"), ["Line 1", "SN001_au4", "comma"]),
-    (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,2\n1,3\n"), ["SN001_au4", "more than once"]),
-    (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,2\n"), ["AU4", "frame 2"]),
-    (lambda root: (root / "Images/SN001/00001.png").rename(root / "Images/SN001/first.png"), ["first.png", "00001.jpg"]),
-    (lambda root: Image.new("RGB", (40, 40)).save(root / "Images/SN001/1.jpg"), ["two images of frame 1"]),
-    (lambda root: [file.unlink() for file in (root / "Images/SN002").iterdir()], ["SN002", "no image"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,6\n"),
+            ["Line 1", "SN001_au4", "0 to 5"],
+        ),
+        (
+            lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1;2\n"),
+            ["Line 1", "SN001_au4", "comma"],
+        ),
+        (
+            lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,2\n1,3\n"),
+            ["SN001_au4", "more than once"],
+        ),
+        (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au4.txt").write_text("1,2\n"), ["AU4", "frame 2"]),
+        (
+            lambda root: (root / "Images/SN001/00001.png").rename(root / "Images/SN001/first.png"),
+            ["first.png", "00001.jpg"],
+        ),
+        (lambda root: Image.new("RGB", (40, 40)).save(root / "Images/SN001/1.jpg"), ["two images of frame 1"]),
+        (lambda root: [file.unlink() for file in (root / "Images/SN002").iterdir()], ["SN002", "no image"]),
+    ],
+)
 def test_what_is_wrong_is_named_in_one_sentence(tree, change, words):
     root, _ = tree
     change(root)

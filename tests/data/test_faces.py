@@ -45,8 +45,15 @@ def test_any_resolution_shows_the_same_face(population):
 
 
 # Pairs (target, spurious) of the papers' table, as drawn here.
-PAIRS = [("Smiling", "Male"), ("Smiling", "Young"), ("Big_Nose", "Male"), ("Heavy_Makeup", "Young"), ("Male", "Young"),
-         ("Black_Hair", "Male"), ("Male", "Ethnicity")]  # fmt: skip
+PAIRS = [
+    ("Smiling", "Male"),
+    ("Smiling", "Young"),
+    ("Big_Nose", "Male"),
+    ("Heavy_Makeup", "Young"),
+    ("Male", "Young"),
+    ("Black_Hair", "Male"),
+    ("Male", "Ethnicity"),
+]
 
 
 @pytest.mark.parametrize("target, spurious", PAIRS)
@@ -72,8 +79,20 @@ def test_an_expression_can_be_given_to_another_subject(population):
 
 
 # Where FACS says a unit acts: rows of the 64-pixel picture (brows and lids, nose, mouth and chin).
-REGION = {"AU1": (14, 28), "AU2": (14, 28), "AU4": (14, 30), "AU5": (20, 34), "AU6": (24, 44), "AU9": (20, 50),
-          "AU12": (38, 58), "AU15": (42, 60), "AU17": (42, 62), "AU20": (38, 58), "AU25": (44, 56), "AU26": (44, 64)}
+REGION = {
+    "AU1": (14, 28),
+    "AU2": (14, 28),
+    "AU4": (14, 30),
+    "AU5": (20, 34),
+    "AU6": (24, 44),
+    "AU9": (20, 50),
+    "AU12": (38, 58),
+    "AU15": (42, 60),
+    "AU17": (42, 62),
+    "AU20": (38, 58),
+    "AU25": (44, 56),
+    "AU26": (44, 64),
+}
 
 
 @pytest.mark.parametrize("unit", faces.ACTION_UNITS)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from diga_lib import data
-from diga_lib.data.photos import files as photos, readers
+from diga_lib.data.photos import files as photos
+from diga_lib.data.photos import readers
 
 NAMES = ["Male", "Smiling", "Young"]
 
@@ -41,11 +42,20 @@ def folder(tmp_path):
     """Six images beside a table, with eyes given."""
     root = tmp_path / "folder"
     (root / "images").mkdir(parents=True)
-    table = pd.DataFrame({
-        "image_id": [f"{i}.png" for i in range(6)], "Smiling": [0, 1] * 3, "Male": [0, 0, 1, 1, 0, 0],
-        "age": [21, 35, 50.5, 18, 90, 44], "ethnicity": ["white", "black", "east asian", "", "a,b", "white"],
-        "subject": [f"00{i}" for i in range(6)],
-        "left_eye_x": 40, "left_eye_y": 50, "right_eye_x": 100, "right_eye_y": 55})
+    table = pd.DataFrame(
+        {
+            "image_id": [f"{i}.png" for i in range(6)],
+            "Smiling": [0, 1] * 3,
+            "Male": [0, 0, 1, 1, 0, 0],
+            "age": [21, 35, 50.5, 18, 90, 44],
+            "ethnicity": ["white", "black", "east asian", "", "a,b", "white"],
+            "subject": [f"00{i}" for i in range(6)],
+            "left_eye_x": 40,
+            "left_eye_y": 50,
+            "right_eye_x": 100,
+            "right_eye_y": 55,
+        }
+    )
     for i, name in enumerate(table["image_id"]):
         picture(i, (140 + i, 150)).save(root / "images" / name)
     table.to_csv(root / "attributes.csv", index=False)
@@ -78,7 +88,7 @@ def test_celeba_faces_land_on_the_renderers_eyes(celeba):
     root, _ = celeba
     spots = np.zeros((218, 178, 3), np.uint8)
     for x, y in readers.CELEBA_EYES:
-        spots[int(y) - 3:int(y) + 4, int(x) - 3:int(x) + 4] = 255
+        spots[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4] = 255
     Image.fromarray(spots).save(root / "img_align_celeba" / "000001.jpg", quality=95)
     image = data.load("celeba", root=root, n=1).images[0, 0].astype(float)
     for columns, x in ((slice(0, 32), 22.4), (slice(32, 64), 41.6)):
@@ -107,16 +117,19 @@ def test_a_notebooks_parameters_take_what_there_is(celeba, monkeypatch):
         data.from_parameters("celeba")
 
 
-@pytest.mark.parametrize("name, change, words", [
-    ("list_attr_celeba.txt", lambda t: t.replace("12\n", "13\n", 1), ["announces 13 images and lists 12"]),
-    ("list_attr_celeba.txt", lambda t: t.replace("12\n", "", 1), ["does not begin as CelebA's"]),
-    ("list_attr_celeba.txt", lambda t: "", ["does not begin as CelebA's"]),
-    ("list_attr_celeba.txt", lambda t: t[:-4] + " 0\n", ["Line 14", "-1 or 1"]),
-    ("list_attr_celeba.txt", lambda t: t.replace("Male", "Male Bald"), ["Line 3", "4 values"]),
-    ("list_attr_celeba.txt", lambda t: t.replace("Male", "Young"), ["'Young'", "more than once"]),
-    ("list_eval_partition.txt", lambda t: t.replace("000003.jpg 0\n", ""), ["does not place 000003.jpg"]),
-    ("list_eval_partition.txt", lambda t: t.replace("000003.jpg 0", "000003.jpg 3"), ["Line 3", "0, 1 or 2"]),
-])
+@pytest.mark.parametrize(
+    "name, change, words",
+    [
+        ("list_attr_celeba.txt", lambda t: t.replace("12\n", "13\n", 1), ["announces 13 images and lists 12"]),
+        ("list_attr_celeba.txt", lambda t: t.replace("12\n", "", 1), ["does not begin as CelebA's"]),
+        ("list_attr_celeba.txt", lambda t: "", ["does not begin as CelebA's"]),
+        ("list_attr_celeba.txt", lambda t: t[:-4] + " 0\n", ["Line 14", "-1 or 1"]),
+        ("list_attr_celeba.txt", lambda t: t.replace("Male", "Male Bald"), ["Line 3", "4 values"]),
+        ("list_attr_celeba.txt", lambda t: t.replace("Male", "Young"), ["'Young'", "more than once"]),
+        ("list_eval_partition.txt", lambda t: t.replace("000003.jpg 0\n", ""), ["does not place 000003.jpg"]),
+        ("list_eval_partition.txt", lambda t: t.replace("000003.jpg 0", "000003.jpg 3"), ["Line 3", "0, 1 or 2"]),
+    ],
+)
 def test_celeba_tables_that_are_wrong(celeba, name, change, words):
     root, _ = celeba
     rewrite(root, change, name)
@@ -171,25 +184,28 @@ def test_a_changed_image_is_read_again(folder):
     assert [bool((after[i] == before[i]).all()) for i in range(6)] == [True, False, True, True, True, True]
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda t: "", ["not a table", "No columns"]),
-    (lambda t: t.splitlines()[0], ["0 rows"]),
-    (lambda t: t.replace("image_id", "file"), ["file, Smiling", "a column image_id"]),
-    (lambda t: t.replace("0.png,0", "0.png,2"), ["Smiling = '2' for 0.png", "0 and 1"]),
-    (lambda t: t.replace("0.png,0", "0.png,-1"), ["Smiling = '-1'"]),
-    (lambda t: t.replace("3.png,1", "3.png,"), ["Smiling = '' for 3.png"]),
-    (lambda t: t.replace("3.png", "2.png"), ["'2.png'", "more than once"]),
-    (lambda t: t.replace("3.png", "../attributes.csv"), ["'../attributes.csv', which leaves"]),
-    (lambda t: t.replace("3.png", "\0.png"), ["\\x00.png', which leaves"]),
-    (lambda t: t.replace("3.png", "/etc/hostname"), ["'/etc/hostname', which leaves"]),
-    (lambda t: t.replace("left_eye_y", "eye"), ["left_eye_x, right_eye_x, right_eye_y only"]),
-    (lambda t: t.replace("40,50,100,55", "40,,100,55", 1), ["for 0.png", "four numbers"]),
-    (lambda t: t.replace("40,50,100,55", "100,50,40,55", 1), ["for 0.png", "left_eye_x below right_eye_x"]),
-    (lambda t: t.replace("40,50,100,55", "4000,50,4100,55", 1), ["0.png cannot be aligned", "outside the picture"]),
-    (lambda t: t.replace("Smiling", "Male"), ["column 'Male'", "more than once"]),
-    (lambda t: t.replace("age,", ","), ["column ''", "empty"]),
-    (lambda t: t + "x,1,1,1,1,1,1,1,1,1,1,1,1\n", ["not a table"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda t: "", ["not a table", "No columns"]),
+        (lambda t: t.splitlines()[0], ["0 rows"]),
+        (lambda t: t.replace("image_id", "file"), ["file, Smiling", "a column image_id"]),
+        (lambda t: t.replace("0.png,0", "0.png,2"), ["Smiling = '2' for 0.png", "0 and 1"]),
+        (lambda t: t.replace("0.png,0", "0.png,-1"), ["Smiling = '-1'"]),
+        (lambda t: t.replace("3.png,1", "3.png,"), ["Smiling = '' for 3.png"]),
+        (lambda t: t.replace("3.png", "2.png"), ["'2.png'", "more than once"]),
+        (lambda t: t.replace("3.png", "../attributes.csv"), ["'../attributes.csv', which leaves"]),
+        (lambda t: t.replace("3.png", "\0.png"), ["\\x00.png', which leaves"]),
+        (lambda t: t.replace("3.png", "/etc/hostname"), ["'/etc/hostname', which leaves"]),
+        (lambda t: t.replace("left_eye_y", "eye"), ["left_eye_x, right_eye_x, right_eye_y only"]),
+        (lambda t: t.replace("40,50,100,55", "40,,100,55", 1), ["for 0.png", "four numbers"]),
+        (lambda t: t.replace("40,50,100,55", "100,50,40,55", 1), ["for 0.png", "left_eye_x below right_eye_x"]),
+        (lambda t: t.replace("40,50,100,55", "4000,50,4100,55", 1), ["0.png cannot be aligned", "outside the picture"]),
+        (lambda t: t.replace("Smiling", "Male"), ["column 'Male'", "more than once"]),
+        (lambda t: t.replace("age,", ","), ["column ''", "empty"]),
+        (lambda t: t + "x,1,1,1,1,1,1,1,1,1,1,1,1\n", ["not a table"]),
+    ],
+)
 def test_folder_tables_that_are_wrong(folder, change, words):
     root, _ = folder
     rewrite(root, change)
@@ -259,21 +275,37 @@ def broken(path, kind):
         image.save(path, "EPS")
 
 
-@pytest.mark.parametrize("kind, word", [
-    ("truncated", "cannot be decoded"), ("zero-byte", "is not an image"), ("text", "is not an image"),
-    ("animated", "holds 2 frames"), ("bomb", "exceeds limit"), ("huge", "9000x9000 pixels"),
-    ("tiny", "5x5 pixels"), ("postscript", "is not an image"),
-])
+@pytest.mark.parametrize(
+    "kind, word",
+    [
+        ("truncated", "cannot be decoded"),
+        ("zero-byte", "is not an image"),
+        ("text", "is not an image"),
+        ("animated", "holds 2 frames"),
+        ("bomb", "exceeds limit"),
+        ("huge", "9000x9000 pixels"),
+        ("tiny", "5x5 pixels"),
+        ("postscript", "is not an image"),
+    ],
+)
 def test_images_that_are_wrong(folder, kind, word):
     root, _ = folder
     broken(root / "images" / "5.png", kind)
     refused("5.png", word, "valid", name="folder", root=root)
 
 
-@pytest.mark.parametrize("mode, expected", [
-    ("L", (100, 100, 100)), ("1", (255, 255, 255)), ("P", (10, 20, 30)), ("RGBA", (133, 138, 143)),
-    ("CMYK", (255, 0, 0)), ("LA", (255, 255, 255)), ("I;16", (100, 100, 100)),
-])
+@pytest.mark.parametrize(
+    "mode, expected",
+    [
+        ("L", (100, 100, 100)),
+        ("1", (255, 255, 255)),
+        ("P", (10, 20, 30)),
+        ("RGBA", (133, 138, 143)),
+        ("CMYK", (255, 0, 0)),
+        ("LA", (255, 255, 255)),
+        ("I;16", (100, 100, 100)),
+    ],
+)
 def test_every_mode_becomes_rgb(tmp_path, mode, expected):
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     colour = {"L": 100, "1": 1, "RGBA": (10, 20, 30, 127), "CMYK": (0, 255, 255, 0), "LA": (7, 0)}
@@ -296,15 +328,18 @@ def test_a_photograph_lying_on_its_side_is_turned(tmp_path):
     assert photos.open_rgb(tmp_path / "x.jpg").size == (20, 40)
 
 
-@pytest.mark.parametrize("parameters, words", [
-    ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder"]),
-    ({"name": "celeba"}, ["root="]),
-    ({"name": "rendered-faces", "n": 0}, ["n is 0", "at least 1"]),
-    ({"name": "rendered-faces", "n": 2.5}, ["n is 2.5"]),
-    ({"name": "rendered-faces", "seed": -1}, ["seed is -1"]),
-    ({"name": "rendered-faces", "resolution": 4096}, ["resolution is 4096", "16", "512"]),
-    ({"name": "folder", "root": ".", "missing": "maybe"}, ["missing is 'maybe'", "'error' and 'drop'"]),
-])
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"name": "faces"}, ["'faces'", "rendered-faces, celeba, utkface, disfa, dogs-vs-cats, folder"]),
+        ({"name": "celeba"}, ["root="]),
+        ({"name": "rendered-faces", "n": 0}, ["n is 0", "at least 1"]),
+        ({"name": "rendered-faces", "n": 2.5}, ["n is 2.5"]),
+        ({"name": "rendered-faces", "seed": -1}, ["seed is -1"]),
+        ({"name": "rendered-faces", "resolution": 4096}, ["resolution is 4096", "16", "512"]),
+        ({"name": "folder", "root": ".", "missing": "maybe"}, ["missing is 'maybe'", "'error' and 'drop'"]),
+    ],
+)
 def test_parameters_that_are_wrong(parameters, words):
     refused(*words, **parameters)
 
@@ -330,8 +365,13 @@ def test_rendered_faces_are_the_renderers_and_fewer_are_the_first(cache):
 def utkface(tmp_path):
     """Faces named as UTKFace names them, in two folders, and three files whose names lack something."""
     root = tmp_path / "utkface"
-    names = ["part1/26_1_2_20170116184024662.jpg.chip.jpg", "part1/9_0_0_20170109150557335.jpg",
-             "part2/70_0_4_20170110182418864.jpg", "part2/34_1_1_20170116.jpg", "part2/35_0_3_20170117.jpg"]
+    names = [
+        "part1/26_1_2_20170116184024662.jpg.chip.jpg",
+        "part1/9_0_0_20170109150557335.jpg",
+        "part2/70_0_4_20170110182418864.jpg",
+        "part2/34_1_1_20170116.jpg",
+        "part2/35_0_3_20170117.jpg",
+    ]
     others = ["part1/61_1_20170109142408075.jpg.chip.jpg", "part2/999_1_1_20170116.jpg", "part2/26_2_1_2017.jpg"]
     for i, name in enumerate(names + others):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -380,24 +420,28 @@ def test_dogs_vs_cats_come_in_turn_as_middle_squares(dogs_vs_cats):
 def test_dogs_vs_cats_take_the_fur_from_a_table(dogs_vs_cats):
     rows = {"dog.10.jpg": 1, "cat.0.jpg": 0, "cat.15.jpg": 1}
     (dogs_vs_cats / "attributes.csv").write_text(
-        "image_id,Dark_Fur\n" + "".join(f"{name},{value}\n" for name, value in rows.items()))
+        "image_id,Dark_Fur\n" + "".join(f"{name},{value}\n" for name, value in rows.items())
+    )
     pool = data.load("dogs-vs-cats", root=dogs_vs_cats)
     assert pool.metadata["image_id"].tolist() == list(rows)
     assert pool.attributes["Dark_Fur"].tolist() == [1, 0, 1] and pool.attributes["Dog"].tolist() == [1, 0, 0]
     assert pool.attributes.dtypes.eq(np.int8).all()
 
 
-@pytest.mark.parametrize("table, words, error", [
-    ("image_id,Dark_Fur\n", ["0 rows", "a column image_id"], ValueError),
-    ("image_id\ncat.0.jpg\n", ["the columns image_id", "Dark_Fur"], ValueError),
-    ("file,Dark_Fur\ncat.0.jpg,1\n", ["a column image_id"], ValueError),
-    ("image_id,Dark_Fur\ncat.0.jpg,black\n", ["column 'Dark_Fur'", "0 and 1"], ValueError),
-    ("image_id,Dog\ncat.0.jpg,1\n", ["column 'Dog'", "file names"], ValueError),
-    ("image_id,Dark_Fur\ncat.0.jpg,1\ncat.0.jpg,0\n", ["'cat.0.jpg'", "more than once"], ValueError),
-    ("image_id,Dark_Fur\nfox.0.jpg,1\n", ["fox.0.jpg", "cat.0.jpg or dog.0.jpg"], ValueError),
-    ("image_id,Dark_Fur\n../cat.0.jpg,1\n", ["../cat.0.jpg", "valid are files named"], ValueError),
-    ("image_id,Dark_Fur\ncat.77.jpg,1\n", ["no file", "cat.77.jpg"], FileNotFoundError),
-])
+@pytest.mark.parametrize(
+    "table, words, error",
+    [
+        ("image_id,Dark_Fur\n", ["0 rows", "a column image_id"], ValueError),
+        ("image_id\ncat.0.jpg\n", ["the columns image_id", "Dark_Fur"], ValueError),
+        ("file,Dark_Fur\ncat.0.jpg,1\n", ["a column image_id"], ValueError),
+        ("image_id,Dark_Fur\ncat.0.jpg,black\n", ["column 'Dark_Fur'", "0 and 1"], ValueError),
+        ("image_id,Dog\ncat.0.jpg,1\n", ["column 'Dog'", "file names"], ValueError),
+        ("image_id,Dark_Fur\ncat.0.jpg,1\ncat.0.jpg,0\n", ["'cat.0.jpg'", "more than once"], ValueError),
+        ("image_id,Dark_Fur\nfox.0.jpg,1\n", ["fox.0.jpg", "cat.0.jpg or dog.0.jpg"], ValueError),
+        ("image_id,Dark_Fur\n../cat.0.jpg,1\n", ["../cat.0.jpg", "valid are files named"], ValueError),
+        ("image_id,Dark_Fur\ncat.77.jpg,1\n", ["no file", "cat.77.jpg"], FileNotFoundError),
+    ],
+)
 def test_tables_of_fur_that_are_wrong(dogs_vs_cats, table, words, error):
     (dogs_vs_cats / "attributes.csv").write_text(table)
     refused(*words, name="dogs-vs-cats", root=dogs_vs_cats, error=error)

@@ -18,8 +18,10 @@ IDENTITY = {"name": "numbers", "seed": 1, "resolution": 4}
 
 
 def truth(rows):
-    return {"images": np.stack([np.full((3, 4, 4), row % 251, np.uint8) for row in rows]),
-            "factors": np.stack([np.array([row, row**0.5], np.float32) for row in rows])}
+    return {
+        "images": np.stack([np.full((3, 4, 4), row % 251, np.uint8) for row in rows]),
+        "factors": np.stack([np.array([row, row**0.5], np.float32) for row in rows]),
+    }
 
 
 class Maker:
@@ -76,10 +78,17 @@ def test_damage_is_named_and_mended(name, damage):
     assert_whole(store.open_store(IDENTITY, 64, make), 64)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda text: "", lambda text: text[:-1], lambda text: "[]", lambda text: '{"sha256": 1, "manifest": 2}',
-    lambda text: text.replace('"stop": 2', '"stop": 1'), lambda text: text.replace("|u1", "|u2"),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-1],
+        lambda text: "[]",
+        lambda text: '{"sha256": 1, "manifest": 2}',
+        lambda text: text.replace('"stop": 2', '"stop": 1'),
+        lambda text: text.replace("|u1", "|u2"),
+    ],
+)
 def test_a_damaged_manifest_is_named_and_remade(damage):
     store.open_store(IDENTITY, 12, Maker())
     path = store.store_folder(IDENTITY) / "manifest.json"

@@ -28,8 +28,9 @@ def same_division(one, other):
 
 def test_scale_gradients_are_finite_differences():
     margin, y = random_margins(20)
-    low, high = (F.binary_cross_entropy_with_logits(margin * s, y.double(), reduction="none")
-                 for s in (1 - 1e-6, 1 + 1e-6))
+    low, high = (
+        F.binary_cross_entropy_with_logits(margin * s, y.double(), reduction="none") for s in (1 - 1e-6, 1 + 1e-6)
+    )
     torch.testing.assert_close(scale_gradients(margin, y), (high - low) / 2e-6, atol=1e-8, rtol=1e-6)
 
 
@@ -65,8 +66,10 @@ def test_the_closed_form_climbs_as_automatic_differentiation_does():
     for _ in range(80):  # few enough that many images have not reached their environment
         scale = torch.ones((), dtype=torch.float64, requires_grad=True)
         losses = F.binary_cross_entropy_with_logits(margin * scale, y.double(), reduction="none")
-        penalties = [torch.autograd.grad((losses * q).mean(), scale, create_graph=True)[0] ** 2
-                     for q in (w.sigmoid(), 1 - w.sigmoid())]
+        penalties = [
+            torch.autograd.grad((losses * q).mean(), scale, create_graph=True)[0] ** 2
+            for q in (w.sigmoid(), 1 - w.sigmoid())
+        ]
         optimizer.zero_grad()
         (-sum(penalties) / 2).backward()
         optimizer.step()
@@ -130,11 +133,14 @@ def test_learns_repeats_and_shares_a_reference(train, test):
     assert (EIIL(**given, reference=reference).fit(train, seed=0).scores(test.images) == one).all()
 
 
-@pytest.mark.parametrize("parameters, sentence", [
-    ({"penalty_weight": -1}, "penalty_weight is -1; it must be at least 0"),
-    ({"anneal": 1.5}, "anneal is 1.5; it must be a share of the steps, 0 to 1"),
-    ({"inference_steps": 0}, "inference_steps is 0; it must be a whole number of at least 1"),
-])
+@pytest.mark.parametrize(
+    "parameters, sentence",
+    [
+        ({"penalty_weight": -1}, "penalty_weight is -1; it must be at least 0"),
+        ({"anneal": 1.5}, "anneal is 1.5; it must be a share of the steps, 0 to 1"),
+        ({"inference_steps": 0}, "inference_steps is 0; it must be a whole number of at least 1"),
+    ],
+)
 def test_bad_parameters_are_one_sentence(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         EIIL(**parameters)

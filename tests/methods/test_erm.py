@@ -48,8 +48,15 @@ def test_same_seed_same_network_other_seed_another(train, test):
 
 def test_each_step_is_adamw_on_the_mean_cross_entropy(train):
     """One full-batch epoch, against AdamW written out by hand."""
-    settings = Settings(epochs=1, batch_size=len(train), lr=0.01, weight_decay=0.1, schedule="constant",
-                        augment="none", precision="fp32")
+    settings = Settings(
+        epochs=1,
+        batch_size=len(train),
+        lr=0.01,
+        weight_decay=0.1,
+        schedule="constant",
+        augment="none",
+        precision="fp32",
+    )
     model = Linear(settings).fit(train, seed=3)
     torch.manual_seed(3)
     expected = linear()

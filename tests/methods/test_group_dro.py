@@ -60,6 +60,7 @@ def test_helps_the_worst_group_of_a_biased_set():
 
     biased, test, worst = draw(1024, 0.95), draw(2000, 0.5), {}
     for method in (ERM, GroupDRO):
+
         class Linear(method):
             def build(self):
                 return Classifier(torch.nn.Flatten(), torch.nn.Linear(48, 2))

@@ -50,9 +50,11 @@ def test_crop_is_the_affine_map_of_torch(images):
 @pytest.mark.parametrize("factor", [0.6, 1.0, 1.3])
 def test_colours_are_those_of_pil(images, factor):
     f = ONE * factor
-    for found, enhancer in [(recolour(images, f, ONE, ONE), ImageEnhance.Brightness),
-                            (recolour(images, ONE, f, ONE), ImageEnhance.Contrast),
-                            (recolour(images, ONE, ONE, f), ImageEnhance.Color)]:
+    for found, enhancer in [
+        (recolour(images, f, ONE, ONE), ImageEnhance.Brightness),
+        (recolour(images, ONE, f, ONE), ImageEnhance.Contrast),
+        (recolour(images, ONE, ONE, f), ImageEnhance.Color),
+    ]:
         for image, result in zip(images, found):
             close(result, enhancer(pil(image)).enhance(factor), levels=2)
 

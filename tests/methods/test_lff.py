@@ -53,26 +53,33 @@ def test_generalised_cross_entropy_and_its_gradient(q):
     p = logits.detach().softmax(1)[torch.arange(8), y]
     losses = generalised_cross_entropy(logits, y, q)
     torch.testing.assert_close(losses.detach(), (1 - p**q) / q)
-    found, = torch.autograd.grad(losses.sum(), logits)
-    plain, = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), logits)
+    (found,) = torch.autograd.grad(losses.sum(), logits)
+    (plain,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), logits)
     torch.testing.assert_close(found, p[:, None] ** q * plain)
 
 
 def test_generalised_cross_entropy_tends_to_the_cross_entropy():
     logits, y = torch.tensor([[3.0, -1.0], [0.0, 0.5]], dtype=torch.float64), torch.tensor([1, 1])
-    torch.testing.assert_close(generalised_cross_entropy(logits, y, 1e-6), F.cross_entropy(logits, y, reduction="none"),
-                               rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        generalised_cross_entropy(logits, y, 1e-6), F.cross_entropy(logits, y, reduction="none"), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_each_network_learns_from_its_own_loss():
     method = prepared([0, 1, 1])
     logits, index, y = torch.randn(3, 4).requires_grad_(), torch.arange(3), torch.tensor([0, 1, 1])
     method.loss(index, logits, y).backward()
-    weight = prepared([0, 1, 1]).weights(index, torch.stack(
-        [F.cross_entropy(logits[:, part], y, reduction="none").detach() for part in (slice(2, 4), slice(0, 2))]))
+    weight = prepared([0, 1, 1]).weights(
+        index,
+        torch.stack(
+            [F.cross_entropy(logits[:, part], y, reduction="none").detach() for part in (slice(2, 4), slice(0, 2))]
+        ),
+    )
     expected = torch.cat([weight[:, None], torch.ones(3, 1)], 1) / 3  # of the weighted, and of the generalised loss
-    for part, factor, loss in [(slice(0, 2), expected[:, :1], lambda z: F.cross_entropy(z, y, reduction="sum")),
-                               (slice(2, 4), expected[:, 1:], lambda z: generalised_cross_entropy(z, y, 0.7).sum())]:
+    for part, factor, loss in [
+        (slice(0, 2), expected[:, :1], lambda z: F.cross_entropy(z, y, reduction="sum")),
+        (slice(2, 4), expected[:, 1:], lambda z: generalised_cross_entropy(z, y, 0.7).sum()),
+    ]:
         own = logits[:, part].detach().requires_grad_()
         loss(own).backward()
         torch.testing.assert_close(logits.grad[:, part], factor * own.grad)
@@ -101,12 +108,15 @@ def test_learns_repeats_and_answers_with_the_debiased_network(train, test):
     np.testing.assert_allclose(one, debiased, atol=1e-5)
 
 
-@pytest.mark.parametrize("parameters, sentence", [
-    ({"q": 0}, "q is 0; it must be above 0 and at most 1"),
-    ({"q": 1.5}, "q is 1.5; it must be above 0"),
-    ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
-    ({"momentum": -0.1}, "momentum is -0.1; it must be at least 0"),
-])
+@pytest.mark.parametrize(
+    "parameters, sentence",
+    [
+        ({"q": 0}, "q is 0; it must be above 0 and at most 1"),
+        ({"q": 1.5}, "q is 1.5; it must be above 0"),
+        ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
+        ({"momentum": -0.1}, "momentum is -0.1; it must be at least 0"),
+    ],
+)
 def test_bad_parameters_are_one_sentence(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         LfF(**parameters)

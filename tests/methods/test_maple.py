@@ -27,9 +27,15 @@ def problem(n=30, width=4, seed=0):
 def test_projection_is_that_of_a_quadratic_program(seed, share):
     scores = np.random.default_rng(seed).normal(0.5, 1.0, 7)
     found = project(torch.from_numpy(scores), 7 * share).numpy()
-    program = minimize(lambda x: ((x - scores) ** 2).sum(), np.full(7, share), jac=lambda x: 2 * (x - scores),
-                       bounds=[(0, 1)] * 7, constraints={"type": "eq", "fun": lambda x: x.sum() - 7 * share},
-                       method="SLSQP", options={"ftol": 1e-14, "maxiter": 500})
+    program = minimize(
+        lambda x: ((x - scores) ** 2).sum(),
+        np.full(7, share),
+        jac=lambda x: 2 * (x - scores),
+        bounds=[(0, 1)] * 7,
+        constraints={"type": "eq", "fun": lambda x: x.sum() - 7 * share},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
     assert program.success
     np.testing.assert_allclose(found, program.x, atol=1e-5)
     assert found.sum() == pytest.approx(7 * share) and found.min() >= 0 and found.max() <= 1
@@ -72,7 +78,7 @@ def test_outer_gradient_is_finite_differences(risk):
     def value(mask):
         return outer_risk(mask, head, features, y, environment, 0.3, 20.0, risk)
 
-    found, = torch.autograd.grad(value(mask.requires_grad_()), mask)
+    (found,) = torch.autograd.grad(value(mask.requires_grad_()), mask)
     for i in range(30):
         step = 1e-6 * torch.eye(30, dtype=torch.float64)[i]
         difference = (value(mask.detach() + step) - value(mask.detach() - step)) / 2e-6
@@ -149,13 +155,16 @@ def test_learns_and_repeats(train, test):
     assert (one == again).all() and (one != other).any()
 
 
-@pytest.mark.parametrize("parameters, sentence", [
-    ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
-    ({"risk": "mean"}, "risk is 'mean'; valid values: irm, rex"),
-    ({"penalty_weight": -1}, "penalty_weight must be at least 0"),
-    ({"search_lr": 0}, "search_lr above 0"),
-    ({"search_steps": 0}, "search_steps is 0; it must be a whole number of at least 1"),
-])
+@pytest.mark.parametrize(
+    "parameters, sentence",
+    [
+        ({"share": 0}, "share is 0; it must be above 0 and at most 1"),
+        ({"risk": "mean"}, "risk is 'mean'; valid values: irm, rex"),
+        ({"penalty_weight": -1}, "penalty_weight must be at least 0"),
+        ({"search_lr": 0}, "search_lr above 0"),
+        ({"search_steps": 0}, "search_steps is 0; it must be a whole number of at least 1"),
+    ],
+)
 def test_bad_parameters_are_one_sentence(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         MAPLE(**parameters)

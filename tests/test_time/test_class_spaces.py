@@ -46,17 +46,25 @@ def test_pictures_show_their_class():
 
 def test_a_space_shows_one_subject():
     """Without what the class changes, all pictures of a space have the same identity."""
-    one, many = (stream(name, 30, shifted=False).images[:, :, 32:36, 30:34].mean((2, 3))
-                 for name in ("hair colours", "people"))
+    one, many = (
+        stream(name, 30, shifted=False).images[:, :, 32:36, 30:34].mean((2, 3)) for name in ("hair colours", "people")
+    )
     assert one.std(0).mean() < 0.5 * many.std(0).mean()
     other = stream("hair colours", 30, shifted=False, subject=1)
     assert np.array_equal(other.labels, stream("hair colours", 30, shifted=False).labels)
-    assert not {i.tobytes() for i in other.images} & {i.tobytes() for i in stream("hair colours", 30, shifted=False).images}
+    assert not {i.tobytes() for i in other.images} & {
+        i.tobytes() for i in stream("hair colours", 30, shifted=False).images
+    }
 
 
-@pytest.mark.parametrize("name, wrong, sentence", [
-    ("hats", {}, "valid are expressions"), ("poses", {"part": "train"}, "valid are test, validation, shots"),
-    ("poses", {"n": 2}, "3 to 1500")])
+@pytest.mark.parametrize(
+    "name, wrong, sentence",
+    [
+        ("hats", {}, "valid are expressions"),
+        ("poses", {"part": "train"}, "valid are test, validation, shots"),
+        ("poses", {"n": 2}, "3 to 1500"),
+    ],
+)
 def test_bad_streams(name, wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         stream(name, **wrong)
@@ -118,7 +126,9 @@ def test_shifts_do_what_they_say(pictures):
     noisy = shift(np.full((8, 3, 64, 64), 128, np.uint8), "noise", 0.1)
     assert abs(noisy.std() / 255 - 0.1) < 0.003
     lines = shift(pictures, "sketch", 1.0)
-    assert (lines[:, 0] == lines[:, 1]).all() and (shift(np.full((1, 3, 9, 9), 90, np.uint8), "sketch", 1.0) == 255).all()
+    assert (lines[:, 0] == lines[:, 1]).all() and (
+        shift(np.full((1, 3, 9, 9), 90, np.uint8), "sketch", 1.0) == 255
+    ).all()
     small = shift(pictures, "small", 64.0)
     assert small.std((2, 3)).max() < 0.5 * x.std((2, 3)).max()
     dot = np.zeros((1, 3, 21, 21), np.uint8)

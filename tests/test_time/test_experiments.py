@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from diga_lib import image_text
-from diga_lib.studies import results
 from diga_lib.image_text.wide import WORDS
+from diga_lib.studies import results
 from diga_lib.studies.test_time import experiments, records
-from diga_lib.test_time import TDA, class_weights, stream
 from diga_lib.studies.test_time.__main__ import main
+from diga_lib.test_time import TDA, class_weights, stream
 
-FIELDS = dict(model="m", method="TDA", dataset="poses", order=0, n=4, accuracy=0.5, seconds_per_image=0.1,
-              peak_memory_mb=10.0)
+FIELDS = dict(
+    model="m", method="TDA", dataset="poses", order=0, n=4, accuracy=0.5, seconds_per_image=0.1, peak_memory_mb=10.0
+)
 
 
 @pytest.fixture
@@ -57,8 +58,22 @@ def test_the_table_is_run_and_resumed(small, tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "SHOTS", 2)
     monkeypatch.setattr(experiments, "ABLATIONS", {"positive only": {"negative_capacity": 0}})
     monkeypatch.setattr(experiments, "EVERY", {"TPT": 4})
-    main(["--models", "rendered-faces-text-s", "--methods", *methods, "--datasets", "poses", "--orders", "1",
-          "--n", "12", "--output", str(path)])
+    main(
+        [
+            "--models",
+            "rendered-faces-text-s",
+            "--methods",
+            *methods,
+            "--datasets",
+            "poses",
+            "--orders",
+            "1",
+            "--n",
+            "12",
+            "--output",
+            str(path),
+        ]
+    )
     frame = records.read(path)
     assert frame["method"].tolist() == [*methods, "TDA"] and frame["variant"].tolist()[-1] == "positive only"
     assert frame["n"].tolist() == [12, 12, 3, 12, 12] and frame["every"].tolist() == [1, 1, 4, 1, 1]
@@ -82,7 +97,7 @@ def test_a_run_predicts_what_the_method_does_by_hand(small):
     assert small.run("zero-shot", s)["correct"] == "".join("01"[int(r)] for r in zero)
     adapted = TDA(weights, small.scale, small.settings("poses"))(features).argmax(1).numpy() == s.labels
     assert small.run("TDA", s)["accuracy"] == pytest.approx(adapted.mean())
-    (name, ablated), = small.ablate(s, {"nothing": {"positive_capacity": 0, "negative_capacity": 0}})
+    ((name, ablated),) = small.ablate(s, {"nothing": {"positive_capacity": 0, "negative_capacity": 0}})
     assert name == "nothing" and ablated["accuracy"] == pytest.approx(zero.mean())
     with pytest.raises(ValueError, match="valid are zero-shot, CoOp"):
         small.run("Tip-Adapter", s)

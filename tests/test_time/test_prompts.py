@@ -18,7 +18,9 @@ CLASSES = ["a person with black hair", "an old person", "a woman"]
 
 def tiny():
     torch.manual_seed(0)
-    return image_text.RenderedFacesText(VOCABULARY, width=16, layers=1, heads=2, dimension=16).eval().requires_grad_(False)
+    return (
+        image_text.RenderedFacesText(VOCABULARY, width=16, layers=1, heads=2, dimension=16).eval().requires_grad_(False)
+    )
 
 
 class Block(torch.nn.Module):
@@ -58,7 +60,7 @@ def tokenizer(texts):
     tokens = torch.zeros(len(texts), 16, dtype=torch.long)
     for row, text in enumerate(texts):
         words = [30, *(1 + sum(map(ord, word)) % 29 for word in text.split()), 31]
-        tokens[row, :len(words)] = torch.tensor(words)
+        tokens[row, : len(words)] = torch.tensor(words)
     return tokens
 
 
@@ -130,7 +132,9 @@ def test_cocoop_reads_the_image_and_coop_does_not(images):
     text = cocoop.class_features(prompts.bare(CLASSES), features)
     for row in (0, 7):  # each image's own context, put in by hand
         context = cocoop.parameters[0] + cocoop.meta(features[row])
-        torch.testing.assert_close(text[row], prompts.unit_text(model, prompts.bare(CLASSES), context), atol=0.02, rtol=0)
+        torch.testing.assert_close(
+            text[row], prompts.unit_text(model, prompts.bare(CLASSES), context), atol=0.02, rtol=0
+        )
     with pytest.raises(ValueError, match="call fit first"):
         CoOp(model).logits(images, CLASSES)
 
@@ -152,7 +156,7 @@ def test_tpt_lowers_the_entropy_of_its_views_and_forgets(make, images):
     model = make()
     tuner = TPT(model, Tuning(views=16, keep=0.25, lr=0.5))
     found = tuner.logits(images[:4], CLASSES, seed=3)
-    alone = [tuner.logits(images[k:k + 1], CLASSES, seed=3) for k in range(1)]
+    alone = [tuner.logits(images[k : k + 1], CLASSES, seed=3) for k in range(1)]
     torch.testing.assert_close(found[:1], alone[0], msg="an image's prompt must not depend on those before it")
 
     features = tuner.views(prompts.image_tensor(images)[0], torch.Generator().manual_seed(1_000_003 * 3)).clone()
@@ -163,8 +167,9 @@ def test_tpt_lowers_the_entropy_of_its_views_and_forgets(make, images):
     before = mean_entropy(chosen)
     before.backward()
     stepped = context.detach() - 1e-3 * context.grad / context.grad.norm()
-    after = mean_entropy((scale * features @ prompts.unit_text(model, prompts.bare(CLASSES), stepped).T)[
-        confident_views(logits, 0.25)])
+    after = mean_entropy(
+        (scale * features @ prompts.unit_text(model, prompts.bare(CLASSES), stepped).T)[confident_views(logits, 0.25)]
+    )
     assert after < before + 1e-3
 
 

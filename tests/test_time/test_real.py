@@ -32,6 +32,7 @@ def test_a_folder_of_folders(tmp_path):
 @pytest.fixture
 def torchvision(monkeypatch):
     """A torchvision with one data set, which fails if it is asked to fetch anything."""
+
     class OxfordIIITPet:
         classes = ["Abyssinian", "Boxer"]
 

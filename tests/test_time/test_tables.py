@@ -17,10 +17,22 @@ def frame():
         for dataset in ("poses", "makeup"):
             for order in (0, 1):
                 c = correct[::-1] if order else correct
-                rows.append({"model": "m", "method": method, "variant": "", "dataset": dataset, "order": order, "n": len(c),
-                             "every": 6 // len(c), "accuracy": np.mean([int(k) for k in c]), "correct": c,
-                             "seconds_per_image": 0.1, "peak_memory_mb": 50.0,
-                             "extra": {"processor_seconds_per_image": 1.0 if method == "TPT" else 0.01}})
+                rows.append(
+                    {
+                        "model": "m",
+                        "method": method,
+                        "variant": "",
+                        "dataset": dataset,
+                        "order": order,
+                        "n": len(c),
+                        "every": 6 // len(c),
+                        "accuracy": np.mean([int(k) for k in c]),
+                        "correct": c,
+                        "seconds_per_image": 0.1,
+                        "peak_memory_mb": 50.0,
+                        "extra": {"processor_seconds_per_image": 1.0 if method == "TPT" else 0.01},
+                    }
+                )
     rows.append(rows[-1] | {"variant": "positive only", "accuracy": 0.5, "correct": ""})
     return pd.DataFrame(rows)
 
@@ -29,7 +41,7 @@ def test_accuracy_table():
     table, interval = tables.accuracy_table(frame(), "m")
     assert table.index.tolist() == ["zero-shot", "TPT", "TDA"] and set(table) == {"poses", "makeup", "mean"}
     assert table["mean"].tolist() == pytest.approx([50, 100, 500 / 6])
-    assert (interval.to_numpy() == pytest.approx(0)), "both orders are alike"
+    assert interval.to_numpy() == pytest.approx(0), "both orders are alike"
 
 
 def test_gains_pair_the_orders():
@@ -84,8 +96,10 @@ def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
     assert set(experiments.CHOSEN) == set(experiments.MODELS)
     streams = list(experiments.trials(6, subjects=2))
     assert [s.space.name for s in streams] == [name for name in SPACES for _ in range(2)]
-    tried, tested = ({image.tobytes() for s in part for image in s.images}
-                     for part in (streams, [stream(name, 6, subject=experiments.FIRST + k) for name in SPACES for k in range(2)]))
+    tried, tested = (
+        {image.tobytes() for s in part for image in s.images}
+        for part in (streams, [stream(name, 6, subject=experiments.FIRST + k) for name in SPACES for k in range(2)])
+    )
     assert len(tried) == 2 * 6 * len(SPACES) and not tried & tested
 
 
@@ -93,5 +107,7 @@ def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
 def test_every_method_chose_among_as_many_settings(model):
     chosen = experiments.CHOSEN[model]
     assert len(experiments.TRIALS) == 6 and all(len(rates) == 6 for rates in experiments.RATES.values())
-    assert set(chosen["TDA"]) == set(SPACES) and {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(experiments.TRIALS)
+    assert set(chosen["TDA"]) == set(SPACES) and {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(
+        experiments.TRIALS
+    )
     assert all(chosen[method] in rates for method, rates in experiments.RATES.items())

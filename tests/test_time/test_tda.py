@@ -62,12 +62,24 @@ SPANS = st.tuples(st.floats(0, 0.4), st.floats(0.3, 1.0))
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), n=st.integers(1, 60), classes=st.integers(2, 6), d=st.integers(2, 12),
-       spread=st.floats(0.1, 2), scale=st.sampled_from([4.0, 15.0, 100.0]), positive=st.integers(0, 4),
-       negative=st.integers(0, 3), alpha=st.floats(0, 5), beta=st.floats(0, 9), span=SPANS, mask=SPANS,
-       cuts=st.lists(st.integers(0, 60), max_size=5))
+@given(
+    seed=st.integers(0, 2**31),
+    n=st.integers(1, 60),
+    classes=st.integers(2, 6),
+    d=st.integers(2, 12),
+    spread=st.floats(0.1, 2),
+    scale=st.sampled_from([4.0, 15.0, 100.0]),
+    positive=st.integers(0, 4),
+    negative=st.integers(0, 3),
+    alpha=st.floats(0, 5),
+    beta=st.floats(0, 9),
+    span=SPANS,
+    mask=SPANS,
+    cuts=st.lists(st.integers(0, 60), max_size=5),
+)
 def test_it_is_the_transcription_however_the_stream_is_cut(
-        seed, n, classes, d, spread, scale, positive, negative, alpha, beta, span, mask, cuts):
+    seed, n, classes, d, spread, scale, positive, negative, alpha, beta, span, mask, cuts
+):
     features, weights = random_stream(seed, n, classes, d, spread)
     chosen = Settings(Cache(positive, alpha, beta), Cache(negative, 0.3 * alpha, beta / 2), span, mask)
     expected = transcription(features.tolist(), weights.tolist(), scale, chosen)
@@ -100,8 +112,10 @@ def test_a_cache_keeps_the_lowest_entropies_of_each_class():
     cache = Rows(4)
     for row, (label, entropy) in enumerate(zip(labels, entropies)):
         cache.update(label, entropy, row)
-        best = [sorted((e, r) for r, (k, e) in enumerate(zip(labels[:row + 1], entropies)) if k == label)[:4]
-                for label in range(3)]
+        best = [
+            sorted((e, r) for r, (k, e) in enumerate(zip(labels[: row + 1], entropies)) if k == label)[:4]
+            for label in range(3)
+        ]
         assert cache.rows() == [r for entries in best for _, r in entries]
 
 

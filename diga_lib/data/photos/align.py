@@ -91,15 +91,20 @@ def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
     beyond = np.maximum(0, [-reached.min(0), reached.max(0) - image.size])  # [[left, top], [right, bottom]]
     pad = np.ceil(beyond).astype(int) + 1
     if (pad > MOST_PADDING * np.array(image.size) + 1).any():
-        raise ValueError(f"eyes at {np.round(eyes, 1).tolist()} put the face outside the picture of "
-                         f"{image.width}x{image.height} pixels")
+        raise ValueError(
+            f"eyes at {np.round(eyes, 1).tolist()} put the face outside the picture of "
+            f"{image.width}x{image.height} pixels"
+        )
     pixels = np.pad(np.asarray(image), ((pad[0, 1], pad[1, 1]), (pad[0, 0], pad[1, 0]), (0, 0)), mode="edge")
     # Sampling at least as finely as the picture and averaging after it is what avoids aliasing.
     finer = max(1, int(np.ceil(np.hypot(*inverse[:, 0]) - 1e-6)))
     a, b, c, d, e, f = inverse.ravel()
     crop = Image.fromarray(pixels).transform(
-        (resolution * finer, resolution * finer), Image.Transform.AFFINE,
-        (a / finer, b / finer, c + pad[0, 0], d / finer, e / finer, f + pad[0, 1]), Image.Resampling.BICUBIC)
+        (resolution * finer, resolution * finer),
+        Image.Transform.AFFINE,
+        (a / finer, b / finer, c + pad[0, 0], d / finer, e / finer, f + pad[0, 1]),
+        Image.Resampling.BICUBIC,
+    )
     return np.ascontiguousarray(np.asarray(crop.reduce(finer)).transpose(2, 0, 1))
 
 
@@ -138,7 +143,7 @@ def find_eyes(image: Image.Image) -> np.ndarray:
         raise NoFaceFound("no face is found")
     left, top, size, _ = max(faces, key=lambda box: box[2])
     zoom = _FACE_SIZE / size
-    upper = cv2.resize(gray[top:top + int(0.6 * size), left:left + size], None, fx=zoom, fy=zoom)
+    upper = cv2.resize(gray[top : top + int(0.6 * size), left : left + size], None, fx=zoom, fy=zoom)
     found = []
     for mirrored in (False, True):
         picture = np.ascontiguousarray(upper[:, ::-1]) if mirrored else upper

@@ -51,8 +51,10 @@ def disfa(root: str | os.PathLike) -> Listing:
         table = pd.DataFrame({f"AU{unit}": _intensities(labels / name / f"{name}_au{unit}.txt") for unit in UNITS})
         if table.isna().to_numpy().any():
             unit = table.columns[table.isna().any()][0]
-            raise ValueError(f"{labels / name} has no label of {unit} for frame {table.index[table[unit].isna()][0]}: "
-                             "valid is a line for each frame in each unit's file.")
+            raise ValueError(
+                f"{labels / name} has no label of {unit} for frame {table.index[table[unit].isna()][0]}: "
+                "valid is a line for each frame in each unit's file."
+            )
         frames = {number: file for number, file in _frames(images / name) if number in table.index}
         if not frames:
             raise ValueError(f"{images / name} has no image of a labelled frame: valid are names such as 00001.jpg.")
@@ -61,8 +63,15 @@ def disfa(root: str | os.PathLike) -> Listing:
         intensities.append(table.loc[numbers])
         metadata.append(pd.DataFrame({"subject": name, "frame": numbers}))
     factors = pd.concat(intensities, ignore_index=True).astype(np.float32)
-    return Listing("disfa", paths, (factors >= PRESENT).astype(np.int8), factors,
-                   pd.concat(metadata, ignore_index=True), None, None)
+    return Listing(
+        "disfa",
+        paths,
+        (factors >= PRESENT).astype(np.int8),
+        factors,
+        pd.concat(metadata, ignore_index=True),
+        None,
+        None,
+    )
 
 
 def _intensities(path: Path) -> pd.Series:
@@ -71,8 +80,10 @@ def _intensities(path: Path) -> pd.Series:
     for number, line in enumerate(lines_of(existing_file(path)), start=1):
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", line)
         if not match or int(match[2]) > MOST:
-            raise ValueError(f"Line {number} of {path} is {line!r}: valid is a frame's number, a comma and an "
-                             f"intensity from 0 to {MOST}.")
+            raise ValueError(
+                f"Line {number} of {path} is {line!r}: valid is a frame's number, a comma and an "
+                f"intensity from 0 to {MOST}."
+            )
         if int(match[1]) in values:
             raise ValueError(f"{path} has frame {match[1]} more than once: valid is one line for each frame.")
         values[int(match[1])] = int(match[2])
@@ -84,7 +95,9 @@ def _frames(folder: Path) -> list[tuple[int, str]]:
     found = [(file.stem, file.name) for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
     wrong = [name for stem, name in found if not stem.isascii() or not stem.isdigit()]
     if wrong:
-        raise ValueError(f"{folder} has the image {sorted(wrong)[0]}: valid are frame numbers as names, such as 00001.jpg.")
+        raise ValueError(
+            f"{folder} has the image {sorted(wrong)[0]}: valid are frame numbers as names, such as 00001.jpg."
+        )
     numbers = [int(stem) for stem, _ in found]
     if len(set(numbers)) < len(numbers):
         twice = next(number for number in numbers if numbers.count(number) > 1)

@@ -31,11 +31,13 @@ def open_rgb(path: str) -> Image.Image:
             image = Image.open(path, formats=FORMATS)
         with image:
             if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"{path} unpacks to {image.width}x{image.height} pixels: valid are at most "
-                                 f"{MOST_PIXELS:,}.")
+                raise ValueError(
+                    f"{path} unpacks to {image.width}x{image.height} pixels: valid are at most {MOST_PIXELS:,}."
+                )
             if min(image.size) < LEAST_SIDE:
-                raise ValueError(f"{path} has {image.width}x{image.height} pixels: valid are sides of "
-                                 f"at least {LEAST_SIDE}.")
+                raise ValueError(
+                    f"{path} has {image.width}x{image.height} pixels: valid are sides of at least {LEAST_SIDE}."
+                )
             # Phones write several pictures into one MPO file; the first is the photograph.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ValueError(f"{path} holds {image.n_frames} frames: valid is a still picture.")
@@ -48,11 +50,7 @@ def open_rgb(path: str) -> Image.Image:
 
 
 def decode(
-    paths: list[str],
-    eyes: np.ndarray | None,
-    size: tuple[int, int] | None,
-    resolution: int,
-    aligned: bool,
+    paths: list[str], eyes: np.ndarray | None, size: tuple[int, int] | None, resolution: int, aligned: bool
 ) -> dict[str, np.ndarray]:
     """Decode image files to pictures of one size.
 
@@ -85,8 +83,10 @@ def decode(
     for i, path in enumerate(paths):
         image = open_rgb(path)
         if size is not None and image.size != tuple(size):
-            raise ValueError(f"{path} has {image.width}x{image.height} pixels and not {size[0]}x{size[1]}: "
-                             "valid are images of one size, or a folder of faces with align=True.")
+            raise ValueError(
+                f"{path} has {image.width}x{image.height} pixels and not {size[0]}x{size[1]}: "
+                "valid are images of one size, or a folder of faces with align=True."
+            )
         if not aligned:
             square = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
             images[i] = np.asarray(square).transpose(2, 0, 1)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diga_lib.data.photos import files as photos
 from diga_lib.data.dataset import ImageDataset
+from diga_lib.data.photos import files as photos
 from diga_lib.data.store import open_store
 
 EYE_COLUMNS = ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]
@@ -93,8 +93,13 @@ def read(
         stamps.update(f"{path}\0{stamp.st_size}\0{stamp.st_mtime_ns}\n".encode())
     if align and listing.eyes is not None:
         stamps.update(np.ascontiguousarray(listing.eyes))
-    identity = {"name": listing.name, "resolution": resolution, "align": align, "files": stamps.hexdigest(),
-                "version": _VERSION}
+    identity = {
+        "name": listing.name,
+        "resolution": resolution,
+        "align": align,
+        "files": stamps.hexdigest(),
+        "version": _VERSION,
+    }
 
     def inputs(rows):
         return [listing.paths[row] for row in rows], None if listing.eyes is None else listing.eyes[rows]
@@ -108,9 +113,11 @@ def read(
         return pool
     names = ", ".join(listing.paths[row] for row in lost[:5]) + (" …" if len(lost) > 5 else "")
     if missing == "error" or len(lost) == n:
-        raise ValueError(f"No face with two open eyes is found in {len(lost)} of {n} images ({names}): "
-                         f"valid are eye points in the columns {', '.join(EYE_COLUMNS)}, missing='drop' or "
-                         "align=False.")
+        raise ValueError(
+            f"No face with two open eyes is found in {len(lost)} of {n} images ({names}): "
+            f"valid are eye points in the columns {', '.join(EYE_COLUMNS)}, missing='drop' or "
+            "align=False."
+        )
     print(f"Left out {len(lost)} of {n} images, in which no face with two open eyes is found: {names}")
     return pool.select(np.flatnonzero(arrays["found"]))
 
@@ -165,5 +172,3 @@ def image_paths(base, names, table):
             raise FileNotFoundError(f"There is no file {path}, which {table} names.")
         paths.append(path)
     return paths
-
-

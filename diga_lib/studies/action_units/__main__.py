@@ -7,16 +7,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diga_lib import action_units, latent, runtime
 from diga_lib.action_units import data, editors, judge, training
-from diga_lib.studies.action_units import downstream, evaluation, judge_training
 from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
+from diga_lib.studies.action_units import downstream, evaluation, judge_training
 
 HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
 STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.2, 1.5, 2.0)
@@ -39,11 +38,13 @@ def main() -> None:
         print(f"seed {seed}", flush=True)
         reader = _kept(work / f"reader-{seed}.safetensors", LabelDecoder(), lambda: training.train_reader(films, seed))
         trained = {
-            "dual branch (AUEditNet)": _kept(work / f"dual-{seed}.safetensors", AUEditNet(),
-                                             lambda: training.train_dual(films, reader, seed)),
-            "single branch": _kept(work / f"single-{seed}.safetensors", SingleBranch(),
-                                   lambda: training.train_single(films, reader, seed)),
-        }  # fmt: skip
+            "dual branch (AUEditNet)": _kept(
+                work / f"dual-{seed}.safetensors", AUEditNet(), lambda: training.train_dual(films, reader, seed)
+            ),
+            "single branch": _kept(
+                work / f"single-{seed}.safetensors", SingleBranch(), lambda: training.train_single(films, reader, seed)
+            ),
+        }
         held = held or _held_out(generator, sees, strict)
         linear = linear or _linear(films, held)
         gains = gains or _gains(films, held, work)
@@ -74,7 +75,10 @@ def _judges(generator, work: Path, weights: Path) -> None:
         judge.save(part, network, weights)
         if part == "reader":
             for kind, icc in judge_training.limits(network, given).items():
-                print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{u} {x:.2f}" for u, x in zip(data.UNITS, icc)))
+                print(
+                    f"the reader's ICC, {kind}: {icc.mean():.3f}; "
+                    + ", ".join(f"{u} {x:.2f}" for u, x in zip(data.UNITS, icc))
+                )
 
 
 def _kept(file: Path, network: nn.Module, train):
@@ -100,32 +104,46 @@ def _gains(films, held: evaluation.Exam, work: Path) -> dict[str, float]:
     """The gain of each learned editor that does best on the held-out subjects, when the other 15 have trained it."""
     inner, chosen = films.select(films.subject < HELD_OUT), {}
     reader = _kept(work / "inner-reader.safetensors", LabelDecoder(), lambda: training.train_reader(inner))
-    shapes = {"dual branch (AUEditNet)": (AUEditNet, training.train_dual), "single branch": (SingleBranch, training.train_single)}
+    shapes = {
+        "dual branch (AUEditNet)": (AUEditNet, training.train_dual),
+        "single branch": (SingleBranch, training.train_single),
+    }
     for name, (shape, train) in shapes.items():
-        network = _kept(work / f"inner-{shape.__name__}.safetensors", shape(), lambda: train(inner, reader))  # noqa: B023
+        network = _kept(work / f"inner-{shape.__name__}.safetensors", shape(), lambda: train(inner, reader))
         scores = {}
         for gain in GAINS:
             network.gain.fill_(gain)
             scores[gain] = evaluation.measure(network, held, steps=False)["icc"].mean()
         chosen[name] = max(scores, key=scores.get)
-        print(f"{name}: gain {chosen[name]:g}, held-out ICC " + ", ".join(f"{x:.3f}" for x in scores.values()), flush=True)
+        print(
+            f"{name}: gain {chosen[name]:g}, held-out ICC " + ", ".join(f"{x:.3f}" for x in scores.values()), flush=True
+        )
     return chosen
 
 
 def _linear(films, held: evaluation.Exam) -> dict[str, editors.Linear]:
     """The linear editors, with the strength and the gain that do best on three held-out training subjects."""
     inner = films.select(films.subject < HELD_OUT)
-    same = lambda normals: normals  # noqa: E731
+    same = lambda normals: normals
     shapes = {"linear": same, "linear, others projected out": editors.project_out_others}
     normals = {strength: editors.boundary_normals(inner, strength) for strength in STRENGTHS}
-    trials = {name: {(strength, gain): editors.Linear(editors.scaled_steps(inner, shape(normals[strength])), gain)
-                     for strength in STRENGTHS for gain in GAINS} for name, shape in shapes.items()}  # fmt: skip
+    trials = {
+        name: {
+            (strength, gain): editors.Linear(editors.scaled_steps(inner, shape(normals[strength])), gain)
+            for strength in STRENGTHS
+            for gain in GAINS
+        }
+        for name, shape in shapes.items()
+    }
     trials["linear, least squares"] = {(0.0, gain): editors.Linear(editors.joint_steps(inner), gain) for gain in GAINS}
     chosen = {}
     for name, options in trials.items():
         scores = {key: evaluation.measure(edit, held, steps=False)["icc"].mean() for key, edit in options.items()}
         strength, gain = max(scores, key=scores.get)
-        print(f"{name}: strength {strength:g} a frame, gain {gain:g}, held-out ICC {scores[strength, gain]:.3f}", flush=True)
+        print(
+            f"{name}: strength {strength:g} a frame, gain {gain:g}, held-out ICC {scores[strength, gain]:.3f}",
+            flush=True,
+        )
         if strength:
             steps = editors.scaled_steps(films, shapes[name](editors.boundary_normals(films, strength)))
         else:
@@ -139,10 +157,16 @@ def _bounds(paper: evaluation.Exam, editor: AUEditNet, seed: int, results: Path)
     pictures = {
         "oracle: the renderer": lambda: paper.target.images,
         "oracle, painted by the generator": lambda: paper.generator.decode(paper.target_codes),
-        "dual branch, intensities read from pictures": lambda: paper.generator.decode(editors.transfer(
-            editor, lambda x: paper.strict.read(x)[list(data.UNITS)].to_numpy(), paper.codes, paper.source.images,
-            paper.target.images)),
-    }  # fmt: skip
+        "dual branch, intensities read from pictures": lambda: paper.generator.decode(
+            editors.transfer(
+                editor,
+                lambda x: paper.strict.read(x)[list(data.UNITS)].to_numpy(),
+                paper.codes,
+                paper.source.images,
+                paper.target.images,
+            )
+        ),
+    }
     for name, make in pictures.items():
         if not evaluation.done(name, seed, results):
             with torch.no_grad():

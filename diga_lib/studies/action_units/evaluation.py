@@ -69,7 +69,10 @@ def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs:
     target = np.array([rng.choice(np.flatnonzero(frames.film == frames.film[row])) for row in source])
     some = frames.select(np.arange(0, len(frames), 10))
     embedded = judge.recognise(some.images)
-    galleries = {film: embedded[(some.subject == film // data.SESSIONS) & (some.film != film)].mean(0) for film in np.unique(frames.film)}
+    galleries = {
+        film: embedded[(some.subject == film // data.SESSIONS) & (some.film != film)].mean(0)
+        for film in np.unique(frames.film)
+    }
     gallery = np.stack([galleries[film] / np.linalg.norm(galleries[film]) for film in frames.film[source]])
     codes = generator.encode(frames.images[np.concatenate([source, target])])
     asked = frames.select(source), frames.select(target)
@@ -115,13 +118,21 @@ def judged(images, given: Exam) -> pd.DataFrame:
     strict, _ = agreement(asked, given.strict.read(images)[list(UNITS)].to_numpy())
     pixels = torch.as_tensor(images).float() * (1 if isinstance(images, np.ndarray) else 255)
     distance = (pixels - torch.from_numpy(given.target.images).float()).abs().mean()
-    return pd.DataFrame({"unit": UNITS, "icc": icc, "mae": mae, "icc_strict": strict,
-                         "identity": float((embedding * given.gallery).sum(1).mean()), "image_distance": float(distance)})
+    return pd.DataFrame(
+        {
+            "unit": UNITS,
+            "icc": icc,
+            "mae": mae,
+            "icc_strict": strict,
+            "identity": float((embedding * given.gallery).sum(1).mean()),
+            "image_distance": float(distance),
+        }
+    )
 
 
 def _steps(edit: Edit, given: Exam, true: Tensor) -> dict[str, list[float]]:
     codes, true = given.codes[:STEPPED], true[:STEPPED]
-    read = lambda target: given.judge.read(given.generator.decode(edit(codes, true, target)), given.neutral[:STEPPED])  # noqa: E731
+    read = lambda target: given.judge.read(given.generator.decode(edit(codes, true, target)), given.neutral[:STEPPED])
     leaks, moves = [], []
     with torch.no_grad():
         before = read(true)

@@ -51,7 +51,12 @@ def pool(generator) -> dict[str, np.ndarray]:
     resting = open_store({"name": "judges-neutral-faces"} | identity, PEOPLE * EACH, _neutral, "drawing them at rest")
     images = np.array(arrays["images"])
     images[1::2] = (generator.decode(generator.encode(images[1::2])) * 255).round().byte().cpu().numpy()
-    return {"images": images, "neutral": resting["images"], "intensities": arrays["intensities"], "person": arrays["person"]}
+    return {
+        "images": images,
+        "neutral": resting["images"],
+        "intensities": arrays["intensities"],
+        "person": arrays["person"],
+    }
 
 
 def _pictures(rows: np.ndarray, resolution: int = 64) -> dict[str, np.ndarray]:
@@ -66,7 +71,9 @@ def _neutral(rows: np.ndarray, resolution: int = 64) -> dict[str, np.ndarray]:
     return {"images": draw(rows // EACH, np.zeros((len(rows), len(UNITS))), rows, rows, resolution, POPULATION)}
 
 
-def train_reader(given: dict[str, np.ndarray], file: Path | None = None, epochs: int = READING, seed: int = 0) -> UnitReader:
+def train_reader(
+    given: dict[str, np.ndarray], file: Path | None = None, epochs: int = READING, seed: int = 0
+) -> UnitReader:
     """Train the reader of action units on all but the held-out people.
 
     Parameters
@@ -100,11 +107,13 @@ def train_recogniser(
     """
     runtime.seed_everything(seed)
     on, network = runtime.device(), Recogniser()
-    lesson = nn.ModuleDict({
-        "network": network,
-        "units": nn.Sequential(nn.Linear(2048, 128), nn.SiLU(), nn.Linear(128, len(UNITS))),
-        "people": nn.Linear(EMBEDDING, PEOPLE, bias=False),
-    })  # fmt: skip
+    lesson = nn.ModuleDict(
+        {
+            "network": network,
+            "units": nn.Sequential(nn.Linear(2048, 128), nn.SiLU(), nn.Linear(128, len(UNITS))),
+            "people": nn.Linear(EMBEDDING, PEOPLE, bias=False),
+        }
+    )
     intensities, person = (torch.from_numpy(np.array(given[part])).to(on) for part in ("intensities", "person"))
 
     def loss(rows: Tensor, flip: bool) -> Tensor:
@@ -136,14 +145,22 @@ def _pick(images: np.ndarray, rows: Tensor, flip: bool, on: torch.device) -> Ten
     return x.flip(3).contiguous(memory_format=torch.channels_last) if flip else x
 
 
-def _cycle(network: nn.Module, lesson: nn.Module, loss: Callable[[Tensor, bool], Tensor], count: int, epochs: int,
-           seed: int, file: Path | None, name: str) -> nn.Module:  # fmt: skip
+def _cycle(
+    network: nn.Module,
+    lesson: nn.Module,
+    loss: Callable[[Tensor, bool], Tensor],
+    count: int,
+    epochs: int,
+    seed: int,
+    file: Path | None,
+    name: str,
+) -> nn.Module:
     """AdamW with one cycle of the learning rate; `lesson` is the network and all else that learns with it."""
     lesson.to(runtime.device())
     optimizer = torch.optim.AdamW(lesson.parameters(), LR, weight_decay=0.02)
     per_epoch = count // BATCH
     # A rise and a fall, of the step's number alone: going on needs nothing else.
-    height = lambda step: min(1.0, (step + 1) / (0.3 * per_epoch * epochs), 1.35 * (1 - step / (per_epoch * epochs)))  # noqa: E731
+    height = lambda step: min(1.0, (step + 1) / (0.3 * per_epoch * epochs), 1.35 * (1 - step / (per_epoch * epochs)))
     for epoch in range(_resume(file, lesson, optimizer), epochs):
         lesson.train()
         random = torch.Generator().manual_seed(1000 * seed + epoch)
@@ -165,7 +182,9 @@ def _keep(file: Path | None, lesson: nn.Module, optimizer: torch.optim.Optimizer
     for number, moments in optimizer.state_dict()["state"].items():
         state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
     with runtime.atomic_write(file) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in state.items()}, str(temporary), {"epochs": str(epochs)})
+        save_file(
+            {name: value.cpu().contiguous() for name, value in state.items()}, str(temporary), {"epochs": str(epochs)}
+        )
 
 
 def _resume(file: Path | None, lesson: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -10,10 +10,15 @@ from diga_lib.test_time.class_spaces import SPACES
 
 def main(arguments=None):
     """Run what is missing of the table."""
-    parser = argparse.ArgumentParser(prog="python -m diga_lib.test_time", description=experiments.__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m diga_lib.test_time",
+        description=experiments.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--models", nargs="+", default=experiments.MODELS, choices=experiments.MODELS, metavar="MODEL")
-    parser.add_argument("--methods", nargs="+", default=experiments.METHODS, choices=experiments.METHODS, metavar="METHOD")
+    parser.add_argument(
+        "--methods", nargs="+", default=experiments.METHODS, choices=experiments.METHODS, metavar="METHOD"
+    )
     parser.add_argument("--datasets", nargs="+", default=tuple(SPACES), choices=tuple(SPACES), metavar="DATASET")
     parser.add_argument("--orders", type=int, default=experiments.ORDERS, help="orders of each stream")
     parser.add_argument("--n", type=int, default=experiments.N, help="images of a stream")

@@ -28,27 +28,51 @@ N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for every so-manieth
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 6  # of each stream, each of another subject
-FIRST = 3  # of the test's subjects: the three before were looked at while settings rested on too few validation subjects
+FIRST = (
+    3  # of the test's subjects: the three before were looked at while settings rested on too few validation subjects
+)
 METHODS = ("zero-shot", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA")
 
 # Chosen by `tuning`, on other subjects and pictures than the test's. TDA: α and β of the positive cache, α of the negative one.
 CHOSEN = {
     "rendered-faces-text-s": {
         "TDA": {
-            "expressions": (1.0, 5.0, 0.5), "hair colours": (0.25, 20.0, 0.117), "hair styles": (0.25, 5.0, 0.5),
-            "eyewear": (2.0, 5.0, 0.117), "facial hair": (0.25, 5.0, 0.117), "age groups": (0.25, 20.0, 0.117),
-            "skin tones": (2.0, 5.0, 0.117), "poses": (0.25, 5.0, 0.117), "mouths": (0.25, 5.0, 0.5),
+            "expressions": (1.0, 5.0, 0.5),
+            "hair colours": (0.25, 20.0, 0.117),
+            "hair styles": (0.25, 5.0, 0.5),
+            "eyewear": (2.0, 5.0, 0.117),
+            "facial hair": (0.25, 5.0, 0.117),
+            "age groups": (0.25, 20.0, 0.117),
+            "skin tones": (2.0, 5.0, 0.117),
+            "poses": (0.25, 5.0, 0.117),
+            "mouths": (0.25, 5.0, 0.5),
             "makeup": (0.25, 20.0, 0.117),
         },
-        "TDA, one for all": (0.25, 20.0, 0.117), "CoOp": 0.05, "CoCoOp": 0.002, "TPT": 0.002, "DiffTPT": 0.005},
+        "TDA, one for all": (0.25, 20.0, 0.117),
+        "CoOp": 0.05,
+        "CoCoOp": 0.002,
+        "TPT": 0.002,
+        "DiffTPT": 0.005,
+    },
     "rendered-faces-text-l": {
         "TDA": {
-            "expressions": (2.0, 5.0, 0.117), "hair colours": (2.0, 10.0, 0.5), "hair styles": (1.0, 5.0, 0.5),
-            "eyewear": (0.25, 20.0, 0.117), "facial hair": (0.25, 20.0, 0.117), "age groups": (0.25, 5.0, 0.117),
-            "skin tones": (2.0, 5.0, 0.117), "poses": (0.25, 5.0, 0.117), "mouths": (0.25, 5.0, 0.5),
+            "expressions": (2.0, 5.0, 0.117),
+            "hair colours": (2.0, 10.0, 0.5),
+            "hair styles": (1.0, 5.0, 0.5),
+            "eyewear": (0.25, 20.0, 0.117),
+            "facial hair": (0.25, 20.0, 0.117),
+            "age groups": (0.25, 5.0, 0.117),
+            "skin tones": (2.0, 5.0, 0.117),
+            "poses": (0.25, 5.0, 0.117),
+            "mouths": (0.25, 5.0, 0.5),
             "makeup": (0.25, 5.0, 0.117),
         },
-        "TDA, one for all": (1.0, 5.0, 0.5), "CoOp": 0.2, "CoCoOp": 0.02, "TPT": 0.1, "DiffTPT": 0.002},
+        "TDA, one for all": (1.0, 5.0, 0.5),
+        "CoOp": 0.2,
+        "CoCoOp": 0.02,
+        "TPT": 0.1,
+        "DiffTPT": 0.002,
+    },
 }
 
 
@@ -69,7 +93,9 @@ class Bench:
 
     def settings(self, space=None, **changes):
         """Return TDA's settings as chosen for this model and a class space (a name; None: one for all), with changes."""
-        return Settings().changed(**(dict(zip(TUNED, self.chosen["TDA"].get(space, self.chosen["TDA, one for all"]))) | changes))
+        return Settings().changed(
+            **(dict(zip(TUNED, self.chosen["TDA"].get(space, self.chosen["TDA, one for all"]))) | changes)
+        )
 
     def weights(self, space):
         """Return the zero-shot classifier of a `ClassSpace`, made once for each."""
@@ -86,7 +112,8 @@ class Bench:
             shots = shots_of(SHOTS, seed)
             training = Training(**(vars(kind.defaults) | {"lr": lr}))
             self._learned[method, seed, lr] = kind(self.model, training).fit(
-                shots.images, shots.labels, list(shots.space.prompts.values()), seed)
+                shots.images, shots.labels, list(shots.space.prompts.values()), seed
+            )
         return self._learned[method, seed, lr]
 
     def tuner(self, method, **changes):
@@ -117,8 +144,9 @@ class Bench:
             tuner = self.tuner(method, **changes)
             return lambda s: tuner.logits(s.images, list(s.space.prompts.values()), order)
         if method == "TDA":
-            return lambda s: TDA(self.weights(s.space), self.scale, self.settings(**({"space": s.space.name} | changes)))(
-                self.model.encode_image(s.images))
+            return lambda s: TDA(
+                self.weights(s.space), self.scale, self.settings(**({"space": s.space.name} | changes))
+            )(self.model.encode_image(s.images))
         return lambda s: self.scale * self.model.encode_image(s.images) @ self.weights(s.space).T
 
     def run(self, method, s, order=0, **changes):
@@ -141,15 +169,21 @@ class Bench:
             with measured_run() as timing:
                 found = TDA(weights, self.scale, self.settings(**({"space": s.space.name} | changes)))(features)
             timing = {key: timing[key] + encoding[key] for key in ("seconds", "processor_seconds")} | {
-                "peak_memory_mb": max(timing["peak_memory_mb"], encoding["peak_memory_mb"])}
+                "peak_memory_mb": max(timing["peak_memory_mb"], encoding["peak_memory_mb"])
+            }
             yield name, self._measured(s, found, timing) | {"correct": ""}
 
     @staticmethod
     def _measured(s, logits, timing):
         right = logits.argmax(1).numpy() == s.labels
-        return {"n": len(s), "accuracy": float(right.mean()), "seconds_per_image": timing["seconds"] / len(s),
-                "peak_memory_mb": timing["peak_memory_mb"], "correct": "".join("01"[int(r)] for r in right),
-                "extra": {"processor_seconds_per_image": timing["processor_seconds"] / len(s)}}
+        return {
+            "n": len(s),
+            "accuracy": float(right.mean()),
+            "seconds_per_image": timing["seconds"] / len(s),
+            "peak_memory_mb": timing["peak_memory_mb"],
+            "correct": "".join("01"[int(r)] for r in right),
+            "extra": {"processor_seconds_per_image": timing["processor_seconds"] / len(s)},
+        }
 
 
 @contextmanager
@@ -158,8 +192,9 @@ def measured_run():
     found, begun = {}, time.process_time()
     with results.timed_run() as timing:
         yield found
-    found.update(seconds=timing.seconds, processor_seconds=time.process_time() - begun,
-                 peak_memory_mb=timing.peak_memory_mb)
+    found.update(
+        seconds=timing.seconds, processor_seconds=time.process_time() - begun, peak_memory_mb=timing.peak_memory_mb
+    )
 
 
 @lru_cache(maxsize=1)
@@ -179,20 +214,31 @@ def shots_of(shots, seed):
 
 
 ABLATIONS = {
-    "positive only": {"negative_capacity": 0}, "negative only": {"positive_capacity": 0},
+    "positive only": {"negative_capacity": 0},
+    "negative only": {"positive_capacity": 0},
     **{f"positive capacity {k}": {"positive_capacity": k} for k in (1, 2, 5, 10)},
     **{f"negative capacity {k}": {"negative_capacity": k} for k in (1, 3, 5)},
     "one setting for all spaces": {"space": None},
     **{f"positive α {a:g}": {"positive_alpha": a} for a in (0.25, 1.0, 2.0, 5.0)},
     **{f"positive β {b:g}": {"positive_beta": b} for b in (1.0, 3.0, 8.0)},
     **{f"negative α {a:g}": {"negative_alpha": a} for a in (0.117, 0.25, 0.5, 1.0)},
-    **{f"entropy window {low:g} to {high:g}": {"entropy": (low, high)}
-       for low, high in ((0.0, 1.0), (0.0, 0.2), (0.1, 0.4), (0.3, 0.8))},
+    **{
+        f"entropy window {low:g} to {high:g}": {"entropy": (low, high)}
+        for low, high in ((0.0, 1.0), (0.0, 0.2), (0.1, 0.4), (0.3, 0.8))
+    },
 }
 
 
-def run_all(path=records.PATH, n=N, orders=ORDERS, models=MODELS, methods=METHODS,
-            datasets=tuple(SPACES), ablations=True, say=print):
+def run_all(
+    path=records.PATH,
+    n=N,
+    orders=ORDERS,
+    models=MODELS,
+    methods=METHODS,
+    datasets=tuple(SPACES),
+    ablations=True,
+    say=print,
+):
     """Run what a file of results does not have yet, and append it.
 
     Parameters
@@ -208,9 +254,14 @@ def run_all(path=records.PATH, n=N, orders=ORDERS, models=MODELS, methods=METHOD
     """
     have = records.finished(path)
     for order, dataset in itertools.product(range(orders), datasets):
-        missing = {model: [(method, variant)
-                           for method, variant in [(m, "") for m in methods] + [("TDA", v) for v in ABLATIONS if ablations]
-                           if (model, method, variant, dataset, order) not in have] for model in models}
+        missing = {
+            model: [
+                (method, variant)
+                for method, variant in [(m, "") for m in methods] + [("TDA", v) for v in ABLATIONS if ablations]
+                if (model, method, variant, dataset, order) not in have
+            ]
+            for model in models
+        }
         if not any(missing.values()):
             continue
         s = stream(dataset, n, seed=order, subject=FIRST + order)
@@ -220,8 +271,10 @@ def run_all(path=records.PATH, n=N, orders=ORDERS, models=MODELS, methods=METHOD
                 step = EVERY.get(method, 1)
                 measured = made.run(method, s.take(slice(None, None, step)), order)
                 results.append(path, records.Record(**key, method=method, every=step, **measured))
-                say(f"{order} {dataset:13s} {model[-1]} {method:9s} {measured['accuracy']:.3f} "
-                    f"{1e3 * measured['seconds_per_image']:7.2f} ms")
+                say(
+                    f"{order} {dataset:13s} {model[-1]} {method:9s} {measured['accuracy']:.3f} "
+                    f"{1e3 * measured['seconds_per_image']:7.2f} ms"
+                )
             for variant, measured in made.ablate(s, {v: ABLATIONS[v] for _, v in jobs if v}):
                 results.append(path, records.Record(**key, method="TDA", variant=variant, **measured))
 
@@ -237,12 +290,29 @@ def bench(name):
 # Six trials for each method. TDA's begin with the published settings; which others to try was seen on validation faces: the sum
 # over the negative cache grows with the number of classes, and these spaces have few.
 TUNED = ("positive_alpha", "positive_beta", "negative_alpha")
-TRIALS = ((2.0, 5.0, 0.117), (0.25, 5.0, 0.117), (0.25, 5.0, 0.5), (1.0, 5.0, 0.5), (2.0, 10.0, 0.5), (0.25, 20.0, 0.117))
-RATES = {"CoOp": (0.002, 0.01, 0.05, 0.2, 0.5, 1.0), "CoCoOp": (0.0005, 0.002, 0.01, 0.02, 0.05, 0.2),
-         "TPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2), "DiffTPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2)}
-LADDERS = {"sketch": (0.3, 0.45, 0.6, 0.8, 1.0), "low light": (0.1, 0.2, 0.35, 0.5, 0.6), "blur": (1.0, 1.5, 2.5),
-           "noise": (0.01, 0.02, 0.04, 0.06, 0.1, 0.2), "colour cast": (0.5, 0.7, 0.85, 1.0), "small": (1.5, 2.0, 3.0),
-           "fog": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8)}
+TRIALS = (
+    (2.0, 5.0, 0.117),
+    (0.25, 5.0, 0.117),
+    (0.25, 5.0, 0.5),
+    (1.0, 5.0, 0.5),
+    (2.0, 10.0, 0.5),
+    (0.25, 20.0, 0.117),
+)
+RATES = {
+    "CoOp": (0.002, 0.01, 0.05, 0.2, 0.5, 1.0),
+    "CoCoOp": (0.0005, 0.002, 0.01, 0.02, 0.05, 0.2),
+    "TPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
+    "DiffTPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
+}
+LADDERS = {
+    "sketch": (0.3, 0.45, 0.6, 0.8, 1.0),
+    "low light": (0.1, 0.2, 0.35, 0.5, 0.6),
+    "blur": (1.0, 1.5, 2.5),
+    "noise": (0.01, 0.02, 0.04, 0.06, 0.1, 0.2),
+    "colour cast": (0.5, 0.7, 0.85, 1.0),
+    "small": (1.5, 2.0, 3.0),
+    "fog": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8),
+}
 
 AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy on validation subjects: inside 40 to 85 % with something to spare
 SUBJECTS = 6  # of the validation faces, on which strengths and settings are chosen
@@ -270,8 +340,10 @@ def strengths(n=120, aim=AIM, window=WINDOW, say=print):
             accuracy[strength] = [float(np.mean(z.argmax(1).numpy() == s.labels)) for z in logits]
         inside = [strength for strength, pair in accuracy.items() if window[0] <= min(pair) and max(pair) <= window[1]]
         found[name] = min(inside or accuracy, key=lambda strength: abs(np.mean(accuracy[strength]) - aim))
-        say(f"{name}: {space.kind} {found[name]}{'' if inside else ' (none is inside for both)'} of "
-            f"{ {strength: [round(value, 3) for value in pair] for strength, pair in accuracy.items()} }")
+        say(
+            f"{name}: {space.kind} {found[name]}{'' if inside else ' (none is inside for both)'} of "
+            f"{ {strength: [round(value, 3) for value in pair] for strength, pair in accuracy.items()} }"
+        )
     return found
 
 

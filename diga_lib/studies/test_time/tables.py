@@ -23,9 +23,19 @@ def hits(frame):
         model, method, dataset, order, place (in the stream, from 0) and right (0 or 1), for records that keep it.
     """
     kept = frame[(frame["correct"] != "") & (frame["variant"] == "")]
-    parts = [pd.DataFrame({"model": row.model, "method": row.method, "dataset": row.dataset, "order": row.order,
-                           "place": row.every * np.arange(row.n), "right": np.array(list(row.correct), int)})
-             for row in kept.itertuples()]
+    parts = [
+        pd.DataFrame(
+            {
+                "model": row.model,
+                "method": row.method,
+                "dataset": row.dataset,
+                "order": row.order,
+                "place": row.every * np.arange(row.n),
+                "right": np.array(list(row.correct), int),
+            }
+        )
+        for row in kept.itertuples()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -33,7 +43,7 @@ def same_images(frame):
     """Reduce the table's records to the images that every method has predicted, those of the sparsest record."""
     table = frame[frame["variant"] == ""].copy()
     every = table["every"].max()
-    table["correct"] = [correct[::every // own] for correct, own in zip(table["correct"], table["every"])]
+    table["correct"] = [correct[:: every // own] for correct, own in zip(table["correct"], table["every"])]
     table["n"], table["every"] = table["correct"].str.len(), every
     table["accuracy"] = [np.mean([int(c) for c in row]) for row in table["correct"]]
     return table
@@ -52,8 +62,9 @@ def accuracy_table(frame, model):
     wide["mean"] = wide.mean(axis=1)
     methods = [method for method in METHODS if method in wide.index.get_level_values(0)]
     pairs = {method: {name: mean_and_interval(wide.loc[method][name]) for name in wide} for method in methods}
-    return (pd.DataFrame({m: {name: pair[k] for name, pair in row.items()} for m, row in pairs.items()}).T
-            for k in (0, 1))
+    return (
+        pd.DataFrame({m: {name: pair[k] for name, pair in row.items()} for m, row in pairs.items()}).T for k in (0, 1)
+    )
 
 
 def gains(frame, model, method="TDA", base="zero-shot"):
@@ -82,9 +93,14 @@ def costs(frame, model):
         not lengthen) and memory (the process's peak, 10^6 bytes).
     """
     rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
-    table = pd.DataFrame({"method": rows["method"], "milliseconds": 1e3 * rows["seconds_per_image"],
-                          "processor": [1e3 * extra["processor_seconds_per_image"] for extra in rows["extra"]],
-                          "memory": rows["peak_memory_mb"]})
+    table = pd.DataFrame(
+        {
+            "method": rows["method"],
+            "milliseconds": 1e3 * rows["seconds_per_image"],
+            "processor": [1e3 * extra["processor_seconds_per_image"] for extra in rows["extra"]],
+            "memory": rows["peak_memory_mb"],
+        }
+    )
     return table.groupby("method").median().reindex([m for m in METHODS if m in set(rows["method"])])
 
 
@@ -123,12 +139,19 @@ def bars(frame, model):
         From a sentence to (value, met).
     """
     cost = costs(frame, model)["processor"]
-    gain, lead = (next(gains(same_images(frame[frame["method"].isin(["TDA", base])]), model, base=base))["mean"]
-                  for base in ("zero-shot", "TPT"))
-    return {"points above zero-shot, at least 1.5": (gain, gain >= 1.5),
-            "points above TPT on the same images, more than 0": (lead, lead > 0),
-            "share of TPT's time, at most 1/20": (cost["TDA"] / cost["TPT"], cost["TDA"] <= cost["TPT"] / 20),
-            "times zero-shot's cost, at most 1.1": (cost["TDA"] / cost["zero-shot"], cost["TDA"] <= 1.1 * cost["zero-shot"])}
+    gain, lead = (
+        next(gains(same_images(frame[frame["method"].isin(["TDA", base])]), model, base=base))["mean"]
+        for base in ("zero-shot", "TPT")
+    )
+    return {
+        "points above zero-shot, at least 1.5": (gain, gain >= 1.5),
+        "points above TPT on the same images, more than 0": (lead, lead > 0),
+        "share of TPT's time, at most 1/20": (cost["TDA"] / cost["TPT"], cost["TDA"] <= cost["TPT"] / 20),
+        "times zero-shot's cost, at most 1.1": (
+            cost["TDA"] / cost["zero-shot"],
+            cost["TDA"] <= 1.1 * cost["zero-shot"],
+        ),
+    }
 
 
 def reported(backbone):
