@@ -57,7 +57,7 @@ strip: set-up
 	$(VENV)/bin/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
 
 lock: set-up
-	$(PY) tools/lock.py
+	$(PY) book/lock.py
 
 # Skipped while the lock and pyproject.toml are those that were last installed.
 set-up:

@@ -12,6 +12,7 @@ from diga_lib.data import faces
 from diga_lib.data.photos import readers
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
+from diga_lib.pages import parameters
 from diga_lib.studies import celeba_tree, own_images
 
 
@@ -69,7 +70,7 @@ def test_the_command_trains_a_generator_on_a_folder(tree, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", command)
     train_generator.main()
     assert str(file) in capsys.readouterr().out
-    generator = latent.from_parameters(str(file))
+    generator = parameters.generator(str(file))
     images = data.load("celeba", root=tree).images
     check_generator(generator, np.array(images))
     again = generator.decode(generator.encode(images)).cpu()
@@ -94,7 +95,7 @@ def test_a_notebook_s_generator(tmp_path):
             return codes
 
     mine = Mine()
-    assert latent.from_parameters(mine) is mine
-    assert latent.from_parameters("").resolution == 64
+    assert parameters.generator(mine) is mine
+    assert parameters.generator("").resolution == 64
     with pytest.raises(FileNotFoundError, match="There is no file .*nowhere.safetensors"):
-        latent.from_parameters("nowhere.safetensors")
+        parameters.generator("nowhere.safetensors")

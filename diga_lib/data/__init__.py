@@ -12,9 +12,8 @@ import pandas as pd
 from diga_lib.data.bias import biased_split
 from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.data.store import open_store
-from diga_lib.pages.profiles import POOL_SEED, SIZES
 
-__all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "from_parameters", "load"]
+__all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "load"]
 
 NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters")
 DEFAULT_FACES = 20_000
@@ -82,45 +81,6 @@ def load(
     from diga_lib.data.photos import listing, readers  # imports the face finder: only where photographs are read
 
     return listing.read(readers.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
-
-
-def from_parameters(
-    dataset: str,
-    data_root: str = "",
-    profile: str = "quick",
-    most: int | None = None,
-    resolution: int = 64,
-    seed: int = POOL_SEED,
-) -> ImageDataset:
-    """The pool of images that a notebook's parameters ask for.
-
-    Parameters
-    ----------
-    dataset : str
-        As `name` of :func:`load`.
-    data_root : path
-        The folder of images on disk; "" for rendered images.
-    profile : {"quick", "full"}
-        Chooses the number of images; all, where there are fewer on disk.
-    most : int, optional
-        The number of images, in place of the profile's.
-    resolution, seed : int
-        As for :func:`load`.
-
-    Returns
-    -------
-    ImageDataset
-        Photographs in which no face is found are left out, and a printed line says which.
-    """
-    most = SIZES[profile].pool if most is None else most
-    if dataset in RENDERED or not data_root:
-        return load(dataset, most, seed=seed, resolution=resolution)
-    from diga_lib.data.photos import listing, readers
-
-    if dataset not in readers.LAYOUTS:
-        raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(NAMES)}.")
-    found = readers.LAYOUTS[dataset](data_root)
-    return listing.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
 
 
 def _rendered(name, n, seed, resolution):

@@ -18,7 +18,6 @@ __all__ = [
     "WIDTH",
     "FactorNetwork",
     "Generator",
-    "from_parameters",
     "load",
     "load_factor_network",
     "load_file",
@@ -64,28 +63,6 @@ def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = c
     generator.encoder.load_state_dict(encoder)
     generator.decoder.load_state_dict(decoder)
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
-
-
-def from_parameters(generator="", dataset: str = "rendered-faces") -> Generator:
-    """The generator that a notebook's parameters ask for.
-
-    Parameters
-    ----------
-    generator : path or object with ``encode`` and ``decode``
-        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
-        is, so that a cell can be run again.
-    dataset : str
-        Chooses the shipped one: critters have one of their own.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        See :func:`diga_lib.latent.files.load_file`.
-    """
-    if callable(getattr(generator, "decode", None)) and not isinstance(generator, str):
-        return generator
-    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
-    return load_file(generator) if generator else load(shipped)
 
 
 def load_factor_network(

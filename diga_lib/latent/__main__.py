@@ -35,9 +35,7 @@ def main() -> None:
     if given.images < 2 or given.epochs < 1:
         parser.error(f"--images is {given.images} and --epochs {given.epochs}: valid are at least 2 images and 1 epoch")
     try:
-        pool = data.from_parameters(
-            given.dataset, given.root or "", most=given.images, resolution=given.resolution, seed=POOL_SEED
-        )
+        pool = _pool(given)
     except (ValueError, FileNotFoundError) as fault:
         parser.exit(1, f"{fault}\n")
     network = _factor_network(given, pool)
@@ -49,6 +47,16 @@ def main() -> None:
     single = given.output and [latent.save_file(generator, given.output)]
     for file in single or latent.save(generator, given.name, given.weights):
         print(f"Wrote {file}")
+
+
+def _pool(given):
+    """At most so many images; photographs in which no face is found are left out."""
+    if given.dataset in data.RENDERED or not given.root:
+        return data.load(given.dataset, given.images, seed=POOL_SEED, resolution=given.resolution)
+    from diga_lib.data.photos import listing, readers
+
+    found = readers.LAYOUTS[given.dataset](given.root)
+    return listing.read(found, min(given.images, len(found.paths)), given.resolution, align=True, missing="drop")
 
 
 def _factor_network(given, pool):

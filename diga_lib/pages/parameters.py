@@ -21,6 +21,10 @@ from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from diga_lib import data
+from diga_lib.data import ImageDataset
+from diga_lib.pages.profiles import POOL_SEED, SIZES
+
 CELEBA_ATTRIBUTES = [
     "5_o_Clock_Shadow",
     "Arched_Eyebrows",
@@ -65,6 +69,69 @@ CELEBA_ATTRIBUTES = [
 ]
 
 ON_DISK = ("celeba", "utkface", "disfa", "dogs-vs-cats", "folder")  # data sets that need data_root
+
+
+def pool(
+    dataset: str,
+    data_root: str = "",
+    profile: str = "quick",
+    most: int | None = None,
+    resolution: int = 64,
+    seed: int = POOL_SEED,
+) -> ImageDataset:
+    """Return the images that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    dataset : str
+        As `name` of :func:`diga_lib.data.load`.
+    data_root : path
+        The folder of images on disk; "" for rendered images.
+    profile : {"quick", "table", "full"}
+        Chooses the number of images; all, where there are fewer on disk.
+    most : int, optional
+        The number of images, in place of the profile's.
+    resolution, seed : int
+        As for :func:`diga_lib.data.load`.
+
+    Returns
+    -------
+    ImageDataset
+        Photographs in which no face is found are left out, and a printed line says which.
+    """
+    most = SIZES[profile].pool if most is None else most
+    if dataset in data.RENDERED or not data_root:
+        return data.load(dataset, most, seed=seed, resolution=resolution)
+    from diga_lib.data.photos import listing, readers  # imports the face finder: only where photographs are read
+
+    if dataset not in readers.LAYOUTS:
+        raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(data.NAMES)}.")
+    found = readers.LAYOUTS[dataset](data_root)
+    return listing.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
+
+
+def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
+    """Return the generator that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    chosen : path or object with ``encode`` and ``decode``
+        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
+        is, so that a cell can be run again.
+    dataset : str
+        Chooses the shipped one: critters have one of their own.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See :func:`diga_lib.latent.files.load_file`.
+    """
+    if callable(getattr(chosen, "decode", None)) and not isinstance(chosen, str):
+        return chosen
+    from diga_lib import latent  # imports torch
+
+    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
+    return latent.load_file(chosen) if chosen else latent.load(shipped)
 
 
 class ParameterError(ValueError):

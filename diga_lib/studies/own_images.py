@@ -87,10 +87,11 @@ def read_tree(root: str, jobs: int) -> dict:
 
 def train_row(root: str, generator: str, profile: str, row: str) -> dict:
     """Train and measure one row of the fair-training table on a tree, with the generator trained on it."""
-    from diga_lib import data, latent
+    from diga_lib import latent
+    from diga_lib.pages import parameters
     from diga_lib.studies import experiments
 
-    pool = data.from_parameters("celeba", root, profile)
+    pool = parameters.pool("celeba", root, profile)
     made = experiments.setting(profile=profile, dataset=pool, generator=latent.load_file(generator))
     result, _ = experiments.run(made, row)
     agreement = float("nan")

@@ -13,6 +13,7 @@ from PIL import Image
 from diga_lib import data
 from diga_lib.data.photos import files as photos
 from diga_lib.data.photos import readers
+from diga_lib.pages import parameters
 
 NAMES = ["Male", "Smiling", "Young"]
 
@@ -108,13 +109,13 @@ def test_celeba_without_alignment_is_the_middle_square(celeba):
 
 def test_a_notebooks_parameters_take_what_there_is(celeba, monkeypatch):
     root, values = celeba
-    assert len(data.from_parameters("celeba", str(root))) == len(values)  # fewer than the profile's pool
-    assert len(data.from_parameters("celeba", str(root), most=7)) == 7
-    assert data.from_parameters("rendered-faces", most=3).images.shape == (3, 3, 64, 64)
+    assert len(parameters.pool("celeba", str(root))) == len(values)  # fewer than the profile's pool
+    assert len(parameters.pool("celeba", str(root), most=7)) == 7
+    assert parameters.pool("rendered-faces", most=3).images.shape == (3, 3, 64, 64)
     with pytest.raises(ValueError, match="'selfies' is not a data set: valid are rendered-faces, celeba"):
-        data.from_parameters("selfies", str(root))
+        parameters.pool("selfies", str(root))
     with pytest.raises(ValueError, match="valid is root="):
-        data.from_parameters("celeba")
+        parameters.pool("celeba")
 
 
 @pytest.mark.parametrize(
