@@ -20,7 +20,7 @@ from PIL import Image
 from diga_lib import data, latent, runtime
 from diga_lib.data import ImageDataset, LabelledImages
 from diga_lib.data.photos import files as photos
-from diga_lib.data.photos import readers
+from diga_lib.data.photos import layouts
 from diga_lib.latent import checkpoints, training
 from diga_lib.methods import ERM
 from diga_lib.pages.parameters import ParameterError, check
@@ -491,7 +491,7 @@ def test_any_celeba_table_is_read_or_refused_in_a_sentence(tmp_path, header, bod
     (tmp_path / ATTR).write_text(f"2\n{header}\n{body}", errors="surrogateescape", newline="")
     (tmp_path / PART).write_text("a 0\nb 1\n")
     (tmp_path / "img_align_celeba").mkdir(exist_ok=True)
-    refused_or_read(readers.celeba, tmp_path)
+    refused_or_read(layouts.celeba, tmp_path)
 
 
 @quiet
@@ -499,7 +499,7 @@ def test_any_celeba_table_is_read_or_refused_in_a_sentence(tmp_path, header, bod
 def test_any_table_of_fur_is_read_or_refused_in_a_sentence(tmp_path, table):
     text = "\n".join(",".join(row) for row in [["image_id", "Dark_Fur"], *table])
     (tmp_path / "attributes.csv").write_text(text, newline="")
-    refused_or_read(readers.dogs_vs_cats, tmp_path)
+    refused_or_read(layouts.dogs_vs_cats, tmp_path)
 
 
 @quiet
@@ -510,7 +510,7 @@ def test_any_file_names_are_read_or_refused_in_a_sentence(tmp_path, names):
     for name in names:
         if name not in (".", ".."):
             (folder / name).touch()
-    refused_or_read(readers.utkface, folder)
+    refused_or_read(layouts.utkface, folder)
 
 
 def refused_or_read(reader, root):

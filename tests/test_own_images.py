@@ -9,7 +9,7 @@ from PIL import Image
 
 from diga_lib import data, latent, runtime
 from diga_lib.data import faces
-from diga_lib.data.photos import readers
+from diga_lib.data.photos import layouts
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
 from diga_lib.pages import parameters
@@ -34,9 +34,9 @@ def test_a_tree_is_read_as_the_faces_that_were_drawn(tree):
     assert -10 * np.log10(error.mean() / 255**2) > 30  # dB; another face is 11 dB away
     assert -10 * np.log10(((pool.images[:-1].astype(float) - drawn[1:]) ** 2).mean() / 255**2) < 15
     assert (pool.attributes == attributes[list(pool.attributes)]).all(axis=None)
-    assert set(pool.attributes) < set(readers.CELEBA_ATTRIBUTES)
+    assert set(pool.attributes) < set(layouts.CELEBA_ATTRIBUTES)
     assert pool.metadata["partition"].value_counts().to_dict() == {"train": 52, "validation": 6, "test": 6}
-    assert Image.open(tree / "img_align_celeba" / "000001.png").size == readers.CELEBA_SIZE
+    assert Image.open(tree / "img_align_celeba" / "000001.png").size == layouts.CELEBA_SIZE
 
 
 def test_a_linked_tree_is_the_same_files_over_and_over(tree, tmp_path):

@@ -116,10 +116,10 @@ def test_a_folder_without_its_data_set_is_refused(tmp_path):
 
 
 def test_data_sets_that_need_a_folder_are_those_that_are_read():
-    from diga_lib.data.photos import readers
+    from diga_lib.data.photos import layouts
 
-    assert set(ON_DISK) == set(readers.LAYOUTS)
-    assert attribute_names("utkface") == list(readers.UTKFACE_ATTRIBUTES)
+    assert set(ON_DISK) == set(layouts.LAYOUTS)
+    assert attribute_names("utkface") == list(layouts.UTKFACE_ATTRIBUTES)
     assert attribute_names("disfa")[:3] == ["AU1", "AU2", "AU4"]
 
 

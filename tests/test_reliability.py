@@ -91,8 +91,8 @@ def test_reading_in_several_processes_survives_a_kill(tmp_path, cache, monkeypat
     monkeypatch.setattr(store, "ROWS_FOR_PROCESSES", 2)
     monkeypatch.setattr(store, "LEAST_SHARDS", 12)
     code = (
-        "from diga_lib.data import store, listing, readers; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
-        f"listing.read(readers.celeba({str(tree)!r}), None, 64, True, 'error', 2)"
+        "from diga_lib.data import store; from diga_lib.data.photos import layouts, reading; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
+        f"reading.read(layouts.celeba({str(tree)!r}), None, 64, True, 'error', 2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
     while process.poll() is None and not list(cache.rglob("manifest.json")):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from diga_lib import data, latent, runtime
-from diga_lib.data.photos import readers
+from diga_lib.data.photos import layouts
 from diga_lib.latent import checkpoints
 from diga_lib.latent.adapters import PairGenerator
 
@@ -135,7 +135,7 @@ def test_a_pickle_is_refused_wherever_a_file_is_opened(tmp_path, bomb, monkeypat
         checkpoints.load_state("faces", folder)
     (tmp_path / "attributes.csv").write_bytes(content)
     with pytest.raises(ValueError, match="attributes.csv"):
-        readers.folder(tmp_path)
+        layouts.folder(tmp_path)
     (tmp_path / "attributes.csv").write_text("image_id,Smiling\nx.png,1\n")
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(ValueError, match="x.png is not an image"):
@@ -185,7 +185,7 @@ def test_no_name_in_a_table_leads_out_of_its_folder(tmp_path, layout, name):
     else:
         (root / "attributes.csv").write_text(f"image_id,Smiling\n{name},1\n")
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
-        readers.LAYOUTS[layout](root)
+        layouts.LAYOUTS[layout](root)
     assert re.search("which leaves|There is no file|valid (is|are)", str(refused.value))
 
 
@@ -195,5 +195,5 @@ def test_a_name_with_a_command_in_it_is_a_name(tmp_path):
     name = f"$(touch {tmp_path}_x); `touch y`.png".replace(os.sep, "_")
     Image.new("RGB", (64, 64)).save(tmp_path / name)
     (tmp_path / "attributes.csv").write_text(f'image_id,Smiling\n"{name}",1\n')
-    assert readers.folder(tmp_path).metadata["image_id"].tolist() == [name]
+    assert layouts.folder(tmp_path).metadata["image_id"].tolist() == [name]
     assert {path.name for path in tmp_path.iterdir()} == {name, "attributes.csv"}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from diga_lib.data.bias import biased_split
 from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
+from diga_lib.data.photos import layouts, reading
 from diga_lib.data.store import open_store
 
 __all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "load"]
@@ -35,7 +36,7 @@ def load(
     ----------
     name : {"rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"}
         The embedded faces, or the embedded cats and dogs; CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts
-        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.photos.readers`).
+        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.photos.layouts`).
     n : int, optional
         Number of images: rendered images 20,000 by default, otherwise all. Fewer are always the first ones of
         more, so they come from the same files.
@@ -78,9 +79,7 @@ def load(
         raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
-    from diga_lib.data.photos import listing, readers  # imports the face finder: only where photographs are read
-
-    return listing.read(readers.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
+    return reading.read(layouts.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
 
 
 def _rendered(name, n, seed, resolution):

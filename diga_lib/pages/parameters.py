@@ -102,12 +102,12 @@ def pool(
     most = SIZES[profile].pool if most is None else most
     if dataset in data.RENDERED or not data_root:
         return data.load(dataset, most, seed=seed, resolution=resolution)
-    from diga_lib.data.photos import listing, readers  # imports the face finder: only where photographs are read
+    from diga_lib.data.photos import layouts, reading
 
-    if dataset not in readers.LAYOUTS:
+    if dataset not in layouts.LAYOUTS:
         raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(data.NAMES)}.")
-    found = readers.LAYOUTS[dataset](data_root)
-    return listing.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
+    found = layouts.LAYOUTS[dataset](data_root)
+    return reading.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
 
 
 def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:

@@ -19,7 +19,7 @@ from PIL import Image
 from diga_lib import runtime
 from diga_lib.data import faces
 from diga_lib.data.photos.align import target_eyes
-from diga_lib.data.photos.readers import CELEBA_EYES, CELEBA_SIZE
+from diga_lib.data.photos.layouts import CELEBA_EYES, CELEBA_SIZE
 
 SEED = 20  # a population of its own
 CHUNK = 100  # faces that a process draws at a time

@@ -77,9 +77,9 @@ def read_tree(root: str, jobs: int) -> dict:
     """Read a whole tree into the store; returns what there is to tell of it."""
     from joblib.externals.loky import get_reusable_executor
 
-    from diga_lib.data.photos import listing, readers
+    from diga_lib.data.photos import layouts, reading
 
-    pool = listing.read(readers.celeba(root), None, 64, True, "error", jobs)
+    pool = reading.read(layouts.celeba(root), None, 64, True, "error", jobs)
     if jobs > 1:
         get_reusable_executor().shutdown()  # so that the workers' use is counted
     return {"images": len(pool), "processes": jobs}

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diga_lib.data.photos.listing import Listing, existing_file, existing_folder, image_paths, lines_of
+from diga_lib.data.photos.reading import Listing, existing_file, existing_folder, image_paths, lines_of
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 MOST = 5  # the highest intensity of the coding system

@@ -58,7 +58,7 @@ def read(
     Parameters
     ----------
     listing : Listing
-        What a function of `readers` returned.
+        What a function of `layouts` returned.
     n : int or None
         How many, all by default.
     resolution : int

@@ -1,6 +1,6 @@
 """Readers for images on disk: CelebA, UTKFace, Dogs vs Cats, a folder of images with a table, and DISFA (`disfa.py`).
 
-A reader checks the tables and lists the images; `listing.read` decodes them once, in several processes, into the
+A reader checks the tables and lists the images; `reading.read` decodes them once, in several processes, into the
 same store as rendered faces.
 
 CelebA::
@@ -38,7 +38,7 @@ import numpy as np
 import pandas as pd
 
 from diga_lib.data.photos.disfa import disfa
-from diga_lib.data.photos.listing import (
+from diga_lib.data.photos.reading import (
     EYE_COLUMNS,
     Listing,
     check_unique,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diga_lib import data
 from diga_lib.data.photos import files as photos
-from diga_lib.data.photos import readers
+from diga_lib.data.photos import layouts
 from diga_lib.pages import parameters
 
 NAMES = ["Male", "Smiling", "Young"]
@@ -88,7 +88,7 @@ def test_celeba_keeps_labels_partition_and_order(celeba):
 def test_celeba_faces_land_on_the_renderers_eyes(celeba):
     root, _ = celeba
     spots = np.zeros((218, 178, 3), np.uint8)
-    for x, y in readers.CELEBA_EYES:
+    for x, y in layouts.CELEBA_EYES:
         spots[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4] = 255
     Image.fromarray(spots).save(root / "img_align_celeba" / "000001.jpg", quality=95)
     image = data.load("celeba", root=root, n=1).images[0, 0].astype(float)
@@ -165,7 +165,7 @@ def test_folder_splits_the_table_into_attributes_factors_and_metadata(folder):
     assert pool.factors["age"].tolist() == table["age"].tolist() and "ethnicity" not in pool.factors
     assert pool.metadata["ethnicity"].tolist() == table["ethnicity"].tolist()
     assert pool.metadata["subject"].tolist() == table["subject"].tolist()
-    assert not set(readers.EYE_COLUMNS) & (set(pool.factors) | set(pool.metadata))
+    assert not set(layouts.EYE_COLUMNS) & (set(pool.factors) | set(pool.metadata))
 
 
 def test_folder_images_may_lie_beside_the_table(folder):
@@ -243,7 +243,7 @@ def test_mixed_sizes_need_alignment(folder):
 
 def test_faces_not_found_stop_or_are_left_out(folder, capsys):
     root, table = folder
-    table.drop(columns=readers.EYE_COLUMNS).to_csv(root / "attributes.csv", index=False)
+    table.drop(columns=layouts.EYE_COLUMNS).to_csv(root / "attributes.csv", index=False)
     refused("No face", "6 of 6", "0.png", "missing='drop'", name="folder", root=root)
     face = data.load("rendered-faces", n=1, seed=905, resolution=256).images[0].transpose(1, 2, 0)
     Image.fromarray(face).save(root / "images" / "3.png")
@@ -458,7 +458,7 @@ def test_any_table_is_read_or_refused_in_a_sentence(tmp_path, text):
     content = text if isinstance(text, bytes) else text.encode()
     (tmp_path / "attributes.csv").write_bytes(content)
     try:
-        listing = readers.folder(tmp_path)
+        listing = layouts.folder(tmp_path)
     except (ValueError, FileNotFoundError) as error:
         assert str(tmp_path) in str(error)
     else:
