@@ -5,12 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
 from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 
 MOST_TEST_IMAGES = 1000  # a group, when the caller does not say
+PARTS = ("train", "validation", "test")
+SPELLINGS = {
+    **dict.fromkeys(("train", "training", "0"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "1"), "validation"),
+    **dict.fromkeys(("test", "testing", "2"), "test"),
+}
+PEOPLE = ("identity", "subject")  # columns of metadata that say who is shown
 
 
 def biased_split(
@@ -32,9 +40,13 @@ def biased_split(
     as "Male&Young"; the papers do not say). Sizes that are not whole are rounded down and the images left
     over go to the largest remainders, so that the total is exact and each size is off by less than one.
 
-    The test set is drawn first and depends on the pool, the attributes and the seed, not on the bias: a sweep
-    over biases, and the balanced oracle (`bias=1`), share one test set. Training sets of different biases
-    share as many images of each group as both have.
+    Where `dataset.metadata` has a column "partition" (train, validation, test), each part is drawn from its own
+    partition; validation from the training partition, where none is called so. Without it, but with a column
+    "identity" or "subject", nobody is in two parts.
+
+    The test set depends on the pool, the attributes, the seed and the sizes, not on the bias: a sweep over biases,
+    and the balanced oracle (`bias=1`), share one test set. Training sets of different biases share as many images
+    of each group as both have.
 
     Parameters
     ----------
@@ -52,8 +64,8 @@ def biased_split(
     n_validation : int, optional
         Number of validation images, biased like training; a tenth of `n_train` by default.
     n_test_per_group : int, optional
-        Test images of each group. By default as many as a training set of this size leaves whatever its
-        bias, at most 1,000 and at least a tenth of the pool's smallest group.
+        Test images of each group, at most 1,000 by default: as many as the test partition has, or as a training set
+        of this size leaves whatever its bias, and at least a tenth of the pool's smallest group.
     seed : int
         Chooses the images; at least 0.
     aligned : {"opposite", "same"}
@@ -68,7 +80,7 @@ def biased_split(
     Raises
     ------
     ValueError
-        When an attribute or a number is not valid, or when the pool has too few images of a group: the
+        When an attribute, a number or a partition is not valid, or when there are too few images of a group: the
         sentence says how many of each group exist and how many were asked for.
 
     References
@@ -87,32 +99,84 @@ def biased_split(
     group = n_spurious * y + s
 
     against = _values_against_alignment(len(names), aligned)
-    available = np.bincount(group, minlength=2 * n_spurious)
-    n_train_of = group_sizes(n_train, bias, against)
-    n_validation_of = group_sizes(n_validation, bias, against)
+    asked = {"train": group_sizes(n_train, bias, against), "validation": group_sizes(n_validation, bias, against)}
+    share = _largest_shares(against)
+    most = {"train": np.ceil(n_train * share).astype(int), "validation": np.ceil(n_validation * share).astype(int)}
+    column, place = _kept_apart(dataset)
+    official = column == "partition"
     if n_test_per_group is None:
-        share = _largest_shares(against)
-        spare = available - np.ceil(n_train * share).astype(int) - np.ceil(n_validation * share).astype(int)
-        n_test_per_group = min(MOST_TEST_IMAGES, max(spare.min(), available.min() // 10, 1))
-    asked = n_train_of + n_validation_of + n_test_per_group
-    if (asked > available).any():
-        raise ValueError(_too_few(target, names, available, asked, n_test_per_group))
+        if official:
+            n_test_per_group = np.bincount(group[place == "test"], minlength=2 * n_spurious).min()
+        else:
+            available = np.bincount(group, minlength=2 * n_spurious)
+            spare = (available - most["train"] - most["validation"]).min()
+            # Whole people fill a part less evenly than images do.
+            n_test_per_group = max(spare * 4 // 5 if column else spare, available.min() // 10)
+        n_test_per_group = min(MOST_TEST_IMAGES, max(n_test_per_group, 1))
+    asked["test"] = most["test"] = np.full(2 * n_spurious, n_test_per_group)
+    if column and not official:
+        place = _people_apart(place, group, most, np.random.default_rng([seed, 2 * n_spurious + 1]))
+    source = {part: part if column else "pool" for part in PARTS}
+    if official and not (place == "validation").any():
+        source["validation"] = "train"
+    for one in sorted(set(source.values())):
+        parts = [part for part in PARTS if source[part] == one]
+        total = sum(asked[part] for part in parts)
+        have = np.bincount(group[place == one], minlength=2 * n_spurious)
+        if (total > have).any():
+            raise ValueError(_too_few(target, names, have, total, n_test_per_group, parts, column))
 
-    parts = {"train": [], "validation": [], "test": []}
-    for g, (n_t, n_v) in enumerate(zip(n_train_of, n_validation_of)):
+    rows_of = {part: [] for part in PARTS}
+    for g in range(2 * n_spurious):
         rows = np.random.default_rng([seed, g]).permutation(np.flatnonzero(group == g))
+        within = {part: rows[place[rows] == source[part]] for part in PARTS}
+        start = n_test_per_group if source["train"] == source["test"] else 0
+        rows_of["test"].append(within["test"][:n_test_per_group])
+        rows_of["train"].append(within["train"][start : start + asked["train"][g]])
         # Validation is taken from the far end, so that training sets of several biases are nested.
-        parts["test"].append(rows[:n_test_per_group])
-        parts["train"].append(rows[n_test_per_group : n_test_per_group + n_t])
-        parts["validation"].append(rows[len(rows) - n_v :])
+        rows_of["validation"].append(within["validation"][len(within["validation"]) - asked["validation"][g] :])
 
     def labelled(part):
-        rows = np.random.default_rng([seed, 2 * n_spurious]).permutation(np.concatenate(parts[part]))
+        rows = np.random.default_rng([seed, 2 * n_spurious]).permutation(np.concatenate(rows_of[part]))
         return LabelledImages(dataset.images[rows], y[rows], s[rows], rows, n_spurious)
 
-    return BiasedSplit(
-        labelled("train"), labelled("validation"), labelled("test"), target, "&".join(names), float(bias)
-    )
+    return BiasedSplit(*(labelled(part) for part in PARTS), target, "&".join(names), float(bias))
+
+
+def _kept_apart(dataset):
+    """The column of metadata that keeps parts apart (None: there is none), and what it says of each image."""
+    table = dataset.metadata
+    columns = () if table is None else table.columns
+    if "partition" in columns:
+        said = table["partition"].astype(str).str.strip().str.lower()
+        place = said.map(SPELLINGS)
+        if place.isna().any():
+            raise ValueError(
+                f"The column 'partition' of {dataset.name} has {said[place.isna()].iloc[0]!r}: "
+                "valid are train, validation and test, or another name for the column."
+            )
+        return "partition", place.to_numpy(object)
+    for column in PEOPLE:
+        if column in columns:
+            return column, table[column].astype(str).to_numpy(object)
+    return None, np.full(len(dataset), "pool", object)
+
+
+def _people_apart(people, group, asked, rng):
+    """Give each person, in random order, to the part that is furthest from what is asked of the person's groups.
+
+    The unknown (all those whose name is empty) are one person: nobody of them is in two parts either.
+    """
+    _, person = np.unique(people.astype(str), return_inverse=True)
+    asked = np.stack([asked[part] for part in PARTS]).astype(float)
+    shown = np.zeros((person.max(initial=-1) + 1, asked.shape[1]))
+    np.add.at(shown, (person, group), 1)
+    have, part_of = np.zeros_like(asked), np.zeros(len(shown), int)
+    for one in rng.permutation(len(shown)):
+        filled = np.divide(have, asked, out=np.full_like(have, np.inf), where=asked > 0)
+        part_of[one] = np.argmin(filled[:, shown[one] > 0].min(1))
+        have[part_of[one]] += shown[one]
+    return np.array(PARTS, object)[part_of[person]]
 
 
 def group_sizes(n: int, bias: float, against: np.ndarray) -> np.ndarray:
@@ -180,7 +244,7 @@ def _attribute_names(dataset, target, spurious):
 
 
 def _check_numbers(bias, n_train, n_validation, n_test_per_group, seed, aligned):
-    if not (isinstance(bias, (int, float)) and math.isfinite(bias) and 0 < bias <= 1):
+    if not isinstance(bias, Real) or isinstance(bias, bool) or not (math.isfinite(bias) and 0 < bias <= 1):
         raise ValueError(f"bias is {bias!r}: valid is a number above 0, at most 1 (1 is balanced).")
     least = {
         "n_train": (n_train, 1),
@@ -197,16 +261,18 @@ def _check_numbers(bias, n_train, n_validation, n_test_per_group, seed, aligned)
         raise ValueError(f"aligned is {aligned!r}: valid are 'opposite' and 'same'.")
 
 
-def _too_few(target, names, available, asked, n_test_per_group):
+def _too_few(target, names, have, asked, n_test_per_group, parts, column):
     groups = itertools.product((0, 1), repeat=1 + len(names))
     lines = [
-        " ".join(f"{name}={value}" for name, value in zip([target, *names], values))
-        + f": {have:,} exist, {want:,} asked"
-        for values, have, want in zip(groups, available, asked)
+        " ".join(f"{name}={value}" for name, value in zip([target, *names], values, strict=True))
+        + f": {exist:,} exist, {want:,} asked"
+        for values, exist, want in zip(groups, have, asked, strict=True)
     ]
+    what = "The pool has too few images for this split"
+    if column:
+        what = f"The column {column!r} leaves too few images for {' and '.join(parts)}"
+    test = f"; of these {n_test_per_group:,} a group are for the test" if "test" in parts and len(parts) > 1 else ""
     return (
-        "The pool has too few images for this split ("
-        + "; ".join(lines)
-        + f"; of these {n_test_per_group:,} a group are for the test): "
+        f"{what} ({'; '.join(lines)}{test}): "
         "valid is a larger pool, a smaller n_train, n_validation or n_test_per_group, or a larger bias."
     )

@@ -1,3 +1,4 @@
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_group_sizes_are_exact_in_total_and_off_by_less_than_one(n, bias, k):
     sizes = group_sizes(n, float(bias), against)
     weights = [bias ** int(a) for a in against]
     assert sizes.sum() == n
-    for size, weight in zip(sizes, weights):
+    for size, weight in zip(sizes, weights, strict=True):
         assert abs(int(size) - n * weight / sum(weights)) < 1
 
 
@@ -153,8 +154,92 @@ def test_bad_parameters_are_named(wrong, sentence):
     assert sentence in str(error.value)
 
 
+def with_column(faces, name, values):
+    return dataclasses.replace(faces, metadata=pd.DataFrame({"image_id": np.arange(len(faces)), name: values}))
+
+
+SPELLED = {
+    "train": ("train", "Training", "0", " TRAIN "),
+    "validation": ("validation", "val", "1", "Valid"),
+    "test": ("test", "Testing", "2", "TEST"),
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(spelling=st.integers(0, 3), seed=st.integers(0, 50), bias=st.sampled_from([1, 1 / 4, 1 / 9]))
+def test_parts_come_from_their_official_partitions(spelling, seed, bias):
+    official = np.random.default_rng(seed).choice(list(SPELLED), 6000, p=[0.6, 0.2, 0.2])
+    faces = with_column(pool(6000), "partition", [SPELLED[part][spelling] for part in official])
+    split = data.biased_split(faces, bias=bias, n_train=600, n_validation=200, n_test_per_group=150, seed=seed)
+    for part, size in (("train", 600), ("validation", 200), ("test", 600)):
+        rows = getattr(split, part).index
+        assert set(official[rows]) == {part} and len(set(rows)) == size
+    by_partition = pd.crosstab(official, [faces.attributes["Smiling"], faces.attributes["Male"]])
+    default = data.biased_split(faces, bias=bias, n_train=600, seed=seed)
+    assert len(default.test) == 4 * min(1000, by_partition.loc["test"].min())  # all that it has of the smallest group
+
+
+def test_without_a_validation_partition_it_is_taken_from_training():
+    official = np.array(["train", "test"])[(np.arange(4000) % 4 == 0).astype(int)]
+    split = data.biased_split(with_column(pool(), "partition", official), n_train=500)
+    assert set(official[split.validation.index]) == set(official[split.train.index]) == {"train"}
+    assert not set(split.validation.index) & set(split.train.index)
+
+
+def test_a_partition_too_small_or_unheard_of_is_named():
+    with pytest.raises(ValueError, match="'partition' leaves too few images for test .*Smiling=0 Male=0: 0 exist"):
+        data.biased_split(with_column(pool(), "partition", ["train", "val"] * 2000), n_train=100)
+    with pytest.raises(ValueError, match="'partition' of pool has 'disk 2': valid are train, validation and test"):
+        data.biased_split(with_column(pool(), "partition", ["train"] * 3999 + ["Disk 2"]), n_train=100)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    each=st.integers(1, 40),
+    seed=st.integers(0, 99),
+    column=st.sampled_from(["identity", "subject"]),
+    b=st.sampled_from([1, 1 / 9]),
+)
+def test_nobody_is_in_two_parts(each, seed, column, b):
+    faces = pool(4000, seed=seed)
+    who = np.random.default_rng(seed).permutation(4000 // each + 1).repeat(each)[:4000]
+    # Real people keep their gender from picture to picture.
+    faces = with_column(faces.with_attribute("Male", who % 2), column, [f"n{number:06d}" for number in who])
+    split = data.biased_split(faces, bias=b, n_train=800, n_validation=80, n_test_per_group=40, seed=seed)
+    people = pd.concat(
+        [
+            pd.DataFrame({"who": who[getattr(split, part).index], "part": part})
+            for part in ("train", "validation", "test")
+        ]
+    )
+    assert people.groupby("who")["part"].nunique().max() == 1
+    assert people["part"].value_counts().to_dict() == {"train": 800, "validation": 80, "test": 160}
+    minority, majority = (200, 200) if b == 1 else (40, 360)
+    assert crosstab(faces, split.train).tolist() == [[minority, majority], [majority, minority]]
+    other = data.biased_split(faces, bias=1 / 4, n_train=800, n_validation=80, n_test_per_group=40, seed=seed)
+    assert (other.test.index == split.test.index).all()
+    of_women = [set(one.train.index[one.train.group == 2]) for one in (split, other)]
+    assert of_women[0] <= of_women[1] or of_women[1] <= of_women[0]  # nested, as without people
+
+
+def test_people_are_shared_out_in_proportion():
+    """With thousands of frames of each of few people, a part does not consist of the first that come."""
+    who = np.arange(20).repeat(500)
+    split = data.biased_split(with_column(pool(10_000), "subject", who), n_train=800, n_test_per_group=100)
+    found = {part: len(set(who[getattr(split, part).index])) for part in ("train", "validation", "test")}
+    assert found["train"] >= 8 and found["test"] >= 4 and found["validation"] >= 1 and sum(found.values()) == 20
+
+
+def test_too_few_people_are_named():
+    with pytest.raises(ValueError, match="The column 'identity' leaves too few images"):
+        data.biased_split(with_column(pool(), "identity", ["a", "b"] * 2000), n_train=100)
+    unknown = with_column(pool(), "identity", [""] * 1000 + [str(i) for i in range(3000)])
+    split = data.biased_split(unknown, n_train=300, n_test_per_group=40)
+    assert sum((getattr(split, part).index < 1000).any() for part in ("train", "validation", "test")) <= 1
+
+
 def test_without_spurious_hides_the_groups():
     train = data.biased_split(pool(), n_train=100).train.without_spurious()
     assert train.spurious is None and len(train) == 100
     with pytest.raises(ValueError, match="no spurious attribute"):
-        train.group
+        _ = train.group
