@@ -11,14 +11,15 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
 
-.PHONY: help book pdf test browser lab bench strip lock set-up clean
+.PHONY: help book pdf test browser lab bench style strip lock set-up clean
 
 help:
 	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
 	@echo "make pdf    the built book as one PDF, printed by Chromium"
 	@echo "make test   set up, then test everything: library, notebooks, book"
 	@echo "make lab    set up, then open the notebooks in JupyterLab"
-	@echo "make bench  images a second of rendering, encoding, decoding and training"
+	@echo "make bench  what costs how much, as ratios measured in one run"
+	@echo "make style  mend the style of the code (ruff)"
 	@echo "make strip  remove outputs from the notebooks, as they are committed"
 	@echo "make lock   rewrite requirements.lock from what is installed in $(VENV)"
 	@echo "make clean  remove what the build made (not $(VENV))"
@@ -29,8 +30,11 @@ book: set-up
 pdf: book browser
 	@$(PY) book/pdf.py --profile $(PROFILE)
 
-# The library first, then the pages, then what the pages became.
+# Style first, then the library, then the pages, then what the pages became.
 test: set-up browser
+	$(PY) -m ruff check diga_lib tests book
+	$(PY) -m ruff check notebooks --ignore E501
+	$(PY) -m ruff format --check diga_lib tests book
 	$(PY) -m pytest -m "not built"
 	$(PY) book/build.py --profile quick
 	$(PY) -m pytest -m built
@@ -52,6 +56,10 @@ lab: set-up
 
 bench: set-up
 	@$(PY) tools/bench.py
+
+style: set-up
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format diga_lib tests book
 
 strip: set-up
 	$(VENV)/bin/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb

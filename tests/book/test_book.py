@@ -15,7 +15,7 @@ from diga_lib.runtime import sha256
 
 pytestmark = pytest.mark.built
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 HTML = ROOT / "_build" / "quick" / "html"
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 CHAPTERS = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]

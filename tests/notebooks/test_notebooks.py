@@ -15,7 +15,7 @@ from pages import OPENING
 
 from diga_lib.pages.parameters import Parameters
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # Code, formulas and addresses are no prose; these numbers are definitions, bounds that follow from them, or goals.
 NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)", re.DOTALL)
