@@ -380,7 +380,7 @@ CASES = {
     ),
     "weights gone": (
         lambda w: w.weights(lambda f: (f / "some.safetensors").unlink()),
-        "some.safetensors does not exist",
+        "there is no file",
     ),
     "weights damaged": (
         lambda w: w.weights(lambda f: flip(f / "some.safetensors", -1)),
@@ -396,7 +396,7 @@ CASES = {
     ),
     "own generator damaged": (
         lambda w: w.generator(flip),
-        "mine.safetensors is damaged: its weights do not have the hash",
+        "mine.safetensors is damaged: its tensors do not have the hash",
     ),
     "own generator truncated": (
         lambda w: w.generator(lambda f: f.write_bytes(f.read_bytes()[:5000])),
@@ -408,7 +408,7 @@ CASES = {
     ),
     "own generator other weights": (
         lambda w: latent.load_file(checkpoints.FOLDER / "rendered-faces-text.safetensors"),
-        "other weights",
+        "rendered-faces-text.safetensors carries no hash",
     ),
     "own generator another name": (
         lambda w: latent.save_file(latent.Generator(32), w.root / "x.pt"),

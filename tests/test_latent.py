@@ -140,7 +140,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path):
     with pytest.raises(Stop):
         stopped.run()
     again = Training(images, perceptual, tmp_path / "parts", **settings)
-    assert len(again.history) == 2
+    assert len(again.state.history) == 2
     again.run()
     whole, parts = _state(tmp_path / "whole"), _state(tmp_path / "parts")
     assert whole.keys() == parts.keys()

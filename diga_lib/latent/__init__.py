@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -9,7 +10,6 @@ import torch
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
-from diga_lib.latent.files import load_file, save_file
 from diga_lib.latent.perceptual import FACTORS, FactorNetwork
 
 __all__ = [
@@ -28,11 +28,14 @@ __all__ = [
 PARTS = ("base", "encoder", "decoder")  # one file each, small enough for a repository
 
 
+FORMAT = "diga-generator-1"
+
+
 def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> list[Path]:
     """Write a generator's weights (float16, one file a part) and register them; returns the files."""
     resolution = {"resolution": torch.tensor(generator.resolution)}
     states = [generator.base.state_dict() | resolution, generator.encoder.state_dict(), generator.decoder.state_dict()]
-    return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states)]
+    return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states, strict=True)]
 
 
 def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER) -> Generator:
@@ -57,11 +60,44 @@ def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = c
     ValueError, FileNotFoundError
         If the weights are unknown, missing or damaged; see :func:`diga_lib.latent.checkpoints.path`.
     """
-    base, encoder, decoder = (checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS)
-    generator = Generator(int(base.pop("resolution")), len(decoder["to_image.weight"][0]), len(base["scale"]))
-    generator.base.load_state_dict(base)
-    generator.encoder.load_state_dict(encoder)
-    generator.decoder.load_state_dict(decoder)
+    states = {part: checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS}
+    resolution = int(states["base"].pop("resolution"))
+    return _generator({f"{part}.{key}": v for part in PARTS for key, v in states[part].items()}, resolution, device)
+
+
+def save_file(generator: Generator, file: str | os.PathLike) -> Path:
+    """Write a generator's weights (float16) into one file of your own, whose name ends in .safetensors.
+
+    Raises
+    ------
+    ValueError
+        If the name ends otherwise.
+    """
+    if Path(file).suffix != ".safetensors":
+        raise ValueError(f"The generator's file is {Path(file).name!r}: valid is a name that ends in .safetensors.")
+    metadata = {"format": FORMAT, "resolution": str(generator.resolution)}
+    return checkpoints.write(file, checkpoints.halved(generator.state_dict()), metadata)
+
+
+def load_file(file: str | os.PathLike, device: str = "auto") -> Generator:
+    """Read a generator that :func:`save_file` wrote, as :func:`load` a shipped one.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it is damaged, or it holds something else; the sentence names it.
+    """
+    state, metadata = checkpoints.read(file)
+    if metadata.get("format") != FORMAT or not metadata.get("resolution", "").isdigit():
+        raise ValueError(
+            f"{file} holds other weights than a generator's: valid is a file that `python -m diga_lib.latent` wrote."
+        )
+    return _generator(checkpoints.whole(state), int(metadata["resolution"]), device)
+
+
+def _generator(state: dict[str, torch.Tensor], resolution: int, device: str) -> Generator:
+    generator = Generator(resolution, len(state["decoder.to_image.weight"][0]), len(state["base.scale"]))
+    generator.load_state_dict(state)
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
 
 

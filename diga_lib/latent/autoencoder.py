@@ -211,7 +211,8 @@ class Generator(nn.Module):
         self.eval()
         if tuple(images.shape[1:]) != (3, self.resolution, self.resolution):
             raise ValueError(
-                f"images have shape {tuple(images.shape)}; this generator takes (N, 3, {self.resolution}, {self.resolution})."
+                f"images have shape {tuple(images.shape)}; this generator takes "
+                f"(N, 3, {self.resolution}, {self.resolution})."
             )
         codes = []
         for start in range(0, len(images), batch_size):

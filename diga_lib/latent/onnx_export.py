@@ -59,8 +59,8 @@ def decoder_files(generator: Generator) -> dict[str, bytes]:
     -------
     dict of str to bytes
         ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in [0, 1];
-        its external data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who painted, and
-        how to unpack. Equal generators give equal bytes.
+        its data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who painted, and how to unpack.
+        Equal generators give equal bytes.
 
     References
     ----------
@@ -108,7 +108,7 @@ def unpacked(files: dict[str, bytes]) -> bytes:
 
 
 def _take_out(model: onnx.ModelProto, scale: np.ndarray, resolution: int) -> tuple[list[dict], bytes]:
-    """Replace the model's large arrays by references into external data; return how each is packed, and them, packed."""
+    """Replace the model's large arrays by references into external data; return how each is packed, and all packed."""
     arrays, packed, offset, at = [], [], 0, 0
     for array in model.graph.initializer:
         values = numpy_helper.to_array(array)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import warnings
+import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from diga_lib import runtime
 from diga_lib.latent.autoencoder import Generator, to_float
-from diga_lib.latent.files import digest
+from diga_lib.latent.checkpoints import Resumable, digest
 from diga_lib.latent.perceptual import FactorNetwork
 
 # Weights of the terms beside the absolute error of the pixels.
@@ -46,7 +44,7 @@ def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork
     with torch.no_grad():
         factors, maps = perceptual(images[half])
     factors_again, maps_again = perceptual(again[half])
-    for one, other in zip(maps, maps_again):
+    for one, other in zip(maps, maps_again, strict=True):
         loss = loss + FEATURES / len(maps) * F.l1_loss(other.float(), one.float())
     weight = torch.ones(factors.shape[1], device=images.device)
     weight[:units] = UNITS_COUNT
@@ -62,7 +60,7 @@ class Training:
         The pool; may be memory-mapped.
     perceptual : FactorNetwork
         Judges reconstructions; frozen.
-    folder : path
+    folder : path, optional
         Where the state is kept between epochs.
     epochs, batch_size, seed : int
     lr : float
@@ -73,29 +71,29 @@ class Training:
         `channels` and `components` of the :class:`Generator`.
     """
 
-    def __init__(self, images, perceptual, folder, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
+    def __init__(self, images, perceptual, folder=None, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
             raise ValueError(
                 f"There are {len(images)} images to train a generator on; at least {batch_size} are needed."
             )
-        self.images, self.folder, self.units = images, Path(folder), units
+        self.images, self.units, self.lr = images, units, lr
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
         runtime.seed_everything(seed)
         self.generator = Generator(images.shape[2], **shape).to(self.device)
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr, weight_decay=0.01, betas=(0.9, 0.99))
-        steps = epochs * (len(images) // batch_size)
-        # Written as a function of the step alone, so that going on needs nothing but the step's number.
-        self.schedule = lambda step: lr * min(1, (step + 1) / (0.05 * steps)) * 0.5 * (1 + _cosine(step / steps))
-        self.history: list[dict] = []
-        if not self._resume():
+        settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "units": units, **shape}
+        settings["images"] = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+        settings["perceptual"] = digest({name: value.cpu() for name, value in perceptual.state_dict().items()})
+        file = folder and Path(folder) / "training.safetensors"
+        self.state = Resumable(file, self.generator, self.optimizer, settings)
+        if not self.state.history:
             self.generator.base.fit(images)
 
     def run(self) -> Generator:
         """Train to the last epoch and return the generator."""
-        for epoch in range(len(self.history), self.epochs):
-            self.history.append({"epoch": epoch, "loss": self._epoch(epoch)})
-            self._save()
+        for epoch in range(len(self.state.history), self.epochs):
+            self.state.keep(epoch=epoch, loss=self._epoch(epoch))
         return self.generator.eval()
 
     def _epoch(self, epoch: int) -> float:
@@ -113,7 +111,7 @@ class Training:
                 again = self.generator.images_of(self.generator.codes_of(x))
                 loss = reconstruction_loss(x, again.float(), self.perceptual, self.units)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.schedule(epoch * per_epoch + number)
+                group["lr"] = self.lr * _schedule(epoch * per_epoch + number, self.epochs * per_epoch)
             self.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
@@ -121,50 +119,7 @@ class Training:
             total += loss.item()
         return total / per_epoch
 
-    # -------------------------------------------------------------- stop and go on
-    def _save(self) -> None:
-        state = {f"weights.{name}": value for name, value in self.generator.state_dict().items()}
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            state |= {f"adam.{number}.{name}": value for name, value in moments.items()}
-        with runtime.atomic_write(self.folder / "training.safetensors") as temporary:
-            state = {name: value.cpu().contiguous() for name, value in state.items()}
-            text = {"history": json.dumps(self.history), "settings": json.dumps(self._settings())}
-            text["sha256"] = digest(state)
-            save_file(state, str(temporary), metadata=text)
 
-    def _settings(self) -> dict:
-        return {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed, "images": len(self.images)}
-
-    def _resume(self) -> bool:
-        file = self.folder / "training.safetensors"
-        if not file.exists():
-            return False
-        try:
-            with safe_open(str(file), "pt") as opened:
-                text = opened.metadata() or {}
-            state = load_file(str(file))
-        except SafetensorError as fault:
-            warnings.warn(f"{file} is damaged ({fault}): the training begins again.")
-            return False
-        if text.get("sha256") != digest(state):
-            warnings.warn(f"{file} is damaged (its hash is wrong): the training begins again.")
-            return False
-        if json.loads(text["settings"]) != self._settings():
-            raise ValueError(
-                f"{file} belongs to a training with {text['settings']}, not {json.dumps(self._settings())}; "
-                "remove it or choose another folder."
-            )
-        weights = {name[8:]: value for name, value in state.items() if name.startswith("weights.")}
-        self.generator.load_state_dict(weights)
-        adam = self.optimizer.state_dict()
-        for name, value in state.items():
-            if name.startswith("adam."):
-                _, number, moment = name.split(".")
-                adam["state"].setdefault(int(number), {})[moment] = value
-        self.optimizer.load_state_dict(adam)
-        self.history = json.loads(text["history"])
-        return True
-
-
-def _cosine(progress: float) -> float:
-    return float(torch.cos(torch.tensor(progress * torch.pi)))
+def _schedule(step: int, steps: int) -> float:
+    """Learning rate as a share of the highest: of the step alone, so that going on needs nothing but its number."""
+    return min(1, (step + 1) / (0.05 * steps)) * 0.5 * (1 + float(torch.cos(torch.tensor(step / steps * torch.pi))))

@@ -124,7 +124,7 @@ def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
     Raises
     ------
     FileNotFoundError, ValueError
-        See :func:`diga_lib.latent.files.load_file`.
+        See :func:`diga_lib.latent.load_file`.
     """
     if callable(getattr(chosen, "decode", None)) and not isinstance(chosen, str):
         return chosen
