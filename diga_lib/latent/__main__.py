@@ -53,10 +53,10 @@ def _pool(given):
     """At most so many images; photographs in which no face is found are left out."""
     if given.dataset in data.RENDERED or not given.root:
         return data.load(given.dataset, given.images, seed=POOL_SEED, resolution=given.resolution)
-    from diga_lib.data.photos import listing, readers
+    from diga_lib.data.photos import layouts, reading
 
-    found = readers.LAYOUTS[given.dataset](given.root)
-    return listing.read(found, min(given.images, len(found.paths)), given.resolution, align=True, missing="drop")
+    found = layouts.LAYOUTS[given.dataset](given.root)
+    return reading.read(found, min(given.images, len(found.paths)), given.resolution, align=True, missing="drop")
 
 
 def _factor_network(given, pool):
