@@ -17,7 +17,7 @@ from diga_lib.latent.adapters import (
     check_generator,
     export_onnx,
 )
-from diga_lib.methods import ERM, DiGA
+from diga_lib.methods import ERM, DiGAOneStage
 
 ASKED = 14  # checks
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -246,7 +246,7 @@ def test_diga_from_end_to_end_on_principal_components():
     spurious, _ = directions.true_shifts(codes, train.target, train.spurious)
     assert abs(float((found.direction * spurious).sum())) > 0.9
     worst, budget = {}, {"epochs": 5, "batch_size": 25, "lr": 1e-3, "augment": "none"}
-    for name, method in {"ERM": ERM(**budget), "DiGA": DiGA(generator, found, **budget)}.items():
+    for name, method in {"ERM": ERM(**budget), "DiGA": DiGAOneStage(generator, found, **budget)}.items():
         model = method.fit(dataclasses.replace(train, spurious=None), seed=0)
         right = model.predict(test.images) == test.target
         worst[name] = min(right[test.group == g].mean() for g in range(4))

@@ -24,7 +24,7 @@ from diga_lib import directions, latent, runtime
 from diga_lib.studies import own_images
 from diga_lib.data import LabelledImages, faces
 from diga_lib.studies import celeba_tree
-from diga_lib.methods import ERM, DiGA
+from diga_lib.methods import ERM, DiGAOneStage
 from diga_lib.methods.networks import classifier
 
 DEGREES = (3.0, 4.0, 5.0)  # which the official code renders beforehand, with both signs
@@ -101,7 +101,7 @@ def official_way(generator, found, train, epochs: int) -> tuple[float, float]:
     return edited, time.perf_counter() - start
 
 
-class SixEdits(DiGA):
+class SixEdits(DiGAOneStage):
     """DiGA whose views are those of the official way: one of three degrees up, and one of three down."""
 
     flips = True  # so that views are chosen from what `offer` has, and painted once

@@ -1,207 +1,164 @@
-"""DiGA, trained in one stage: cross-entropy on counterfactual views, which must also agree with each other.
+"""DiGA as published: a representation that two edits of a face share (BYOL), then a linear head on it."""
 
-The paper's own two stages (representation by BYOL, then a head) are in `byol`.
-"""
+import copy
 
-import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from diga_lib.directions.clusters import fit_clusters
-from diga_lib.directions.words import Named, pseudo_groups
-from diga_lib.methods.erm import ERM
+from diga_lib.methods.erm import ERM, Settings
 from diga_lib.methods.image_augmentation import augment
+from diga_lib.methods.networks import BACKBONES, Classifier
 from diga_lib.methods.views import CounterfactualViews
 
-EDITS = ("auto", "shift", "place", "flip")
+STARTS = ("encoder", "random")
+
+
+def _mlp(inputs, hidden, outputs):
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
+    )
+
+
+class _EncoderBackbone(nn.Module):
+    """The generator's encoder as a backbone: its codes, flattened, are the features."""
+
+    def __init__(self, generator):
+        super().__init__()
+        self.base, self.encoder = copy.deepcopy(generator.base), copy.deepcopy(generator.encoder).requires_grad_(True)
+
+    def forward(self, x):
+        images = (x + 1) / 2
+        return (self.base.encode(images) + self.encoder(images)).flatten(1)
 
 
 class DiGA(ERM):
-    """Train on faces edited along the spurious direction that was found.
+    """Two stages: BYOL on views G(z + a n) and G(z - a' n) without labels, then a linear head on the frozen encoder.
 
     Parameters
     ----------
-    generator : object with ``encode`` and ``decode``
-    found : Direction or Named
-        What `directions.spurious_direction` returned, which knows codes and targets only and whose two clusters inside
-        each class are the sides of the spurious attribute; or what `words.name_spurious` returned, one or several
-        attributes that an image-text model read, with a direction each.
-    edit : {"auto", "flip", "shift", "place"}
-        How the two views of a face are made. "shift": moved by +a and by -a' standard deviations, a and a' uniform
-        in `degrees` (the paper). "place": the coordinate is replaced by two uniform draws between the clusters'
-        outer ends, an intervention that leaves it independent of the target. "flip": once in either cluster. "auto":
-        "flip" if the sides are known, from words or clear clusters, else "shift" without balance.
+    generator : object with ``encode``, ``decode`` and, for `start` "encoder", ``base`` and ``encoder``
+    found : Direction
     degrees : (float, float)
-        Lowest and highest degree of "shift".
-    invariance : float
-        Weight of the squared distance between the two views' logits.
-    originals : float
-        Share of first views that are the image itself rather than an edit.
-    balance : bool
-        Whether an epoch visits the pseudo groups (target x side along each direction) equally often.
-    settings, **changes
-        As for `ERM`.
+        Lowest and highest degree of the views, in standard deviations.
+    conflicting : bool
+        Whether the head is trained on edits whose sign depends on the label (class 0 up, class 1 down), that is on
+        faces made to go against the bias. The official code does so; the paper does not say it.
+    head_degrees : (float, float)
+        Degrees of those edits.
+    start : {"encoder", "random"}
+        What the backbone is before the first stage. On a small budget BYOL from random weights matches the views by
+        easier things than a mouth; the generator's encoder already sees small parts.
+    momentum : float
+        Of the target network (0.99 in the official code).
+    head_epochs : int
+        Passes of the second stage over the features.
 
-    Attributes
+    References
     ----------
-    upper : Tensor (N, D)
-        After `fit`: how surely each training image lies on the upper side of each direction.
-    gap : Tensor (D,)
-        Distance of the two sides, in standard deviations.
+    Grill et al., Bootstrap your own latent, NeurIPS 2020; DiGA (arXiv 2403.06606), section 3.3.
     """
+
+    defaults = Settings(epochs=4, augment="byol", lr=3e-4, weight_decay=0.0, schedule="constant")
 
     def __init__(
         self,
         generator,
         found,
-        edit="auto",
         degrees=(1.0, 3.0),
-        invariance=0.5,
-        originals=0.5,
-        balance=True,
+        conflicting=True,
+        head_degrees=(2.0, 4.0),
+        start="encoder",
+        momentum=0.99,
+        head_epochs=60,
         settings=None,
         **changes,
     ):
         super().__init__(settings, **changes)
-        if edit not in EDITS:
-            raise ValueError(f"edit is {edit!r}; valid values: {', '.join(EDITS)}.")
-        self.generator_network, self.found, self.edit, self.degrees = generator, found, edit, degrees
-        self.invariance, self.originals, self.balance = invariance, originals, balance
-        self.known = True
+        if start not in STARTS:
+            raise ValueError(f"start is {start!r}; valid values: {', '.join(STARTS)}.")
+        self.generator_network, self.found, self.degrees = generator, found, degrees
+        self.conflicting, self.head_degrees, self.start = conflicting, head_degrees, start
+        self.momentum, self.head_epochs = momentum, head_epochs
 
-    def prepare(self, train):
-        self.faces = CounterfactualViews(self.generator_network, directions_of(self.found), train.images)
-        upper, gap, middle, self.known = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
-        self.upper, self.gap, self.middle = (a.float().to(self.device) for a in (upper, gap, middle))
-        if self.flips:
-            # Moving by the sides' distance, less what the face has already: its place inside a cluster is kept.
-            corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * len(self.gap)).view(1, -1, len(self.gap))
-            self.faces.offer((corners.to(self.device) - self.upper[:, None]) * self.gap)
+    def build(self):
+        if self.start == "encoder":
+            backbone = _EncoderBackbone(self.generator_network)
+            width = backbone.encoder.to_codes.out_features
+        else:
+            make, width = BACKBONES[self.settings.backbone]
+            backbone = make()
+        return Classifier(backbone, nn.Linear(width, 2)).to(memory_format=torch.channels_last)
 
-    @property
-    def flips(self):
-        """Whether the two views of a face lie on opposite sides of each direction."""
-        return self.edit == "flip" or (self.edit == "auto" and self.known)
+    def fit(self, train, seed=0, validation=None, callbacks=()):
+        """Train both stages; parameters as for `ERM.fit`. `history` has the BYOL loss of each epoch."""
+        self.represent(train, seed)
+        return self.fit_head(train, seed)
 
-    def sampler(self, train, generator):
-        balance = self.balance and (self.known or self.edit != "auto")
-        return balanced_order(train.target, self.upper, generator) if balance else super().sampler(train, generator)
+    def represent(self, train, seed=0):
+        """First stage: train the encoder without labels."""
+        self._check(train)
+        torch.manual_seed(seed)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.network = self.build().to(self.device)
+        self.faces = CounterfactualViews(self.generator_network, self.found, train.images)
+        width = self.network.head.in_features
+        online = nn.Sequential(self.network.backbone, _mlp(width, 512, 128)).to(self.device)
+        target, predictor = copy.deepcopy(online).requires_grad_(False), _mlp(128, 512, 128).to(self.device)
+        parameters = [*online.parameters(), *predictor.parameters()]
+        per_epoch = len(train) // self.settings.batch_size
+        optimizer, schedule = self.optimizer(self.settings.epochs * per_epoch, parameters)
+        order = torch.Generator().manual_seed(seed)
+        self.history = []
+        for epoch in range(self.settings.epochs):
+            online.train(), predictor.train(), target.train()
+            positions, total = torch.randperm(len(train), generator=order), 0.0
+            for index in positions[: per_epoch * self.settings.batch_size].split(self.settings.batch_size):
+                both = augment(self.pairs(index.to(self.device)), self.settings.augment, self.generator) * 2 - 1
+                with self.autocast():
+                    guess = predictor(online(both)).float()
+                    with torch.no_grad():
+                        goal = target(both).float()
+                # Each view's prediction meets the other view's target.
+                loss = 2 - 2 * F.cosine_similarity(guess, goal.roll(len(index), 0)).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                with torch.no_grad():
+                    for slow, fast in zip(target.parameters(), online.parameters()):
+                        slow.lerp_(fast, 1 - self.momentum)
+                total += loss.item()
+            self.history.append({"epoch": epoch, "loss": total / per_epoch})
+        return self
 
-    def views(self, x, y, index, step):
-        first, second = self.opposite_sides(index) if self.flips else self.degrees_of_views(index)
-        edited = torch.rand(len(x), generator=self.generator, device=x.device) >= self.originals
-        paint = self.faces.option if self.flips else self.faces.shifted
-        images = paint(torch.cat([index[edited], index]), torch.cat([first[edited], second]))
-        one, other = images.split([int(edited.sum()), len(x)])
-        x[edited] = one
-        return augment(torch.cat([x, other]), self.settings.augment, self.generator), torch.cat([y, y])
+    def pairs(self, index):
+        """Views of the faces `index` moved up, then the same faces moved down: (2B, 3, H, W)."""
+        degrees = torch.cat([self._uniform(len(index), *self.degrees), -self._uniform(len(index), *self.degrees)])
+        return self.faces.shifted(torch.cat([index, index]), degrees)
 
-    def degrees_of_views(self, index):
-        """Return how far each of the two views of each face is moved, (B, D) twice, in standard deviations."""
-        shape = (len(index), len(self.gap))
-        if self.flips:
-            return tuple(self.faces.options[index, side] for side in self.opposite_sides(index))
-        if self.edit == "place":
-            reach = self.gap.abs() / 2 + 1
-            return tuple(
-                self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2)
-            )
-        return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
+    def fit_head(self, train, seed=0):
+        """Second stage: a linear head on the frozen encoder."""
+        y = torch.from_numpy(train.target).to(self.device)
+        if self.conflicting:
+            everything = torch.arange(len(train), device=self.device)
+            away = torch.where(y == 0, 1.0, -1.0) * self._uniform(len(train), *self.head_degrees)
+            images = torch.cat([self.faces.shifted(rows, away[rows]) for rows in everything.split(256)])
+            images = (images * 255).round().to(torch.uint8).cpu().numpy()
+        else:
+            images = train.images
+        features = torch.from_numpy(self.features(images)).to(self.device)
+        torch.manual_seed(seed)
+        head = nn.Linear(features.shape[1], 2).to(self.device)
+        optimizer = torch.optim.Adam(head.parameters(), 1e-3, weight_decay=1e-4)
+        for _ in range(self.head_epochs):
+            for rows in torch.randperm(len(y)).to(self.device).split(256):
+                loss = F.cross_entropy(head(features[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        self.network.head = head
+        return self
 
-    def opposite_sides(self, index):
-        """Draw which of its edits a face shows first, as a number in binary with a digit for each direction, (B,), twice."""
-        digits = (self.uniform((len(index), len(self.gap)), 0, 1) < 0.5).long()
-        first = (digits << torch.arange(len(self.gap) - 1, -1, -1, device=self.device)).sum(1)
-        return first, 2 ** len(self.gap) - 1 - first
-
-    def uniform(self, shape, low, high):
-        """Draw numbers between low and high."""
-        return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
-
-    def loss(self, index, logits, y):
-        loss = F.cross_entropy(logits, y)
-        if self.invariance:
-            first, second = logits.chunk(2)
-            loss = loss + self.invariance * (first - second).square().mean()
-        return loss
-
-
-class PseudoGroups(ERM):
-    """ERM that visits the pseudo groups (target x side along each direction) equally often, if known; no edits.
-
-    Parameters
-    ----------
-    generator : object with ``encode``
-    found : Direction or Named
-    settings, **changes
-        As for `ERM`.
-    """
-
-    def __init__(self, generator, found, settings=None, **changes):
-        super().__init__(settings, **changes)
-        self.generator_network, self.found = generator, found
-
-    def prepare(self, train):
-        codes = self.generator_network.encode(train.images)
-        along = np.stack([d.coordinate(codes).cpu().numpy() for d in directions_of(self.found)], 1)
-        self.upper, *_, self.known = sides(self.found, along, train.target)
-
-    def sampler(self, train, generator):
-        return balanced_order(train.target, self.upper, generator) if self.known else super().sampler(train, generator)
-
-
-def directions_of(found):
-    """Return the list of D directions of a Direction or of a Named."""
-    return list(found.directions) if isinstance(found, Named) else [found]
-
-
-def sides(found, coordinate, target):
-    """Say on which side of each direction every training image lies, and how far apart the sides are.
-
-    Parameters
-    ----------
-    found : Direction or Named
-        The sides of a Direction are its clusters inside the classes; those of a Named were read by its words.
-    coordinate, target : arrays (N, D) and (N,)
-
-    Returns
-    -------
-    upper, gap, middle : Tensor (N, D), (D,) and (D,)
-        Probability of the upper side; distance and middle of the two sides, in standard deviations.
-    known : bool
-        Whether to believe in the sides: words were read, or the clusters are clear.
-
-    Raises
-    ------
-    ValueError
-        If a Named belongs to other images, or has found no word.
-    """
-    if not isinstance(found, Named):
-        clusters = fit_clusters(coordinate[:, 0], target)
-        return (
-            torch.from_numpy(clusters.probability)[:, None],
-            torch.tensor([clusters.gap]),
-            torch.tensor([clusters.offset.mean()]),
-            clusters.clear,
-        )
-    if found.probability.shape != coordinate.shape or not coordinate.size:
-        raise ValueError(
-            f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
-            f"there must be at least one word, read on these {len(coordinate)} training images."
-        )
-    high = found.probability > 0.5
-    means = np.array(
-        [
-            [[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
-            for column, side in zip(coordinate.T, high.T)
-        ]
-    ).mean(1)  # (D, side), each class counts alike
-    apart, middle = means[:, 1] - means[:, 0], means.mean(1)
-    return torch.tensor(found.probability), torch.from_numpy(apart), torch.from_numpy(middle), True
-
-
-def balanced_order(target, upper, generator):
-    """Draw positions (N,), with replacement, such that the groups target x (upper (N, D) > 0.5) come equally often."""
-    group = torch.from_numpy(pseudo_groups(target, upper.cpu().numpy()))
-    weight = 1 / torch.bincount(group).clamp(min=1)[group]
-    return torch.multinomial(weight.double(), len(target), replacement=True, generator=generator)
+    def _uniform(self, count, low, high):
+        return low + (high - low) * torch.rand(count, generator=self.generator, device=self.device)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from diga_lib import data, directions, latent, methods
 from diga_lib.directions import words
-from diga_lib.methods import DiGA
+from diga_lib.methods import DiGAOneStage
 from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import experiments, results
 from diga_lib.studies.experiments import FOLDER, TABLE, Setting
@@ -135,7 +135,7 @@ def compute(cell: Cell) -> results.Result:
     extra: dict[str, Any] = {"row": cell.row, "cell": asdict(cell)}
     if cell.strengths:
         found = directions.spurious_direction(s.codes, s.split.train.target, strengths=cell.strengths, refined=False)
-        make = lambda s, **more: DiGA(s.generator, found, **{"epochs": s.sizes.epochs} | more)
+        make = lambda s, **more: DiGAOneStage(s.generator, found, **{"epochs": s.sizes.epochs} | more)
         row = replace(row, make=make, needs=())
         extra["coefficient"] = float(found.coefficient)
     elif row.needs:
@@ -161,6 +161,7 @@ def chosen(row: str, path: Path = SEARCH) -> str:
     It is the first of several that are equally good. A method that was not searched has its defaults.
     """
     row = TABLE[row].kind.__name__  # the balanced oracle has ERM's, and DiGA with words DiGA's
+    row = {"DiGAOneStage": "DiGA", "DiGA": "DiGABYOL"}.get(row, row)  # as stored
     found = results.latest(results.read(path)) if path.exists() else None
     if found is None:
         return "{}"

@@ -23,8 +23,8 @@ from diga_lib import data, directions, image_text, latent
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction, words
 from diga_lib.directions.clusters import fit_clusters
-from diga_lib.methods import EIIL, ERM, JTT, MAPLE, CVaRDRO, DiGA, DiGABYOL, GroupDRO, LfF, PseudoGroups, Settings
-from diga_lib.methods.diga import directions_of
+from diga_lib.methods import EIIL, ERM, JTT, MAPLE, CVaRDRO, DiGA, DiGAOneStage, GroupDRO, LfF, PseudoGroups, Settings
+from diga_lib.methods.diga_one_stage import directions_of
 from diga_lib.metrics import group_metrics
 from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
 from diga_lib.studies import results, shared
@@ -242,13 +242,13 @@ def _in_two_stages(kind: type[ERM]) -> Callable[..., ERM]:
 
 
 def _diga(direction: str = "refined", edit: str = "auto", **fixed) -> Callable[..., ERM]:
-    return lambda s, **changes: DiGA(
+    return lambda s, **changes: DiGAOneStage(
         s.generator, getattr(s, direction), **{"edit": edit, "epochs": s.sizes.epochs} | fixed | changes
     )
 
 
 def _byol(direction: str = "plain", **fixed) -> Callable[..., ERM]:
-    return lambda s, **changes: DiGABYOL(
+    return lambda s, **changes: DiGA(
         s.generator, getattr(s, direction), **{"epochs": s.sizes.byol_epochs} | fixed | changes
     )
 
@@ -256,17 +256,17 @@ def _byol(direction: str = "plain", **fixed) -> Callable[..., ERM]:
 EDITS_ONLY = {"balance": False, "originals": 0.0}
 ROWS = {
     "erm": Row("ERM", "", ERM, _plainly(ERM)),
-    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", DiGABYOL, _byol(), needs=("plain",)),
+    "diga-byol": Row("DiGA", "as published: BYOL, head on conflicting edits", DiGA, _byol(), needs=("plain",)),
     "diga-byol-plain-head": Row(
-        "DiGA", "BYOL, head on the images themselves", DiGABYOL, _byol(conflicting=False), needs=("plain",)
+        "DiGA", "BYOL, head on the images themselves", DiGA, _byol(conflicting=False), needs=("plain",)
     ),
     "diga-shift": Row(
-        "DiGA", "one stage: shift both ways", DiGA, _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)
+        "DiGA", "one stage: shift both ways", DiGAOneStage, _diga("plain", "shift", **EDITS_ONLY), needs=("plain",)
     ),
     "diga-place": Row(
         "DiGA",
         "one stage: replace the coordinate, refined direction",
-        DiGA,
+        DiGAOneStage,
         _diga("refined", "place", **EDITS_ONLY),
         needs=("refined",),
     ),
@@ -277,7 +277,7 @@ ROWS = {
         lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
         needs=("refined",),
     ),
-    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", DiGA, _diga(), needs=("refined",)),
+    "diga": Row("DiGA", "one stage: both clusters and pseudo groups", DiGAOneStage, _diga(), needs=("refined",)),
     "group-dro": Row("GroupDRO", "oracle: reads the spurious attribute", GroupDRO, _plainly(GroupDRO), True),
     "balanced": Row("ERM", "oracle: balanced data of the same size", ERM, _plainly(ERM), True, "balanced"),
 }
@@ -294,7 +294,7 @@ TABLE = {
     "DiGAWords": Row(
         "DiGA",
         "one stage: directions and pseudo groups named by the image–text model",
-        DiGA,
+        DiGAOneStage,
         _diga("named"),
         needs=("named",),
     ),
@@ -303,7 +303,7 @@ TABLE = {
     "DiGABYOL": Row(
         "DiGA",
         "as published: c by the image–text model, BYOL, head on conflicting edits",
-        DiGABYOL,
+        DiGA,
         _byol("judged"),
         needs=("judged",),
     ),

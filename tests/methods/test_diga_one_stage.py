@@ -6,9 +6,9 @@ import torch
 
 from diga_lib.data import LabelledImages
 from diga_lib.directions import Direction
-from diga_lib.methods import ERM, DiGA, DiGABYOL, PseudoGroups
+from diga_lib.methods import ERM, DiGA, DiGAOneStage, PseudoGroups
 from diga_lib.methods import views as augmentation
-from diga_lib.methods.diga import balanced_order, sides
+from diga_lib.methods.diga_one_stage import balanced_order, sides
 
 SIDE = 16
 
@@ -59,9 +59,11 @@ def test_erm_takes_the_shortcut_and_diga_does_not(train):
     taken, accuracy = gap(ERM(**FEW).fit(train))
     assert taken > 0.25
     for edit in ("shift", "place", "flip"):
-        left, better = gap(DiGA(Lamps(), SHORTCUT, edit, (8.0, 16.0), originals=0.0, balance=False, **FEW).fit(train))
+        left, better = gap(
+            DiGAOneStage(Lamps(), SHORTCUT, edit, (8.0, 16.0), originals=0.0, balance=False, **FEW).fit(train)
+        )
         assert left < 0.6 * taken, edit
-    left, better = gap(DiGA(Lamps(), SHORTCUT, **FEW).fit(train))
+    left, better = gap(DiGAOneStage(Lamps(), SHORTCUT, **FEW).fit(train))
     assert abs(left) < 0.35 * taken and better > accuracy
 
 
@@ -77,7 +79,7 @@ def test_pseudo_groups_are_the_groups_here_and_come_equally_often(train):
 
 
 def test_flipped_views_show_one_face_on_both_sides_and_keep_the_target(train):
-    model = DiGA(Lamps(), SHORTCUT, originals=0.0, **FEW)
+    model = DiGAOneStage(Lamps(), SHORTCUT, originals=0.0, **FEW)
     model.fit(train)
     index = torch.arange(100)
     first, second = model.degrees_of_views(index)
@@ -93,7 +95,7 @@ def test_the_two_edits_of_a_face_are_painted_as_moved_codes_are_and_only_once_if
     train, most, monkeypatch
 ):
     monkeypatch.setattr(augmentation, "MOST_KEPT", most)
-    model = DiGA(Lamps(), SHORTCUT, originals=0.0, **FEW)
+    model = DiGAOneStage(Lamps(), SHORTCUT, originals=0.0, **FEW)
     model.generator = torch.Generator().manual_seed(0)
     model.prepare(train)
     decode, asked = model.faces.generator.decode, []
@@ -113,7 +115,7 @@ def test_the_two_edits_of_a_face_are_painted_as_moved_codes_are_and_only_once_if
 
 
 def test_placed_views_do_not_tell_the_target(train):
-    model = DiGA(Lamps(), SHORTCUT, "place", originals=0.0, balance=False, **FEW).fit(train)
+    model = DiGAOneStage(Lamps(), SHORTCUT, "place", originals=0.0, balance=False, **FEW).fit(train)
     index = torch.arange(len(train.target))
     degrees, _ = model.degrees_of_views(index)
     placed = SHORTCUT.move(model.faces.codes, degrees[:, 0])[:, 0, 1].numpy()
@@ -123,7 +125,7 @@ def test_placed_views_do_not_tell_the_target(train):
 
 
 def test_the_loss_adds_the_distance_of_the_two_views():
-    model = DiGA(Lamps(), SHORTCUT, invariance=0.5)
+    model = DiGAOneStage(Lamps(), SHORTCUT, invariance=0.5)
     logits = torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, 2.0], [0.0, -1.0]])
     y = torch.tensor([1, 0, 1, 0])
     by_hand = -torch.log_softmax(logits, 1)[torch.arange(4), y].mean() + 0.5 * ((1 - 3) ** 2 + 0 + 0 + (1 + 1) ** 2) / 4
@@ -132,7 +134,7 @@ def test_the_loss_adds_the_distance_of_the_two_views():
 
 def test_byol_pairs_are_edits_both_ways_and_the_head_sees_conflicting_ones(train):
     settings = dict(FEW, epochs=2, lr=1e-3)
-    model = DiGABYOL(Lamps(), SHORTCUT, degrees=(2.0, 3.0), start="random", head_degrees=(8.0, 16.0), **settings)
+    model = DiGA(Lamps(), SHORTCUT, degrees=(2.0, 3.0), start="random", head_degrees=(8.0, 16.0), **settings)
     model.represent(train)
     before = model.faces.codes[:50, 0, 1]
     up, down = Lamps().encode((model.pairs(torch.arange(50)) * 255).numpy())[:, 0, 1].split(50)
@@ -150,9 +152,9 @@ def test_byol_pairs_are_edits_both_ways_and_the_head_sees_conflicting_ones(train
 
 def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="valid values: auto, shift, place, flip"):
-        DiGA(Lamps(), SHORTCUT, edit="turn")
+        DiGAOneStage(Lamps(), SHORTCUT, edit="turn")
     with pytest.raises(ValueError, match="encoder, random"):
-        DiGABYOL(Lamps(), SHORTCUT, start="imagenet")
+        DiGA(Lamps(), SHORTCUT, start="imagenet")
 
 
 def test_edits_and_groups_are_used_only_where_the_sides_are_known(train):
@@ -161,7 +163,7 @@ def test_edits_and_groups_are_used_only_where_the_sides_are_known(train):
     for coordinate in (noise, outliers):  # no clusters; a cluster of 2 %, too few to be an attribute
         assert not sides(SHORTCUT, coordinate, train.target)[3]
     assert sides(SHORTCUT, SHORTCUT.coordinate(Lamps().encode(train.images)).numpy()[:, None], train.target)[3]
-    model = DiGA(Lamps(), SHORTCUT, degrees=(2.0, 3.0), **FEW)
+    model = DiGAOneStage(Lamps(), SHORTCUT, degrees=(2.0, 3.0), **FEW)
     model.generator = torch.Generator().manual_seed(0)
     model.prepare(train)
     model.known = False

@@ -11,8 +11,8 @@ from diga_lib import directions
 from diga_lib.data import LabelledImages
 from diga_lib.directions import words
 from diga_lib.image_text import PROMPTS
-from diga_lib.methods import DiGA, PseudoGroups
-from diga_lib.methods.diga import sides
+from diga_lib.methods import DiGAOneStage, PseudoGroups
+from diga_lib.methods.diga_one_stage import sides
 from diga_lib.studies import experiments
 
 WORDS = list(PROMPTS)
@@ -220,7 +220,7 @@ def test_pseudo_groups_are_numbered_in_bits():
 def test_diga_moves_along_every_word_and_visits_the_pseudo_groups_alike():
     train, truth = population(4000, spurious=("Male", "Young"))
     named = found(train)
-    model = DiGA(Patches(), named, epochs=1, augment="none", precision="fp32").fit(train)
+    model = DiGAOneStage(Patches(), named, epochs=1, augment="none", precision="fp32").fit(train)
     assert model.upper.shape == (4000, 2)
     index = torch.arange(4000)
     first, second = model.degrees_of_views(index)
