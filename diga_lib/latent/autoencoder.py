@@ -209,11 +209,7 @@ class Generator(nn.Module):
             If the images do not have this generator's resolution.
         """
         self.eval()
-        if tuple(images.shape[1:]) != (3, self.resolution, self.resolution):
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}; this generator takes "
-                f"(N, 3, {self.resolution}, {self.resolution})."
-            )
+        check_images(images, self.resolution)
         codes = []
         for start in range(0, len(images), batch_size):
             batch = to_float(images[start : start + batch_size], self._device())
@@ -232,6 +228,12 @@ class Generator(nn.Module):
             with runtime.autocast(self._device()):
                 images.append(self.images_of(batch).clamp(0, 1))
         return torch.cat(images) if images else torch.empty(0, 3, self.resolution, self.resolution)
+
+
+def check_images(images: np.ndarray | Tensor, side: int) -> None:
+    """Raise a ValueError unless images are (N, 3, side, side)."""
+    if tuple(images.shape[1:]) != (3, side, side):
+        raise ValueError(f"images have shape {tuple(images.shape)}; this generator takes (N, 3, {side}, {side}).")
 
 
 def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") -> Tensor:

@@ -58,9 +58,9 @@ def decoder_files(generator: Generator) -> dict[str, bytes]:
     Returns
     -------
     dict of str to bytes
-        ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in [0, 1];
-        its data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who painted, and how to unpack.
-        Equal generators give equal bytes.
+        ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in
+        [0, 1]; its external data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who
+        painted, and how to unpack. Equal generators give equal bytes.
 
     References
     ----------

@@ -122,7 +122,7 @@ def _state(folder):
 def test_a_stopped_training_goes_on_to_the_same_end(tmp_path):
     images = faces.render(63, range(16))[0]
     perceptual = FactorNetwork()
-    settings = dict(epochs=3, batch_size=8, seed=4)
+    settings = {"epochs": 3, "batch_size": 8, "seed": 4}
     Training(images, perceptual, tmp_path / "whole", **settings).run()
 
     class Stop(Exception):

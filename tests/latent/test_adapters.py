@@ -9,18 +9,10 @@ import torch
 
 from diga_lib import data, directions, latent, runtime
 from diga_lib.data import faces
-from diga_lib.latent.adapters import (
-    ConformanceError,
-    PairGenerator,
-    PCAGenerator,
-    WPlusGenerator,
-    check_generator,
-    export_onnx,
-)
+from diga_lib.latent.adapters import ConformanceError, PairGenerator, PCAGenerator, WPlusGenerator, check_generator
 from diga_lib.methods import ERM, DiGAOneStage
 
 ASKED = 14  # checks
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +50,7 @@ def onnx_files(networks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("onnx")
     examples = torch.zeros(2, 3, 64, 64), torch.zeros(2, 4, 16)
     files = [folder / "encoder.onnx", folder / "decoder.onnx"]
-    for network, example, file in zip(networks, examples, files):
+    for network, example, file in zip(networks, examples, files, strict=True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
@@ -70,16 +62,6 @@ def onnx_files(networks, tmp_path_factory):
                 dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
                 dynamo=False,
             )
-    return files
-
-
-@pytest.fixture(scope="module")
-def script_files(networks, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("script")
-    files = [folder / "encoder.pt", folder / "decoder.pt"]
-    examples = torch.zeros(2, 3, 64, 64), torch.zeros(2, 4, 16)
-    for network, example, file in zip(networks, examples, files):
-        torch.jit.save(torch.jit.trace(network, example), str(file))
     return files
 
 
@@ -108,13 +90,8 @@ def test_principal_components_need_enough_images(images):
         PCAGenerator(4, 64).fit(images)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
-def test_a_pair_of_files_is_what_was_exported(kind, onnx_files, script_files, linear, images):
-    if kind == "onnx":
-        pair = PairGenerator.from_onnx(*onnx_files, sha256=tuple(map(runtime.sha256, onnx_files)))
-    else:
-        hashes = tuple(map(runtime.sha256, script_files))
-        pair = PairGenerator.from_torchscript(*script_files, 64, sha256=hashes, trust=True, device="cpu")
+def test_a_pair_of_files_is_what_was_exported(onnx_files, linear, images):
+    pair = PairGenerator.from_onnx(*onnx_files, sha256=tuple(map(runtime.sha256, onnx_files)))
     assert len(check_generator(pair, images)) == ASKED
     codes = linear.encode(images)
     torch.testing.assert_close(pair.encode(images, batch_size=50), codes, atol=1e-3, rtol=0)
@@ -122,44 +99,24 @@ def test_a_pair_of_files_is_what_was_exported(kind, onnx_files, script_files, li
     assert pair.decode(codes[:0]).shape == (0, 3, 64, 64)
 
 
-def test_our_generator_leaves_as_onnx_and_comes_back(tmp_path, images):
-    generator = latent.load(device="cpu")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pair = PairGenerator.from_onnx(*export_onnx(generator, tmp_path))
-    with torch.autocast("cpu", enabled=False):
-        codes = generator.codes_of(torch.from_numpy(images[:20]).float() / 255).detach()
-        pictures = generator.images_of(codes).detach().clamp(0, 1)
-    torch.testing.assert_close(pair.encode(images[:20]), codes, atol=1e-3, rtol=0)
-    torch.testing.assert_close(pair.decode(codes), pictures, atol=1e-3, rtol=0)
-
-
-def test_torchscript_must_be_trusted(script_files):
-    hashes = tuple(map(runtime.sha256, script_files))
-    for wrong in ({}, {"trust": True}, {"sha256": hashes}, {"sha256": hashes, "trust": 1}):
-        with pytest.raises(ValueError, match="whatever torch can: valid is trust=True with the sha256"):
-            PairGenerator.from_torchscript(*script_files, 64, **wrong)
-
-
-def test_another_file_than_the_one_that_is_meant(onnx_files, script_files):
-    with pytest.raises(ValueError, match="encoder.onnx is not the file that is meant"):
-        PairGenerator.from_onnx(*onnx_files, sha256=("0" * 64, "0" * 64))
-    with pytest.raises(ValueError, match="decoder.pt is not the file that is meant"):
-        PairGenerator.from_torchscript(*script_files, 64, sha256=(runtime.sha256(script_files[0]), "0"), trust=True)
+def test_another_file_than_the_one_that_is_meant(onnx_files):
+    first = runtime.sha256(onnx_files[0])
+    for hashes, name in (("0" * 64, "0" * 64), "encoder"), ((first, "0"), "decoder"), ((first, ""), "decoder"):
+        with pytest.raises(ValueError, match=f"{name}.onnx is not the file that is meant"):
+            PairGenerator.from_onnx(*onnx_files, sha256=hashes)
+    for hashes in ((), (first,), (first, first, first), first):
+        with pytest.raises(ValueError, match="two hashes, one of each file"):
+            PairGenerator.from_onnx(*onnx_files, sha256=hashes)
     with pytest.raises(FileNotFoundError, match="There is no file .*nowhere.onnx"):
         PairGenerator.from_onnx("nowhere.onnx", onnx_files[1])
 
 
 def test_files_that_are_something_else(tmp_path, onnx_files):
-    for name in ("x.onnx", "x.pt"):
-        (tmp_path / name).write_bytes(b"not a network")
+    (tmp_path / "x.onnx").write_bytes(b"not a network")
     with pytest.raises(ValueError, match="x.onnx is not an ONNX network"):
         PairGenerator.from_onnx(tmp_path / "x.onnx", onnx_files[1])
     with pytest.raises(ValueError, match=r"decoder.onnx takes .*an encoder of images"):
         PairGenerator.from_onnx(onnx_files[1], onnx_files[0])
-    digest = runtime.sha256(tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="x.pt is not a TorchScript file"):
-        PairGenerator.from_torchscript(tmp_path / "x.pt", tmp_path / "x.pt", 64, sha256=(digest, digest), trust=True)
 
 
 class Bent:
