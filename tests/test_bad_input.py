@@ -24,7 +24,8 @@ from diga_lib.data.photos import layouts
 from diga_lib.latent import checkpoints, training
 from diga_lib.methods import ERM
 from diga_lib.pages.parameters import ParameterError, check
-from diga_lib.studies import celeba_tree, results
+from diga_lib.studies import celeba_tree
+from diga_lib.studies import store as results
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -130,7 +131,8 @@ class World:
 
     def lines(self, *lines):
         path = self.root / "results.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" if isinstance(line, dict) else line for line in lines))
+        lines = [results.line_of(line) + b"\n" if isinstance(line, dict) else line.encode() for line in lines]
+        path.write_bytes(b"".join(lines))
         return results.read(path)
 
 
@@ -173,6 +175,8 @@ def labelled(**changes):
 
 RESULT = {
     "method": "ERM",
+    "row": "erm",
+    "version": 1,
     "target": "Smiling",
     "spurious": "Male",
     "bias": 0.1,
@@ -418,8 +422,8 @@ CASES = {
     "results not there": (lambda w: results.read(w.root / "none.jsonl"), "There are no results at"),
     "results not JSON": (lambda w: w.lines("{]\n", RESULT), "results.jsonl, line 1 is not a result"),
     "results without a field": (
-        lambda w: w.lines(RESULT, {"method": "ERM"}),
-        "results.jsonl, line 2 is not a result: target",
+        lambda w: w.lines(RESULT, {"version": 1, "method": "ERM"}),
+        "results.jsonl, line 2 is not a result: row",
     ),
     "results beyond one": (lambda w: w.lines(RESULT | {"accuracy": 1.5}), "line 1 is not a result: accuracy"),
     "results not a number": (
@@ -467,7 +471,7 @@ COMMANDS = {
     ),
     "no epochs": (["diga_lib.latent", "--epochs", "0", "--output", "x.safetensors"], "at least 2 images and 1 epoch"),
     "no images": (["diga_lib.studies.celeba_tree", "--root", "tree", "--images", "0"], "n is 0: valid"),
-    "an unknown row": (["diga_lib.studies.experiments", "--rows", "magic"], "magic"),
+    "an unknown row": (["diga_lib.studies", "fair_training", "--rows", "magic"], "magic"),
 }
 
 

@@ -20,7 +20,8 @@ from diga_lib import data, latent, runtime
 from diga_lib.data import store
 from diga_lib.latent.perceptual import FactorNetwork
 from diga_lib.latent.training import Training
-from diga_lib.studies import celeba_tree, results
+from diga_lib.studies import celeba_tree
+from diga_lib.studies import store as results
 
 ROOT = Path(__file__).resolve().parent.parent
 fork = multiprocessing.get_context("fork")  # starts at once, and is killed like any other process
@@ -223,6 +224,8 @@ def write_training(folder):
 def write_result(folder):
     fields = {
         "method": "ERM",
+        "row": "erm",
+        "version": 1,
         "target": "Smiling",
         "spurious": "Male",
         "bias": 0.1,

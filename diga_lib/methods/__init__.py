@@ -23,17 +23,3 @@ __all__ = [
     "PseudoGroups",
     "Settings",
 ]
-
-# What each method's small search tries: as many trials for each, the published values first.
-SEARCH = {
-    "CVaRDRO": [{"alpha": 0.1}, {"alpha": 0.2}, {"alpha": 0.5}, {"alpha": 0.8}],
-    "EIIL": [
-        {"penalty_weight": 1e4},
-        {"penalty_weight": 1e2},
-        {"penalty_weight": 1.0},
-        {"penalty_weight": 1.0, "first_epochs": 2},
-    ],
-    "LfF": [{"q": 0.7}, {"q": 0.5}, {"q": 0.3}, {"q": 0.9}],
-    "JTT": [{"upweight": 20}, {"upweight": 5}, {"upweight": 5, "first_epochs": 2}, {"upweight": 20, "first_epochs": 2}],
-    "MAPLE": [{"share": 0.3}, {"share": 0.5}, {"share": 0.8}, {"share": 0.5, "first_epochs": 2}],
-}

@@ -89,11 +89,12 @@ def train_row(root: str, generator: str, profile: str, row: str) -> dict:
     """Train and measure one row of the fair-training table on a tree, with the generator trained on it."""
     from diga_lib import latent
     from diga_lib.pages import parameters
-    from diga_lib.studies import experiments
+    from diga_lib.studies import rows
+    from diga_lib.studies.setting import setting
 
     pool = parameters.pool("celeba", root, profile)
-    made = experiments.setting(profile=profile, dataset=pool, generator=latent.load_file(generator))
-    result, _ = experiments.run(made, row)
+    made = setting(profile=profile, dataset=pool, generator=latent.load_file(generator))
+    result, _ = rows.run(made, row)
     agreement = float("nan")
     if row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
         side = (made.refined.coordinate(made.codes) > 0).numpy()
@@ -165,7 +166,7 @@ def main() -> None:
                 "cpu_seconds": round(_cpu() - before, 1),
             },
         )
-    for row in ("erm", "diga"):
+    for row in ("erm", "diga-one-stage"):
         if not ((done["step"] == "row") & (done.get("row") == row)).any():
             found = step(["row", str(given.root), str(generator), given.profile, row], given.root)
             _append(given.output, {"step": "row"} | found)

@@ -1,17 +1,12 @@
-"""What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake.
-
-``python -m diga_lib.studies.representations`` trains ERM, DiGA and the balanced oracle with every seed and appends the scores
-of each to ``book/results/representations.jsonl``; stopped at any time, it goes on with what is missing. The features of
-the first seed's networks go to ``book/results/representations.safetensors``, for the pictures.
-"""
+"""What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
@@ -22,13 +17,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from diga_lib import data, latent, runtime
-from diga_lib.pages.profiles import POOL_SEED, SIZES
-from diga_lib.studies import experiments, results
+from diga_lib import runtime
+from diga_lib.studies import grids, rows, store, tables
+from diga_lib.studies.grids import Cell
+from diga_lib.studies.runner import Study
+from diga_lib.studies.setting import Setting
 
-RESULTS = experiments.FOLDER / "representations.jsonl"
-FEATURES = experiments.FOLDER / "representations.safetensors"
-ROWS = ("erm", "diga", "balanced")
+ROWS = ("erm", "diga-one-stage", "balanced")
 KEPT = 200  # test images of each group whose features are kept
 SCORES = ("probe", "target purity", "spurious purity")
 COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton do
@@ -101,16 +96,9 @@ def linear_probe(
         raise ValueError(f"The smallest group has {least} images; at least {folds} are needed, one for each fold.")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return float(
-        np.mean(
-            [
-                cross_val_score(
-                    probe, features[target == y], spurious[target == y], cv=split, scoring="balanced_accuracy"
-                ).mean()
-                for y in (0, 1)
-            ]
-        )
-    )
+    read = {"cv": split, "scoring": "balanced_accuracy"}
+    each = [cross_val_score(probe, features[target == y], spurious[target == y], **read).mean() for y in (0, 1)]
+    return float(np.mean(each))
 
 
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
@@ -154,11 +142,53 @@ def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed:
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
-    return {
-        "probe": linear_probe(features, spurious, target, seed=seed),
-        "target purity": purity(features, target),
-        "spurious purity": float(within),
-    }
+    told = (linear_probe(features, spurious, target, seed=seed), purity(features, target), float(within))
+    return dict(zip(SCORES, told, strict=True))
+
+
+@dataclass(frozen=True)
+class FeatureCell(Cell):
+    """A network whose features are scored; those of the first seed are kept for the pictures, in a file.
+
+    Attributes
+    ----------
+    features : str
+        The file; "" keeps none.
+    """
+
+    features: str = ""
+
+
+def cells(pairs=(("Smiling", "Male"),), seeds=(0, 1, 2), bias=1 / 9, profile="table", output=None) -> list[FeatureCell]:
+    """The networks of ``ROWS`` with their defaults; features go beside the results, as a safetensors file."""
+    file = str(Path(output or STUDY.path).with_suffix(".safetensors"))
+    return [
+        FeatureCell(row, *pair, bias=bias, seed=seed, profile=profile, features=file if seed == min(seeds) else "")
+        for pair in pairs
+        for seed in seeds
+        for row in ROWS
+    ]
+
+
+def compute(cell: FeatureCell) -> store.Result:
+    """Train a network, score its features and keep them if they are asked for."""
+    result, model = grids.trained(cell)
+    test = cell.setting().split.test
+    features = model.features(test.images)
+    if cell.features:
+        facts = facts_of(cell.target, cell.spurious, cell.bias, cell.profile, cell.seed)
+        keep_features(Path(cell.features), cell.row, features, test.target, test.spurious, facts)
+    extra = {name: value for name, value in result.extra.items() if name != "cell"}  # it names a file of this machine
+    return result.model_copy(update={"extra": extra | scores(features, test.target, test.spurious)})
+
+
+STUDY = Study("representations", cells, compute)
+FEATURES = STUDY.path.with_suffix(".safetensors")
+
+
+def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -> dict[str, str]:
+    """What kept features are recognised by."""
+    return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}
 
 
 def keep_features(
@@ -179,76 +209,33 @@ def keep_features(
     """
     groups = 2 * target + spurious
     chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
-    kept = {}
-    if path.exists():
-        with safe_open(str(path), "numpy") as opened:
-            if opened.metadata() == facts:
-                kept = {name: opened.get_tensor(name) for name in opened.keys()}
-    kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
-    with runtime.atomic_write(path) as temporary:
-        save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, str(temporary), metadata=facts)
+    with FileLock(runtime.cache_folder("claims") / "features.lock"):
+        kept = kept_features(path, facts, rows=()) or {}
+        kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
+        with runtime.atomic_write(path) as temporary:
+            arrays = {name: np.ascontiguousarray(value) for name, value in kept.items()}
+            save_file(arrays, str(temporary), metadata=facts)
 
 
-def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray] | None:
-    """The arrays that :func:`keep_features` wrote for these facts, or None unless every one of ``ROWS`` is there."""
+def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict[str, np.ndarray] | None:
+    """The arrays that :func:`keep_features` wrote for these facts, or None unless each of `rows` is there."""
     if not path.exists():
         return None
     with safe_open(str(path), "numpy") as opened:
-        if opened.metadata() != facts or not set(ROWS) <= set(opened.keys()):
+        names = opened.keys()
+        if opened.metadata() != facts or not set(rows) <= set(names):
             return None
-        return {name: opened.get_tensor(name) for name in opened.keys()}
+        return {name: opened.get_tensor(name) for name in names}
 
 
-def kept_scores(target: str, spurious: str, bias: float, output: Path = RESULTS) -> pd.DataFrame:
-    """What :func:`diga_lib.studies.experiments.kept` finds, with a column for each of :func:`scores`."""
-    frame = experiments.kept(target, spurious, bias, output)
+def kept_scores(target: str, spurious: str, bias: float, output: Path = STUDY.path):
+    """What :func:`diga_lib.studies.tables.runs` finds, with a column for each of :func:`scores`."""
+    frame = tables.runs(target, spurious, bias, output)
     return frame.assign(**{name: [extra[name] for extra in frame["extra"]] for name in SCORES})
 
 
-def train_features(setting: experiments.Setting, seed: int = 0) -> dict[str, np.ndarray]:
+def train_features(setting: Setting, seed: int = 0) -> dict[str, np.ndarray]:
     """Train the networks of ``ROWS`` and return their features of the test images, with "target" and "spurious"."""
     test = setting.split.test
-    trained = {row: experiments.run(setting, row, seed)[1].features(test.images) for row in ROWS}
+    trained = {row: rows.run(setting, row, seed)[1].features(test.images) for row in ROWS}
     return trained | {"target": test.target, "spurious": test.spurious}
-
-
-def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -> dict[str, str]:
-    """What kept features are recognised by."""
-    return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--target", default="Smiling")
-    parser.add_argument("--spurious", default="Male")
-    parser.add_argument("--bias", type=float, default=1 / 9)
-    parser.add_argument("--profile", default="table", choices=tuple(SIZES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--features", type=Path, default=FEATURES)
-    parser.add_argument("--renew", action="store_true", help="run again what older code has made")
-    given = parser.parse_args()
-    pool = data.load("rendered-faces", SIZES[given.profile].pool, seed=POOL_SEED)
-    generator = latent.load()
-    for seed in given.seeds:
-        s = experiments.setting(given.target, given.spurious, given.bias, given.profile, pool, generator, seed=seed)
-        for name in ROWS:
-            row = experiments.ROWS[name]
-            key = experiments.key_of(row, given.target, given.spurious, given.bias, seed, given.profile)
-            made_by = {"fingerprint": experiments.fingerprint_of(row, key)}
-            if results.done(given.output, key | (made_by if given.renew else {})):
-                continue
-            result, model = experiments.run(s, name, seed)
-            test = s.split.test
-            features = model.features(test.images)
-            told = scores(features, test.target, test.spurious)
-            if seed == given.seeds[0]:
-                facts = facts_of(given.target, given.spurious, given.bias, given.profile, seed)
-                keep_features(given.features, name, features, test.target, test.spurious, facts)
-            results.append(given.output, result.model_copy(update=made_by | {"extra": result.extra | told}))
-            words = ", ".join(f"{what} {value:.3f}" for what, value in told.items())
-            print(f"{name:9s} seed {seed}: EO {result.equalized_odds:.3f}, {words}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

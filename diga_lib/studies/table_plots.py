@@ -9,22 +9,23 @@ from matplotlib.axes import Axes
 
 from diga_lib.metrics import mean_and_interval
 from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET, axes
-from diga_lib.studies.experiments import TABLE
-from diga_lib.studies.results import METRICS
-from diga_lib.studies.tables import BETTER, ORDER, WORDS, label
+from diga_lib.studies.grids import TABLE
+from diga_lib.studies.rows import label
+from diga_lib.studies.store import METRICS
+from diga_lib.studies.tables import BETTER, ORDER, WORDS
 
 STYLES = {
-    "ERM": (OTHER, "o"),
-    "CVaRDRO": (COLOURS[8], "v"),
-    "EIIL": (COLOURS[9], "^"),
-    "LfF": (COLOURS[4], "<"),
-    "JTT": (COLOURS[5], ">"),
-    "MAPLE": (COLOURS[6], "D"),
-    "DiGA": (SPURIOUS, "o"),
-    "DiGAWords": (COLOURS[3], "s"),
-    "GroupDRO": (COLOURS[2], "x"),
-    "Balanced": ("black", "x"),
-    "DiGABYOL": (TARGET, "P"),
+    "erm": (OTHER, "o"),
+    "cvar-dro": (COLOURS[8], "v"),
+    "eiil": (COLOURS[9], "^"),
+    "lff": (COLOURS[4], "<"),
+    "jtt": (COLOURS[5], ">"),
+    "maple": (COLOURS[6], "D"),
+    "diga-one-stage": (SPURIOUS, "o"),
+    "diga-one-stage-words": (COLOURS[3], "s"),
+    "group-dro": (COLOURS[2], "x"),
+    "balanced": ("black", "x"),
+    "diga-paper": (TARGET, "P"),
 }
 
 
@@ -54,7 +55,7 @@ def by_pair(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
         colour, marker = STYLES[row]
         # A little above or below the line, so that equal values do not hide one another.
         places = [pairs.index(pair) + (k - 5) * 0.06 for pair in values.index]
-        front = row.startswith("DiGA") or row == "Balanced"
+        front = row.startswith("diga") or row == "balanced"
         ax.plot(
             values,
             places,
@@ -122,7 +123,7 @@ def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = Non
     Parameters
     ----------
     shares : DataFrame
-        Index: pairs; columns: rows of ``experiments.TABLE``; 0 is ERM, 1 the oracle.
+        Index: pairs; columns: rows of ``rows.ROWS``; 0 is ERM, 1 the oracle.
     ax : Axes, optional
     bar : float, optional
         Where to draw a line: what was asked for.
@@ -209,7 +210,7 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
                 color=colour,
                 marker=marker,
                 label=label(row),
-                linewidth=2.2 if row.startswith("DiGA") else 1,
+                linewidth=2.2 if row.startswith("diga") else 1,
                 elinewidth=0.8,
                 markersize=5,
             )

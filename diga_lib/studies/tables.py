@@ -1,4 +1,4 @@
-"""What the pages make of the grid's results: tables, ties, agreement with what the papers report."""
+"""What the pages make of stored results: tables, ties, agreement with what the papers report."""
 
 from __future__ import annotations
 
@@ -10,68 +10,67 @@ import pandas as pd
 from scipy import stats
 
 from diga_lib.metrics import mean_and_interval
-from diga_lib.studies import results
-from diga_lib.studies.cells import PAIRS, SEVEN, Cell, chosen
-from diga_lib.studies.experiments import FOLDER, TABLE
-from diga_lib.studies.results import METRICS
+from diga_lib.studies import rows as all_rows
+from diga_lib.studies import store
+from diga_lib.studies.grids import PAIRS, SEVEN, TABLE, Cell, chosen
+from diga_lib.studies.rows import label
+from diga_lib.studies.store import FOLDER, METRICS
 
 REPORTED = FOLDER.parent / "reported"
 BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
 LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
-LABELS = {
-    "CVaRDRO": "CVaR DRO",
-    "DiGAWords": "DiGA with words",
-    "DiGABYOL": "DiGA as published",
-    "Balanced": "balanced ERM (oracle)",
-    "GroupDRO": "GroupDRO (oracle)",
-}
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
-
-
-def label(row: str) -> str:
-    """The name of a row of ``experiments.TABLE`` as the pages write it."""
-    return LABELS.get(row, row)
+THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """Read stored results of the grid.
+    """Read the stored results of tables.
 
     Parameters
     ----------
     *names : str
-        Of grids, such as "classification". A file that is not there yet has no rows.
+        Of studies, such as "classification". A file that is not there yet has no rows.
     folder : path
 
     Returns
     -------
     DataFrame
-        The columns of `results.read`, and: row (name in ``experiments.TABLE``), pair ("Smiling/Male"), and stale
-        (whether code or configuration has changed since).
+        The columns of `store.read`, and: pair ("Smiling/Male"), and stale (whether the version, or the settings that
+        the search chooses, have changed since).
     """
-    files = [folder / f"{name}.jsonl" for name in names]
-    frames = [results.latest(results.read(file)) for file in files if file.exists()]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(results.Result.model_fields))
-    frame["row"] = [extra["cell"]["row"] for extra in frame["extra"]]
-    frame["pair"] = frame["target"] + "/" + frame["spurious"]
+    frame = pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True)
     best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
-    frame["stale"] = [_stale(extra["cell"], kept, best) for extra, kept in zip(frame["extra"], frame["fingerprint"])]
-    return frame
+    changes = [extra["cell"]["changes"] for extra in frame["extra"]]
+    untuned = (frame["case"] == "") & (frame["row"].map(best) != pd.Series(changes, dtype=object))
+    old = frame["version"] != frame["row"].map(all_rows.version)
+    return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=(old | untuned).astype(bool))
 
 
-def _stale(cell: dict, fingerprint: str, best: dict[str, str]) -> bool:
-    strengths = cell.get("strengths")
-    now = Cell(**cell | {"strengths": tuple(strengths) if strengths else None})
-    return now.fingerprint != fingerprint or not (now.variant or now.changes == best[now.row])
+def runs(target: str, spurious: str, bias: float, path: Path = FOLDER / "fair_training.jsonl") -> pd.DataFrame:
+    """The newest stored runs for a target, a spurious attribute and a bias, in the order of ``rows.ROWS``.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `store.read`, and stale (whether the version has changed since); no line if there are none.
+    """
+    frame = store.kept(path)
+    near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
+    frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)]
+    frame = frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable")
+    return frame.assign(stale=frame["version"] != frame["row"].map(all_rows.version)).reset_index(drop=True)
 
 
 def reported() -> pd.DataFrame:
-    """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
+    """The papers' table as columns row, pair and the three metrics, as shares in [0, 1].
+
+    Its DiGA stands in the row of ours in one stage, beside which pages show it.
+    """
     frame = pd.read_csv(REPORTED / "classification.csv")
     frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
-    names = {row.method: name for name, row in TABLE.items() if name in SEVEN}
-    frame["row"] = frame["method"].map(names | {"ERM": "ERM", "DiGA": "DiGA"})
+    frame["row"] = frame["method"].map(THEIRS | {"DiGA": "diga-one-stage"})
     frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
     frame[list(METRICS)] /= 100
     return frame[["row", "pair", *METRICS]]
@@ -113,7 +112,7 @@ def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
     return [pair for pair in ORDER if set(rows) <= set(frame.loc[frame["pair"] == pair, "row"])]
 
 
-def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
+def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
     """For each complete pair and metric: the best row, whether it is `row`, whether `row` is tied, and by how much it leads.
 
     Returns
@@ -142,17 +141,17 @@ def wins(frame: pd.DataFrame, row: str = "DiGA", rows: tuple[str, ...] = SEVEN) 
 
 
 def gap_closed(
-    frame: pd.DataFrame, metric: str = "worst_group", row: str = "DiGA", oracle: str = "Balanced"
+    frame: pd.DataFrame, metric: str = "worst_group", row: str = "diga-one-stage", oracle: str = "balanced"
 ) -> pd.Series:
     """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle.
 
     A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
     """
     table = means(frame)[metric].unstack("row") if len(frame) else pd.DataFrame()
-    if not {"ERM", row, oracle} <= set(table.columns):
+    if not {"erm", row, oracle} <= set(table.columns):
         return pd.Series(dtype=float, name=row)
-    gap = BETTER[metric] * (table[oracle] - table["ERM"])
-    share = BETTER[metric] * (table[row] - table["ERM"]) / gap.where(gap >= LEAST_GAP)
+    gap = BETTER[metric] * (table[oracle] - table["erm"])
+    share = BETTER[metric] * (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
     return share.dropna().reindex([pair for pair in ORDER if pair in share.dropna().index]).rename(row)
 
 
@@ -170,7 +169,7 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tupl
         for metric, sign in BETTER.items():
             one, two = (table.loc[pair].loc[list(rows), metric] for table in (ours, theirs))
             varied = one.nunique() > 1 and two.nunique() > 1
-            gain = lambda values: 100 * sign * (values["DiGA"] - values["ERM"])
+            gain = lambda values: 100 * sign * (values["diga-one-stage"] - values["erm"])
             lines.append(
                 {
                     "pair": pair,
@@ -183,14 +182,14 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tupl
     return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
 
 
-def directions_found(frame: pd.DataFrame, row: str = "DiGA") -> pd.DataFrame:
+def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
     """What DiGA's directions carried, a line for each pair, averaged over seeds.
 
     Parameters
     ----------
     frame : DataFrame
         From `published`.
-    row : {"DiGA", "DiGAWords"}
+    row : {"diga-one-stage", "diga-one-stage-words"}
 
     Returns
     -------
@@ -227,9 +226,9 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Indexed by pair: seed, the words named, the worst-group accuracy, and ERM's with that seed.
     """
-    erm = frame[frame["row"] == "ERM"].set_index(["pair", "seed"])["worst_group"]
+    erm = frame[frame["row"] == "erm"].set_index(["pair", "seed"])["worst_group"]
     lines = []
-    for _, line in frame[frame["row"] == "DiGAWords"].iterrows():
+    for _, line in frame[frame["row"] == "diga-one-stage-words"].iterrows():
         words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
         if not set(words) <= set(line["spurious"].split("&")):
             lines.append(
@@ -269,9 +268,7 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
 
 
-def as_text(
-    frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = tuple(TABLE)
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write one metric as a table of pairs x rows, and say which cells are best.
 
     Returns
@@ -295,7 +292,7 @@ def as_text(
     return text, bold
 
 
-def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = tuple(TABLE)):
+def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = TABLE):
     """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
     heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")
     text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
@@ -306,5 +303,5 @@ def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...]
 
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
     """The cells of a grid that have no result yet."""
-    there = set(map(tuple, frame[list(results.KEY)].to_numpy())) if len(frame) else set()
-    return [cell for cell in wanted if tuple(cell.key[name] for name in results.KEY) not in there]
+    there = set(frame[list(store.KEY)].itertuples(index=False, name=None))
+    return [cell for cell in wanted if tuple(cell.key[name] for name in store.KEY) not in there]

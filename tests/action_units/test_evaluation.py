@@ -7,7 +7,7 @@ import torch
 
 from diga_lib.action_units import editors
 from diga_lib.action_units.data import UNITS, Sequences
-from diga_lib.studies import results
+from diga_lib.studies import store
 from diga_lib.studies.action_units import evaluation, judge_training
 
 EASY = torch.zeros(12, 5, 64)
@@ -98,7 +98,7 @@ def test_results_are_kept_replaced_and_averaged(tmp_path):
         12.706 * 0.05, rel=1e-3
     )  # t(0.975, 1) times the standard error
     assert np.isnan(table.loc["one", ("leakage", "mean")])
-    assert results.formatted(table)["icc"]["other"] == "0.600"
+    assert store.formatted(table)["icc"]["other"] == "0.600"
 
 
 def test_margin_and_scale_of_the_recognisers_loss():

@@ -13,7 +13,7 @@ from diga_lib.directions import words
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGAOneStage, PseudoGroups
 from diga_lib.methods.diga_one_stage import sides
-from diga_lib.studies import experiments
+from diga_lib.studies.setting import Setting
 
 WORDS = list(PROMPTS)
 SIDE = 8
@@ -187,7 +187,7 @@ def test_where_no_word_is_named_the_latents_decide(monkeypatch):
     nothing = words.Named((), np.zeros((3, 0)), (), pd.DataFrame())
     monkeypatch.setattr(words, "name_spurious", lambda *given: nothing)
     split = SimpleNamespace(train=SimpleNamespace(target=None, images=None), target="Smiling")
-    setting = experiments.Setting(SimpleNamespace(name="folder"), split, None, None, "quick")
+    setting = Setting(SimpleNamespace(name="folder"), split, None, None, "quick")
     vars(setting).update(codes=None, reader=None, refined="what the latents tell")
     assert setting.named == "what the latents tell"
 

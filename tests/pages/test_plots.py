@@ -13,7 +13,7 @@ import torch
 from diga_lib.data import LabelledImages
 from diga_lib.metrics import group_metrics
 from diga_lib.pages import plots
-from diga_lib.studies import results
+from diga_lib.studies import store
 
 RNG = np.random.default_rng(0)
 
@@ -128,14 +128,13 @@ def test_a_map_of_strengths_shows_the_best_coefficient_of_each_pair():
 def test_intervals_are_as_wide_as_in_the_summary():
     runs = pd.DataFrame(
         {
-            "method": ["ERM"] * 3 + ["DiGA"],
-            "variant": "",
+            "row": ["ERM"] * 3 + ["DiGA"],
             "accuracy": [0.7, 0.8, 0.9, 0.85],
             "worst_group": 0.5,
             "equalized_odds": 0.1,
         }
     )
-    table = results.summary(runs)
+    table = store.summary(runs)
     ax = plots.intervals(table, "accuracy")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["ERM", "DiGA"]
     (low, high), single = (path.vertices[:, 0] for path in ax.containers[0][2][0].get_paths())

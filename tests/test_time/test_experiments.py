@@ -8,7 +8,7 @@ import torch
 
 from diga_lib import image_text
 from diga_lib.image_text.wide import WORDS
-from diga_lib.studies import results
+from diga_lib.studies import store
 from diga_lib.studies.test_time import experiments, records
 from diga_lib.studies.test_time.__main__ import main
 from diga_lib.test_time import TDA, class_weights, stream
@@ -32,13 +32,13 @@ def small(monkeypatch):
 def test_records_are_kept_read_and_refused(tmp_path):
     path = tmp_path / "deep" / "test_time.jsonl"
     assert records.finished(path) == set()
-    results.append(path, records.Record(**FIELDS, correct="0110"))
+    store.append(path, records.Record(**FIELDS, correct="0110"))
     with open(path, "a") as file:
         file.write('{"model": "torn')
     with pytest.warns(UserWarning, match="line 2 is torn"):
         assert len(records.read(path)) == 1
     with pytest.warns(UserWarning, match="line 2 is torn"):
-        results.append(path, records.Record(**FIELDS | {"order": 1}))
+        store.append(path, records.Record(**FIELDS | {"order": 1}))
     frame = records.read(path)
     assert frame["order"].tolist() == [0, 1] and frame["correct"][0] == "0110" and frame["versions"][0]["torch"]
     assert records.finished(path) == {("m", "TDA", "", "poses", 0), ("m", "TDA", "", "poses", 1)}

@@ -187,7 +187,7 @@ def summary(results: pd.DataFrame, columns=COLUMNS) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns (name, "mean") and (name, "interval"), as :func:`diga_lib.studies.results.formatted` takes them.
+        Columns (name, "mean") and (name, "interval"), as :func:`diga_lib.studies.store.formatted` takes them.
     """
     per_seed = results.groupby(["editor", "seed"], sort=False)[list(columns)].mean()
     rows = {}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import image_text, latent
-from diga_lib.studies import results
+from diga_lib.studies import store
 from diga_lib.studies.test_time import records
 from diga_lib.test_time.class_spaces import SEEDS, SOURCE, SPACES, Stream, class_weights, stream
 from diga_lib.test_time.prompts import DIFF_TPT, TPT, CoCoOp, CoOp, Training, Tuning, diff_tpt
@@ -190,7 +190,7 @@ class Bench:
 def measured_run():
     """Measure seconds, processor_seconds (what it would take on an idle core) and peak_memory_mb of a block (dict)."""
     found, begun = {}, time.process_time()
-    with results.timed_run() as timing:
+    with store.timed_run() as timing:
         yield found
     found.update(
         seconds=timing.seconds, processor_seconds=time.process_time() - begun, peak_memory_mb=timing.peak_memory_mb
@@ -270,13 +270,13 @@ def run_all(
             for method in [method for method, variant in jobs if not variant]:
                 step = EVERY.get(method, 1)
                 measured = made.run(method, s.take(slice(None, None, step)), order)
-                results.append(path, records.Record(**key, method=method, every=step, **measured))
+                store.append(path, records.Record(**key, method=method, every=step, **measured))
                 say(
                     f"{order} {dataset:13s} {model[-1]} {method:9s} {measured['accuracy']:.3f} "
                     f"{1e3 * measured['seconds_per_image']:7.2f} ms"
                 )
             for variant, measured in made.ablate(s, {v: ABLATIONS[v] for _, v in jobs if v}):
-                results.append(path, records.Record(**key, method="TDA", variant=variant, **measured))
+                store.append(path, records.Record(**key, method="TDA", variant=variant, **measured))
 
 
 @lru_cache(maxsize=4)

@@ -4,10 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from diga_lib import runtime
-from diga_lib.studies import results
+from diga_lib.studies import store
 
 PATH = Path(__file__).resolve().parents[2] / "book" / "results" / "test_time.jsonl"
 KEY = ("model", "method", "variant", "dataset", "order")
@@ -17,7 +17,7 @@ made_by = lru_cache(maxsize=1)(runtime.commit)  # a process keeps its code, and 
 versions = lru_cache(maxsize=1)(runtime.versions)
 
 
-class Record(BaseModel):
+class Record(store.Record):
     """One method on one stream.
 
     Parameters
@@ -49,6 +49,7 @@ class Record(BaseModel):
     variant: str = ""
     dataset: str
     order: int
+    version: int = 1
     n: Annotated[int, Field(ge=1)]
     every: Annotated[int, Field(ge=1)] = 1
     accuracy: Annotated[float, Field(ge=0, le=1)]
@@ -61,8 +62,8 @@ class Record(BaseModel):
 
 
 def read(path=PATH):
-    """Read all records of a file, as `results.read` does."""
-    return results.read(path, Record)
+    """Read all records of a file, as `store.read` does."""
+    return store.read(path, Record)
 
 
 def finished(path):

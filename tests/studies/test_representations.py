@@ -112,7 +112,7 @@ def test_features_are_kept_for_their_facts_alone(groups, tmp_path):
     one, two = rng.normal(size=(600, 4)), rng.normal(size=(600, 4))
     assert representations.kept_features(file, facts) is None
     representations.keep_features(file, "erm", one, target, spurious, facts)
-    representations.keep_features(file, "diga", two, target, spurious, facts)
+    representations.keep_features(file, "diga-one-stage", two, target, spurious, facts)
     assert representations.kept_features(file, facts) is None, "one of the three is missing"
     representations.keep_features(file, "balanced", two, target, spurious, facts)
     kept = representations.kept_features(file, facts)

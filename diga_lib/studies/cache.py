@@ -7,13 +7,14 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from diga_lib import runtime
@@ -21,7 +22,7 @@ from diga_lib.directions import Direction
 
 
 def once(description: dict | None, name: str, compute: Callable[[], Any]) -> Any:
-    """Return what `compute` returns: from disk if it is there, and put there otherwise.
+    """Return what `compute` returns: from disk if it is there and whole, and put there otherwise.
 
     Of several processes that ask for the same thing, one computes it and the others wait.
 
@@ -39,16 +40,37 @@ def once(description: dict | None, name: str, compute: Callable[[], Any]) -> Any
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:20]
     file = runtime.cache_folder("shared") / f"{name}-{digest}.safetensors"
     with FileLock(f"{file}.lock"):
-        if not file.exists():
-            tensors, words = _pack(compute())
+        found = _read(file) if file.exists() else None
+        if found is None:
+            tensors, words = found = _pack(compute())
             with runtime.atomic_write(file) as temporary:
-                save_file(tensors, temporary, metadata={"words": json.dumps(words)})
+                save_file(tensors, temporary, metadata={"words": json.dumps(words), "sha256": _digest(*found)})
+        return _unpack(*found)
+
+
+def _read(file: Path) -> tuple[dict, dict] | None:
+    """The tensors and words of a file; None if it is not what was written."""
+    try:
         with safe_open(file, "pt") as opened:
-            words = json.loads(opened.metadata()["words"])
-            return _unpack({key: opened.get_tensor(key) for key in opened.keys()}, words)
+            meta = opened.metadata() or {}
+            names = opened.keys()
+            tensors = {name: opened.get_tensor(name) for name in names}
+        words = json.loads(meta["words"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+    return (tensors, words) if meta.get("sha256") == _digest(tensors, words) else None
 
 
-def _pack(value):
+def _digest(tensors: dict, words: dict) -> str:
+    """SHA-256 of tensors, with their names, kinds and shapes, and of words."""
+    sha = hashlib.sha256(json.dumps(words, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _pack(value: Any) -> tuple[dict, dict]:
     """Split a Tensor, a dict of them, or a Direction of tensors, numbers and tables, into tensors and JSON."""
     if isinstance(value, torch.Tensor):
         return {"value": value.clone()}, {}
@@ -64,14 +86,17 @@ def _pack(value):
         elif item is None or isinstance(item, (str, int, float, np.number)):
             words[part.name] = {"value": item.item() if isinstance(item, np.number) else item}
         else:
-            raise TypeError(
-                f"{part.name} of a {type(value).__name__} is a {type(item).__name__}, which cannot be kept."
-            )
+            kind = type(item).__name__
+            raise TypeError(f"{part.name} of a {type(value).__name__} is a {kind}, which cannot be kept.")
     return tensors, words
 
 
-def _unpack(tensors, words):
+def _unpack(tensors: dict, words: dict) -> Any:
     if not words:
         return tensors.get("value", tensors)
-    read = lambda word: pd.read_json(io.StringIO(word["table"]), orient="table") if "table" in word else word["value"]
-    return Direction(**tensors, **{name: read(word) for name, word in words.items()})
+    read = {name: _table(word["table"]) if "table" in word else word["value"] for name, word in words.items()}
+    return Direction(**tensors, **read)
+
+
+def _table(text: str) -> pd.DataFrame:
+    return pd.read_json(io.StringIO(text), orient="table")

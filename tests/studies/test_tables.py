@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib.studies import results, tables
-from diga_lib.studies.cells import ORACLES, PAIRS, SEVEN, Cell
-from diga_lib.studies.results import METRICS, Result
+from diga_lib.studies import store as results_store
+from diga_lib.studies import tables
+from diga_lib.studies.grids import ORACLES, PAIRS, SEVEN, Cell
+from diga_lib.studies.store import METRICS, Result
 
 FOUND = {
     "cosine": {"Male": 0.8, "Smiling": 0.1},
@@ -23,19 +24,10 @@ FOUND = {
 
 def line(row, accuracy=0.8, worst=0.6, eo=0.2, pair=PAIRS[0], seed=0, **changes):
     cell = Cell(row, *pair, seed=seed)
-    extra = {"row": row, "cell": asdict(cell)} | ({"direction": FOUND} if row == "DiGA" else {})
-    values = dict(
-        accuracy=accuracy,
-        worst_group=worst,
-        equalized_odds=eo,
-        groups={"y0s0": worst},
-        seconds=1.0,
-        peak_memory_mb=1.0,
-        commit="x",
-        versions={},
-        fingerprint=cell.fingerprint,
-        extra=extra,
-    )
+    extra = {"cell": asdict(cell)} | ({"direction": FOUND} if row == "diga-one-stage" else {})
+    values = {"accuracy": accuracy, "worst_group": worst, "equalized_odds": eo, "groups": {"y0s0": worst}}
+    values |= {"seconds": 1.0, "peak_memory_mb": 1.0, "commit": "x", "versions": {}, "method": "M"}
+    values |= {"version": cell.version, "extra": extra}
     return Result(**(cell.key | values | changes))
 
 
@@ -43,7 +35,7 @@ def line(row, accuracy=0.8, worst=0.6, eo=0.2, pair=PAIRS[0], seed=0, **changes)
 def store(tmp_path):
     def make(*lines, name="classification"):
         for one in lines:
-            results.append(tmp_path / f"{name}.jsonl", one)
+            results_store.append(tmp_path / f"{name}.jsonl", one)
         return tables.published(name, folder=tmp_path)
 
     return make
@@ -58,18 +50,16 @@ def test_no_results_is_an_empty_table_everywhere(tmp_path):
 
 def test_rows_of_older_code_or_of_another_search_are_marked(store):
     frame = store(
-        line("ERM"),
-        line("JTT", fingerprint="older"),
-        line("LfF", extra={"cell": asdict(Cell("LfF", changes='{"q": 0.1}'))}),
+        line("erm"), line("jtt", version=0), line("lff", extra={"cell": asdict(Cell("lff", changes='{"q": 0.1}'))})
     )
     assert frame["stale"].tolist() == [False, True, True]
-    assert frame["pair"].tolist() == ["Smiling/Male"] * 3 and frame["row"].tolist() == ["ERM", "JTT", "LfF"]
+    assert frame["pair"].tolist() == ["Smiling/Male"] * 3 and frame["row"].tolist() == ["erm", "jtt", "lff"]
 
 
 def test_the_reported_table_is_complete_and_as_printed():
     frame = tables.reported()
     assert len(frame) == 63 and set(frame["row"]) == set(SEVEN) and set(frame["pair"]) == set(tables.ORDER)
-    diga = frame.set_index(["row", "pair"]).loc[("DiGA", "Smiling/Male")]
+    diga = frame.set_index(["row", "pair"]).loc[("diga-one-stage", "Smiling/Male")]
     assert diga.tolist() == pytest.approx([0.884, 0.819, 0.074])
     assert tables.wins(frame.assign(seed=0))["won"].sum() == 27, "the papers report all 27 for DiGA"
 
@@ -79,33 +69,38 @@ def test_the_best_and_its_ties_by_the_interval_of_the_differences(store):
     frame = store(
         *[
             line(row, value, seed=k)
-            for row, values in {"ERM": erm, "DiGA": diga, "JTT": jtt}.items()
+            for row, values in {"erm": erm, "diga-one-stage": diga, "jtt": jtt}.items()
             for k, value in enumerate(values)
         ]
     )
     first, tied = tables.best(frame, "accuracy", "Smiling/Male")
-    assert (first, tied) == ("DiGA", {"DiGA", "JTT"})
+    assert (first, tied) == ("diga-one-stage", {"diga-one-stage", "jtt"})
     assert stats.ttest_rel(diga, jtt).pvalue > 0.05 > stats.ttest_rel(diga, erm).pvalue
     # All EO are equal, so everybody is tied; and one seed alone ties nobody.
-    assert tables.best(frame, "equalized_odds", "Smiling/Male")[1] == {"ERM", "DiGA", "JTT"}
-    assert tables.best(frame[frame["seed"] == 0], "accuracy", "Smiling/Male")[1] == {"DiGA"}
+    assert tables.best(frame, "equalized_odds", "Smiling/Male")[1] == {"erm", "diga-one-stage", "jtt"}
+    assert tables.best(frame[frame["seed"] == 0], "accuracy", "Smiling/Male")[1] == {"diga-one-stage"}
 
 
 def test_wins_are_counted_over_complete_pairs_with_the_right_sign(store):
-    rows = [line(row, 0.8, 0.6, 0.2) for row in SEVEN if row not in ("DiGA", "JTT")]
-    frame = store(*rows, line("DiGA", 0.9, 0.7, 0.1), line("JTT", 0.85, 0.75, 0.15), line("ERM", pair=PAIRS[1]))
+    rows = [line(row, 0.8, 0.6, 0.2) for row in SEVEN if row not in ("diga-one-stage", "jtt")]
+    frame = store(
+        *rows, line("diga-one-stage", 0.9, 0.7, 0.1), line("jtt", 0.85, 0.75, 0.15), line("erm", pair=PAIRS[1])
+    )
     table = tables.wins(frame).set_index("metric")
     assert tables.complete(frame) == ["Smiling/Male"] and len(table) == 3
     assert table["won"].to_dict() == {"Acc": True, "Wst": False, "EO": True}
-    assert table.loc["Wst", "best"] == "JTT"
-    equal = tables.wins(store(line("DiGA", 0.85, 0.75, 0.15)))
+    assert table.loc["Wst", "best"] == "jtt"
+    equal = tables.wins(store(line("diga-one-stage", 0.85, 0.75, 0.15)))
     assert not equal["won"].any() and equal.set_index("metric").loc["Acc", "tied"], "an equal mean is no win"
     assert table["lead"].to_dict() == pytest.approx({"Acc": 5, "Wst": -5, "EO": 5})
 
 
 def test_the_share_of_the_gap_closed(store):
     frame = store(
-        line("ERM", worst=0.5), line("DiGA", worst=0.8), line("Balanced", worst=0.9), line("DiGA", pair=PAIRS[1])
+        line("erm", worst=0.5),
+        line("diga-one-stage", worst=0.8),
+        line("balanced", worst=0.9),
+        line("diga-one-stage", pair=PAIRS[1]),
     )
     assert tables.gap_closed(frame).to_dict() == pytest.approx({"Smiling/Male": 0.75})
 
@@ -120,11 +115,11 @@ def test_agreement_against_scipy(store):
         ours = [values[row][k] for row in SEVEN]
         assert table.loc[word, "rank_correlation"] == pytest.approx(stats.spearmanr(ours, theirs[metric]).statistic)
     assert table.loc["EO", "reported"] == pytest.approx(25.3 - 7.4)
-    assert table.loc["EO", "measured"] == pytest.approx(100 * (values["ERM"][2] - values["DiGA"][2]))
+    assert table.loc["EO", "measured"] == pytest.approx(100 * (values["erm"][2] - values["diga-one-stage"][2]))
 
 
 def test_directions_are_read_from_the_results(store):
-    table = tables.directions_found(store(line("DiGA"), line("DiGA", seed=1), line("ERM")))
+    table = tables.directions_found(store(line("diga-one-stage"), line("diga-one-stage", seed=1), line("erm")))
     assert table.loc["Smiling/Male"].to_dict() == pytest.approx(
         {
             "cosine with spurious": 0.8,
@@ -137,11 +132,11 @@ def test_directions_are_read_from_the_results(store):
 
 def test_words_that_are_not_the_spurious_attribute_are_told(store):
     def with_words(seed, pair, *words):
-        made = line("DiGAWords", worst=0.5, pair=pair, seed=seed)
+        made = line("diga-one-stage-words", worst=0.5, pair=pair, seed=seed)
         return made.model_copy(update={"extra": made.extra | {"direction": FOUND | {"words": words}}})
 
     frame = store(
-        line("ERM", worst=0.4, seed=1),
+        line("erm", worst=0.4, seed=1),
         with_words(0, PAIRS[0], "Male"),
         with_words(1, PAIRS[0], "Male", "Heavy_Makeup"),
         with_words(0, ("Smiling", "Male&Young"), "Young", "Male"),
@@ -156,39 +151,43 @@ def test_words_that_are_not_the_spurious_attribute_are_told(store):
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
     rng = np.random.default_rng(0)
     lines = [
-        line("ERM", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)
+        line("erm", *(0.7 + 0.05 * rng.normal(size=3)).clip(0, 1), pair, seed) for pair in PAIRS for seed in range(3)
     ]
     frame = store(*lines)
     variance = frame.groupby("pair")["worst_group"].var(ddof=1).mean()
     expected = stats.t.ppf(0.975, 18) * np.sqrt(2 * variance)
-    assert tables.tolerance(frame, "ERM", "worst_group", 500) == pytest.approx(expected)
+    assert tables.tolerance(frame, "erm", "worst_group", 500) == pytest.approx(expected)
     # About one in twenty pairs of draws differs by more.
     a, b = rng.normal(0, np.sqrt(variance), (2, 4000))
     assert 0.01 < np.mean(np.abs(a - b) > expected) < 0.06
     alone = frame[frame["seed"] == 0]
-    assert 0.02 < tables.tolerance(alone, "ERM", "worst_group", 500) < 0.12, "one seed: what 500 images allow"
+    assert 0.02 < tables.tolerance(alone, "erm", "worst_group", 500) < 0.12, "one seed: what 500 images allow"
 
 
 def test_means_are_in_the_papers_order(store):
     frame = store(
-        line("DiGA", pair=PAIRS[1]), *[line(row) for row in reversed((*SEVEN, *ORACLES))], line("ERM", 0.6, seed=1)
+        line("diga-one-stage", pair=PAIRS[1]),
+        *[line(row) for row in reversed((*SEVEN, *ORACLES))],
+        line("erm", 0.6, seed=1),
     )
     table = tables.means(frame)
-    assert list(table.index) == [("Smiling/Male", row) for row in (*SEVEN, *ORACLES)] + [("Smiling/Young", "DiGA")]
-    assert table.loc[("Smiling/Male", "ERM"), "accuracy"] == pytest.approx(0.7)
+    assert list(table.index) == [("Smiling/Male", row) for row in (*SEVEN, *ORACLES)] + [
+        ("Smiling/Young", "diga-one-stage")
+    ]
+    assert table.loc[("Smiling/Male", "erm"), "accuracy"] == pytest.approx(0.7)
     assert list(table.columns) == list(METRICS) and isinstance(table, pd.DataFrame)
 
 
 def test_tables_as_text_say_what_is_best_old_or_missing(store):
-    three = [line("ERM", value, seed=k) for k, value in enumerate((0.7, 0.74, 0.72))]
-    two = [line("JTT", value, seed=k) for k, value in enumerate((0.6, 0.62))]
-    frame = store(*three, *two, line("DiGA", 0.9, fingerprint="older"), line("Balanced", 0.95))
+    three = [line("erm", value, seed=k) for k, value in enumerate((0.7, 0.74, 0.72))]
+    two = [line("jtt", value, seed=k) for k, value in enumerate((0.6, 0.62))]
+    frame = store(*three, *two, line("diga-one-stage", 0.9, version=0), line("balanced", 0.95))
     text, bold = tables.as_text(frame, "accuracy")
     half = 100 * stats.t.ppf(0.975, 2) * np.std([0.7, 0.74, 0.72], ddof=1) / np.sqrt(3)
-    expected = {"ERM": f"72.0 ± {half:.1f}", "JTT": "61.0", "DiGA": "90.0†", "Balanced": "95.0"}
+    expected = {"erm": f"72.0 ± {half:.1f}", "jtt": "61.0", "diga-one-stage": "90.0†", "balanced": "95.0"}
     assert text.loc["Smiling/Male"].to_dict() == expected
-    assert set(bold.columns[bold.loc["Smiling/Male"]]) == {"DiGA"}, "oracles do not compete"
+    assert set(bold.columns[bold.loc["Smiling/Male"]]) == {"diga-one-stage"}, "oracles do not compete"
     assert set(text.loc["Male/Young"]) == {"–"}
     assert "font-weight: bold" in tables.styled(frame, "accuracy", "Accuracy").to_html()
-    wanted = [Cell("ERM"), Cell("ERM", seed=3)]
-    assert tables.missing(frame, wanted) == [Cell("ERM", seed=3)] and tables.missing(frame.iloc[:0], wanted) == wanted
+    wanted = [Cell("erm"), Cell("erm", seed=3)]
+    assert tables.missing(frame, wanted) == [Cell("erm", seed=3)] and tables.missing(frame.iloc[:0], wanted) == wanted

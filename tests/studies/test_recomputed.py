@@ -14,11 +14,19 @@ import pytest
 from diga_lib import runtime
 from diga_lib.data import ImageDataset, faces
 from diga_lib.pages.profiles import POOL_SEED, SIZES
-from diga_lib.studies import experiments, tables
-from diga_lib.studies.cells import Cell
-from diga_lib.studies.results import METRICS
+from diga_lib.studies import rows, tables
+from diga_lib.studies.grids import Cell
+from diga_lib.studies.setting import setting
+from diga_lib.studies.store import METRICS
 
-COST = {"DiGA": 3.5, "DiGAWords": 3.5, "LfF": 2, "MAPLE": 2, "EIIL": 1.5, "JTT": 1.5}  # in runs of ERM
+COST = {
+    "diga-one-stage": 3.5,
+    "diga-one-stage-words": 3.5,
+    "lff": 2,
+    "maple": 2,
+    "eiil": 1.5,
+    "jtt": 1.5,
+}  # in runs of ERM
 BUDGET = 3.5  # of one check, in runs of ERM
 
 
@@ -46,7 +54,7 @@ def test_every_published_cell_is_one_that_the_grid_would_run(table):
 
 def chosen_by_commit(table):
     """A few rows of one setting: which, the commit decides."""
-    fresh = table[~table["stale"] & (table["row"] != "DiGABYOL")]
+    fresh = table[~table["stale"] & (table["row"] != "diga-paper")]
     if fresh.empty:
         return []
     rng = np.random.default_rng(int(hashlib.sha256(runtime.commit().encode()).hexdigest()[:8], 16))
@@ -66,7 +74,7 @@ def drawn_pool(cell, balanced):
     size = SIZES[cell.profile]
     _, attributes, _ = faces.parameters(POOL_SEED, np.arange(size.pool), resolution=16)
     pool = ImageDataset(np.zeros((size.pool, 3, 64, 64), np.uint8), attributes, None, "rendered-faces")
-    blank = experiments.setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, object(), seed=cell.seed)
+    blank = setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, object(), seed=cell.seed)
     parts = [blank.split.train, blank.split.test] + ([blank.balanced.train] if balanced else [])
     rows = np.unique(np.concatenate([part.index for part in parts]))
     pool.images[rows] = faces.render(POOL_SEED, rows)[0]
@@ -76,17 +84,17 @@ def drawn_pool(cell, balanced):
 def test_cells_chosen_by_the_commit_come_out_again(table):
     lines = chosen_by_commit(table)
     if not lines:
-        assert table["stale"].all() or set(table["row"]) <= {"DiGABYOL"}, (
+        assert table["stale"].all() or set(table["row"]) <= {"diga-paper"}, (
             "only cells that are marked as old are left out"
         )
         return
     first = lines[0]
     cell = Cell(**first["extra"]["cell"])
-    pool = drawn_pool(cell, any(line["row"] == "Balanced" for line in lines))
-    setting = experiments.setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, seed=cell.seed)
+    pool = drawn_pool(cell, any(line["row"] == "balanced" for line in lines))
+    made = setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, seed=cell.seed)
     off = []
     for line in lines:
-        again, _ = experiments.run(setting, line["row"], cell.seed, **json.loads(line["extra"]["cell"]["changes"]))
+        again, _ = rows.run(made, line["row"], cell.seed, **json.loads(line["extra"]["cell"]["changes"]))
         for metric in METRICS:
             allowed = tables.tolerance(table, line["row"], metric, SIZES[cell.profile].n_test_per_group)
             assert allowed < 0.5, "an interval that anything fits into checks nothing"
@@ -102,6 +110,6 @@ def test_the_check_can_fail(table):
     """A published number that is shifted by a worst-group gap of twenty points lies outside every interval."""
     if table.empty:
         return
-    for row in set(table["row"]) - {"DiGABYOL"}:
+    for row in set(table["row"]) - {"diga-paper"}:
         assert tables.tolerance(table, row, "accuracy", SIZES["table"].n_test_per_group) < 0.2
     assert isinstance(table, pd.DataFrame)

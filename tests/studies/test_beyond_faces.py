@@ -2,22 +2,20 @@
 
 import json
 import pickle
-import runpy
-import sys
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from diga_lib import data, directions, latent, methods
+from diga_lib import data, directions, latent
 from diga_lib.data import critters
-from diga_lib.studies import beyond_faces, grid, results
+from diga_lib.studies import beyond_faces, store
+from diga_lib.studies.grids import GENERATORS, TRIALS
 
 
 @pytest.fixture(scope="module")
 def generator():
-    return latent.load(beyond_faces.GENERATOR, device="cpu")
+    return latent.load(GENERATORS["rendered-critters"], device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,65 +55,31 @@ def test_the_direction_of_a_biased_set_is_the_fur_s_and_edits_it(generator, unse
     assert ((high > low) if float((high - low).mean()) > 0 else (high < low)).float().mean() > 0.95
 
 
-def line(cell):
+def line(cell, **changes):
     groups = dict.fromkeys(("y0s0", "y0s1", "y1s0", "y1s1"), 0.9)
-    return results.Result(
-        **cell.key,
-        accuracy=0.9,
-        worst_group=0.9,
-        equalized_odds=0.0,
-        groups=groups,
-        seconds=1,
-        peak_memory_mb=1,
-        versions={},
-        commit="",
-        extra={"row": cell.row, "cell": asdict(cell)},
-    )
+    values = {"accuracy": 0.9, "worst_group": 0.9, "equalized_odds": 0.0, "groups": groups, "seconds": 1}
+    values |= {"peak_memory_mb": 1, "versions": {}, "commit": "", "method": cell.row, "version": cell.version}
+    return store.Result(**cell.key | values | changes)
 
 
-def test_the_table_has_its_order_and_its_bias(tmp_path):
-    store = tmp_path / "store.jsonl"
-    assert len(beyond_faces.kept(1 / 9, store)) == 0
-    for cell in (
-        beyond_faces.CritterCell("Balanced"),
-        beyond_faces.CritterCell("LfF"),
-        beyond_faces.CritterCell("ERM"),
-        beyond_faces.CritterCell("DiGA", bias=1 / 4),
-    ):
-        results.append(store, line(cell))
-    assert list(beyond_faces.kept(1 / 9, store)["row"]) == ["ERM", "LfF", "oracle: balanced data"]
-    assert list(beyond_faces.kept(1 / 4, store)["row"]) == ["DiGA"]
-
-
-def test_rows_of_older_code_are_known(tmp_path):
-    store, cells = tmp_path / "store.jsonl", [beyond_faces.CritterCell(row) for row in ("ERM", "LfF")]
-    results.append(store, line(cells[0]).model_copy(update={"fingerprint": cells[0].fingerprint}))
-    results.append(store, line(cells[1]).model_copy(update={"fingerprint": "older"}))
-    assert beyond_faces.kept(1 / 9, store)["stale"].tolist() == [False, True]
+def test_the_table_has_its_order_its_bias_and_its_age(tmp_path):
+    output = tmp_path / "store.jsonl"
+    assert len(beyond_faces.kept(1 / 9, output)) == 0
+    for cell in beyond_faces.cells(["balanced", "lff", "erm"], [0]):
+        store.append(output, line(cell, version=0 if cell.row == "lff" else cell.version))
+    store.append(output, line(*beyond_faces.cells(["diga-one-stage"], [0], bias=1 / 4)))
+    table = beyond_faces.kept(1 / 9, output)
+    assert list(table["row"]) == ["erm", "lff", "balanced"] and list(table["stale"]) == [False, True, False]
+    assert list(beyond_faces.kept(1 / 4, output)["row"]) == ["diga-one-stage"]
 
 
 def test_competitors_are_tuned_and_the_others_are_not():
-    cells = beyond_faces.cells(["ERM", "JTT", "DiGA"], [0, 1])
+    cells = beyond_faces.cells(["erm", "jtt", "diga-one-stage"], [0, 1])
     assert [(cell.row, cell.seed) for cell in cells] == [
-        (row, seed) for seed in (0, 1) for row in ("ERM", "JTT", "DiGA")
+        (row, seed) for seed in (0, 1) for row in ("erm", "jtt", "diga-one-stage")
     ]
-    assert json.loads(cells[1].changes) in methods.SEARCH["JTT"] or cells[1].changes == "{}"
-    assert cells[0].changes == cells[2].changes == "{}"
-
-
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # run again as a command, on purpose
-def test_the_command_s_cells_can_be_sent_to_other_processes(monkeypatch, tmp_path):
-    given = []
-    monkeypatch.setattr(grid, "run", lambda cells, *rest, **more: given.extend(cells))
-    monkeypatch.setattr(sys, "argv", ["beyond_faces", "--output", str(tmp_path / "store.jsonl"), "--jobs", "2"])
-    runpy.run_module("diga_lib.studies.beyond_faces", run_name="__main__")
-    assert len(given) > 20 and pickle.loads(pickle.dumps(given)) == given
-
-
-def test_a_cell_s_fingerprint_covers_its_own_configuration():
-    one, same = beyond_faces.CritterCell("ERM"), beyond_faces.CritterCell("ERM")
-    assert one.fingerprint == same.fingerprint != beyond_faces.CritterCell("ERM", seed=1).fingerprint
-    assert one.key["target"] == "Dog" and one.key["spurious"] == "Dark_Fur"
+    assert json.loads(cells[1].changes) in TRIALS["jtt"] and cells[0].changes == cells[2].changes == "{}"
+    assert (cells[0].target, cells[0].spurious) == ("Dog", "Dark_Fur") and pickle.loads(pickle.dumps(cells)) == cells
 
 
 def test_a_narrow_generator_survives_its_files(tmp_path, unseen):

@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 from diga_lib.studies import table_plots, tables
-from diga_lib.studies.cells import SEVEN
-from diga_lib.studies.experiments import TABLE
+from diga_lib.studies.grids import SEVEN, TABLE
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +23,8 @@ def closed_figures():
 def frame():
     """The reported table, as if it were ours with one seed, and balanced ERM without any error."""
     reported = tables.reported()
-    oracle = reported[reported["row"] == "ERM"].assign(
-        row="Balanced", accuracy=1.0, worst_group=1.0, equalized_odds=0.0
+    oracle = reported[reported["row"] == "erm"].assign(
+        row="balanced", accuracy=1.0, worst_group=1.0, equalized_odds=0.0
     )
     return pd.concat([reported, oracle]).assign(seed=0, bias=1 / 9, stale=False)
 
@@ -33,7 +32,7 @@ def frame():
 def test_every_row_of_the_table_has_a_style_of_its_own():
     assert set(table_plots.STYLES) == set(TABLE)
     assert len({(str(colour), marker) for colour, marker in table_plots.STYLES.values()}) == len(TABLE)
-    assert tables.label("CVaRDRO") == "CVaR DRO" and tables.label("ERM") == "ERM"
+    assert tables.label("cvar-dro") == "CVaR DRO" and tables.label("erm") == "ERM"
 
 
 def test_nothing_to_show_is_said(frame):
@@ -54,8 +53,8 @@ def test_nothing_to_show_is_said(frame):
 def test_markers_lie_at_the_means(frame):
     ax = table_plots.by_pair(tables.means(frame), "worst_group")
     lines = {line.get_label(): line for line in ax.get_lines()}
-    assert set(lines) == {tables.label(row) for row in (*SEVEN, "Balanced")}
-    assert lines["DiGA"].get_xdata()[0] == pytest.approx(0.819)
+    assert set(lines) == {tables.label(row) for row in (*SEVEN, "balanced")}
+    assert lines["DiGA, one stage (ours)"].get_xdata()[0] == pytest.approx(0.819)
     assert [text.get_text() for text in ax.get_yticklabels()] == tables.ORDER
 
 
@@ -68,7 +67,7 @@ def test_agreement_with_itself_is_one_and_gains_lie_on_the_line(frame):
 
 
 def test_bars_are_cut_but_their_numbers_are_not():
-    shares = pd.DataFrame({"DiGA": [0.5, 7.0]}, index=["Smiling/Male", "Male/Young"])
+    shares = pd.DataFrame({"diga-one-stage": [0.5, 7.0]}, index=["Smiling/Male", "Male/Young"])
     ax = table_plots.closed(shares, bar=0.8)
     assert [bar.get_height() for bar in ax.patches] == [0.5, 1.5]
     assert [text.get_text() for text in ax.texts] == ["0.50", "7.00"]

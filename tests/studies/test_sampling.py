@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.studies import results, sampling
-from diga_lib.studies.results import Result
+from diga_lib.studies import rows, sampling, store
+from diga_lib.studies.store import Result
 
 
 def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):
@@ -39,28 +39,17 @@ def test_the_reconstruction_error_is_in_steps_of_255():
 
 
 def test_the_page_reads_means_over_seeds(tmp_path):
-    def line(share, seed, eo, made_by=None, **changes):
+    def line(share, seed, eo, **changes):
         found = {"cosine": {"Male": 0.5 + seed}, "pseudo_groups": {"Male": 0.9}}
         extra = {"share": share, "images": round(1000 * share), "reconstruction": 7.0 + seed, "direction": found}
-        key = sampling.key_of(share, seed) | changes
-        return Result(
-            **key,
-            accuracy=0.8,
-            worst_group=0.7,
-            equalized_odds=eo,
-            groups={},
-            seconds=1.0,
-            peak_memory_mb=1.0,
-            commit="x",
-            versions={},
-            fingerprint=made_by or sampling.fingerprint_of(key),
-            extra=extra,
-        )
+        values = {"accuracy": 0.8, "worst_group": 0.7, "equalized_odds": eo, "groups": {}, "seconds": 1.0}
+        values |= {"peak_memory_mb": 1.0, "commit": "x", "versions": {}, "extra": extra, "method": "DiGA"}
+        key = sampling.SamplingCell(share=share, variant=f"{share}", seed=seed).key
+        return Result(**key | values | {"version": rows.version("diga-one-stage")} | changes)
 
-    first = line(0.1, 1, 0.9)
-    lines = (first, line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, "older"), line(1.0, 0, 0.9, target="Young"))
-    for one in lines:
-        results.append(tmp_path / "sampling.jsonl", one)
+    lines = [line(0.1, 1, 0.9), line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, version=0)]
+    for one in [*lines, line(1.0, 0, 0.9, target="Young")]:
+        store.append(tmp_path / "sampling.jsonl", one)
     table = sampling.kept("Smiling", "Male", tmp_path / "sampling.jsonl")
     assert (
         table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]

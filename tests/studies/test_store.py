@@ -9,22 +9,35 @@ import numpy as np
 import pytest
 
 from diga_lib.metrics import group_metrics, mean_and_interval
-from diga_lib.studies.results import Result, Run, append, done, formatted, older, read, summary, timed_run
+from diga_lib.studies.store import (
+    Result,
+    Run,
+    append,
+    done,
+    formatted,
+    latest,
+    line_of,
+    older,
+    read,
+    summary,
+    timed_run,
+)
 
-FIELDS = dict(method="ERM", target="Smiling", spurious="Male", bias=1 / 9, seed=0, profile="quick")
+FIELDS = {
+    "method": "ERM",
+    "row": "erm",
+    "target": "Smiling",
+    "spurious": "Male",
+    "bias": 1 / 9,
+    "seed": 0,
+    "profile": "quick",
+    "version": 1,
+}
 
 
 def result(**changes):
-    values = dict(
-        accuracy=0.8,
-        worst_group=0.5,
-        equalized_odds=0.3,
-        groups={"y0s0": 0.9},
-        seconds=1.0,
-        peak_memory_mb=2.0,
-        commit="abc",
-        versions={"torch": "2"},
-    )
+    values = {"accuracy": 0.8, "worst_group": 0.5, "equalized_odds": 0.3, "groups": {"y0s0": 0.9}, "seconds": 1.0}
+    values |= {"peak_memory_mb": 2.0, "commit": "abc", "versions": {"torch": "2"}}
     return Result(**(FIELDS | values | changes))
 
 
@@ -58,7 +71,7 @@ def test_nan_and_other_bad_values_are_never_written(path):
         with pytest.raises(ValueError):
             result(**bad)
     for bad in ({"loss": math.nan}, {"loss": [1, {"deep": math.inf}]}, {"model": object()}):
-        with pytest.raises(ValueError, match="The result of ERM cannot be written as JSON"):
+        with pytest.raises(ValueError, match="cannot be written as JSON"):
             append(path, result(extra=bad))
     assert not path.exists()
 
@@ -84,9 +97,29 @@ def test_a_whole_last_line_without_line_end_is_kept(path):
 
 def test_a_spoiled_line_in_the_middle_is_an_error_with_its_number(path):
     append(path, result())
-    path.write_bytes(path.read_bytes() + b'{"method": "ERM"}\n')
+    path.write_bytes(path.read_bytes() + line_of({"version": 1, "method": "ERM"}) + b"\n")
     append(path, result())
-    with pytest.raises(ValueError, match="line 2 is not a result: target: Field required"):
+    with pytest.raises(ValueError, match="line 2 is not a result: row: Field required"):
+        read(path)
+
+
+def test_every_flipped_digit_is_seen(path):
+    append(path, result())
+    append(path, result(seed=1, accuracy=0.123))
+    whole = path.read_bytes()
+    for at in [k for k, byte in enumerate(whole) if chr(byte).isdigit()]:
+        path.write_bytes(whole[:at] + b"%d" % (9 - int(whole[at : at + 1])) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=r"line [12] is not (a result|what was written)"):
+            read(path)
+
+
+def test_a_last_line_that_is_json_is_never_removed(path):
+    append(path, result())
+    more = line_of(result(seed=1).model_dump() | {"colour": "red"})  # by a newer version, and without its line end
+    path.write_bytes(path.read_bytes() + more)
+    append(path, result(seed=2))
+    assert len(path.read_bytes().splitlines()) == 3
+    with pytest.raises(ValueError, match="line 2 is not a result: colour"):
         read(path)
 
 
@@ -102,8 +135,8 @@ def test_done_finds_finished_runs(path):
     assert not done(path, {"method": "ERM"})
     append(path, result(seed=3))
     assert done(path, FIELDS | {"seed": 3})
-    assert not done(path, FIELDS) and not done(path, {"method": "DiGA", "seed": 3})
-    with pytest.raises(ValueError, match="no field 'lambda'; valid fields: method, variant"):
+    assert not done(path, FIELDS) and not done(path, {"row": "jtt", "seed": 3})
+    with pytest.raises(ValueError, match="no field 'lambda'; valid fields: version, "):
         done(path, {"lambda": 1})
 
 
@@ -137,13 +170,15 @@ def test_two_processes_and_a_kill_spoil_nothing(path):
 
 
 def test_summary_is_the_mean_and_interval_of_each_method(path):
-    values = {"ERM": [0.80, 0.84, 0.85], "DiGA": [0.9]}
-    for method, accuracies in values.items():
+    values = {"erm": [0.80, 0.84, 0.85], "jtt": [0.9]}
+    for row, accuracies in values.items():
         for seed, accuracy in enumerate(accuracies):
-            append(path, result(method=method, seed=seed, accuracy=accuracy))
-    table = summary(read(path), by=["method"])
-    assert table.index.get_level_values("method").tolist() == ["ERM", "DiGA"]
-    assert table["accuracy"].loc["ERM"].to_numpy().ravel() == pytest.approx(mean_and_interval(values["ERM"]))
+            append(path, result(row=row, seed=seed, accuracy=accuracy))
+    append(path, result(row="erm", seed=0, accuracy=0.80))  # again: the newest counts, once
+    table = summary(latest(read(path)))
+    assert table.index.tolist() == ["jtt", "erm"] or table.index.tolist() == ["erm", "jtt"]
+    assert table["accuracy"].loc["erm"].to_numpy().ravel() == pytest.approx(mean_and_interval(values["erm"]))
+    table = table.loc[["erm", "jtt"]]
     assert table["runs", "count"].tolist() == [3, 1]
     text = formatted(table)
     assert text.accuracy.tolist() == ["0.830 ± 0.066", "0.900"]
@@ -160,8 +195,7 @@ def test_timed_run_measures_seconds_and_memory():
 
 
 def test_older_runs_are_told_in_a_sentence():
-    assert older(0, 9, "make it") == ""
-    assert (
-        older(2, 9, "make it")
-        == "2 of these 9 runs are older than the code that makes them; `make it --renew` runs those again."
+    assert older(0, 9, "search") == ""
+    assert "2 of these 9 runs" in older(2, 9, "search") and "`python -m diga_lib.studies search --renew`" in older(
+        2, 9, "search"
     )

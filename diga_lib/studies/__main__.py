@@ -1,0 +1,73 @@
+"""``python -m diga_lib.studies NAME`` computes what is missing in ``book/results/NAME.jsonl``.
+
+Stopped at any time, it goes on where it was. ``--renew`` computes again what an older version has made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import sys
+from pathlib import Path
+
+from diga_lib.pages.profiles import SIZES
+from diga_lib.studies import beyond_faces, grids, representations, runner, sampling
+
+STUDIES = {study.name: study for study in (*grids.STUDIES, representations.STUDY, sampling.STUDY, beyond_faces.STUDY)}
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Read "Smiling/Male" as a target and a spurious attribute."""
+    parts = tuple(text.split("/"))
+    if len(parts) != 2 or not all(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a pair; valid is TARGET/SPURIOUS, such as Smiling/Male")
+    return parts
+
+
+def command() -> argparse.ArgumentParser:
+    """The parser of the command line. An option that is not given is left to the study."""
+    parser = argparse.ArgumentParser("python -m diga_lib.studies", description=__doc__)
+    parser.add_argument("name", choices=tuple(STUDIES), metavar="NAME", help=", ".join(STUDIES))
+    parser.add_argument("--renew", action="store_true", help="compute again what an older version has made")
+    parser.add_argument("--output", type=Path, help="results file (default: book/results/NAME.jsonl)")
+    parser.add_argument("--jobs", type=int, help="local processes (default: the number of cores)")
+    parser.add_argument("--address", default="", help="of a Dask scheduler, such as tcp://127.0.0.1:8786")
+    some = parser.add_argument_group("which cells", "default: all; a study says which of these it takes")
+    some.add_argument("--seeds", nargs="+", type=int)
+    some.add_argument("--rows", nargs="+", metavar="ROW", help="ids of rows, such as erm diga-one-stage")
+    some.add_argument("--pairs", nargs="+", type=pair, metavar="TARGET/SPURIOUS")
+    some.add_argument("--bias", type=float, help="minority / majority, in (0, 1]")
+    some.add_argument("--profile", choices=tuple(SIZES), help="sizes of data and training")
+    some.add_argument("--data", type=Path, metavar="DIR", help="folder of images, for studies of photographs")
+    some.add_argument("--generator", type=Path, metavar="FILE", help="a trained generator, for studies of photographs")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a study. The exit code is 1 if a cell failed, and 2, with a sentence, if it was asked for wrongly."""
+    parser = command()
+    given = vars(parser.parse_args(arguments))
+    study = STUDIES[given.pop("name")]
+    renew, jobs, address = (given.pop(name) for name in ("renew", "jobs", "address"))
+    output = given.pop("output") or study.path
+    takes = inspect.signature(study.cells).parameters
+    options = {name: value for name, value in given.items() if value is not None}
+    if unknown := [name for name in options if name not in takes]:
+        valid = ", ".join(f"--{name}" for name in takes if name in given)
+        parser.error(f"{study.name} does not take --{unknown[0]}; it takes {valid or 'no cells to choose'}")
+    if jobs is not None and jobs < 1:
+        parser.error(f"--jobs is {jobs}; valid is a whole number from 1 on")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
+            raise OSError(f"{output} is not a file that can be written")
+        cells = study.cells(**options, **({"output": output} if "output" in takes else {}))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    if runner.run(cells, output, study.compute, jobs, address, renew, study.record):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

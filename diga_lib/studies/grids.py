@@ -1,0 +1,259 @@
+"""What the tables of faces consist of: pairs, rows, biases, seeds, and what one cell is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diga_lib import data, directions, latent, methods
+from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
+from diga_lib.studies import rows, store
+from diga_lib.studies.rows import ROWS
+from diga_lib.studies.runner import Study
+from diga_lib.studies.setting import Setting, direction_scores, setting
+
+GENERATORS = {"rendered-faces": "rendered-faces-64", "rendered-critters": "rendered-critters-64"}
+
+# The papers' pairs. "Attractive" of rendered faces is Heavy_Makeup with 10 % of the labels flipped, and UTKFace's
+# gender and ethnicity are the renderer's Male and its two lighter against its two darker ranges of skin tone.
+PAIRS = (
+    ("Smiling", "Male"),
+    ("Smiling", "Young"),
+    ("Big_Nose", "Male"),
+    ("Attractive", "Young"),
+    ("Male", "Young"),
+    ("Young", "Male"),
+    ("Black_Hair", "Male"),
+    ("Smiling", "Male&Young"),
+    ("Male", "Ethnicity"),
+)
+SEVEN = ("erm", "cvar-dro", "eiil", "lff", "jtt", "maple", "diga-one-stage")
+ORACLES = ("group-dro", "balanced")
+TABLE = (*SEVEN, "diga-one-stage-words", *ORACLES, "diga-paper")  # the rows of the large table, in its order
+STEPS = ("diga-paper-latents", "diga-paper-plain-head", "diga-one-stage-shift", "diga-one-stage-place", "pseudo-groups")
+FAIR = ("erm", *STEPS, "diga-one-stage", *ORACLES)  # the rows of page 04
+BIASES = (1 / 4, 1 / 9, 1 / 19, 1 / 49, 1.0)
+# The papers' four (lambda_2, lambda_1), for a sum over 20,000 images; ours are per image.
+STRENGTHS = ((2e-4, 5e3), (1e-4, 1e4), (2e-5, 5e4), (1e-6, 1e6))
+PAPER_N = 20_000
+DEGREES = ((0.5, 1.0), (1.0, 3.0), (3.0, 5.0))  # ranges of shifts, in standard deviations
+SEARCH = store.FOLDER / "search.jsonl"
+N_VALIDATION = 1_000  # of the search; biased like training
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of a table: everything that decides its result.
+
+    Attributes
+    ----------
+    row : str
+        Id in ``rows.ROWS``.
+    target, spurious, bias
+        Of the split.
+    seed : int
+        Of the training, and of the split unless `split_seed` is given.
+    profile : str
+    changes : str
+        Arguments of the method that differ from its defaults, as JSON.
+    variant : str
+        Tells cells of one row apart.
+    pool_seed : int
+        Of the population that the split is drawn from.
+    n_validation : int or None
+        Validation images; a tenth of the training images if None.
+    epochs : int or None
+        Of training; the profile's if None.
+    strengths : (float, float) or None
+        Weak and strong regularisation per image, where the direction is to come from these two alone.
+    split_seed : int or None
+    dataset : {"rendered-faces", "rendered-critters"}
+    """
+
+    row: str
+    target: str = "Smiling"
+    spurious: str = "Male"
+    bias: float = 1 / 9
+    seed: int = 0
+    profile: str = "table"
+    changes: str = "{}"
+    variant: str = ""
+    pool_seed: int = POOL_SEED
+    n_validation: int | None = None
+    epochs: int | None = None
+    strengths: tuple[float, float] | None = None
+    split_seed: int | None = None
+    dataset: str = "rendered-faces"
+
+    def __str__(self) -> str:
+        words = [self.row, self.variant, f"{self.target}/{self.spurious}", f"bias {self.bias:.3g}", f"seed {self.seed}"]
+        return " ".join(filter(None, words))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The fields of its result by which it is found again."""
+        return {name: getattr(self, name) for name in store.KEY if name != "case"} | {"case": self.variant}
+
+    @property
+    def version(self) -> int:
+        """Of what its row computes."""
+        return rows.version(self.row)
+
+    def setting(self) -> Setting:
+        """What it is run on."""
+        seed = self.seed if self.split_seed is None else self.split_seed
+        return _setting(
+            self.target, self.spurious, self.bias, seed, self.profile, self.pool_seed, self.n_validation, self.dataset
+        )
+
+
+_generator = lru_cache(maxsize=1)(latent.load)
+
+
+@lru_cache(maxsize=2)
+def _setting(target, spurious, bias, seed, profile, pool_seed, n_validation, dataset) -> Setting:
+    """The setting of a cell: the last two are remembered, and their codes and directions are kept on disk."""
+    kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed}
+    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset, "version": rows.VERSION}
+    pool = data.load(dataset, SIZES[profile].pool, seed=pool_seed)
+    generator = _generator(GENERATORS[dataset])
+    return setting(target, spurious, bias, profile, pool, generator, None, seed, n_validation, kept)
+
+
+def trained(cell: Cell):
+    """Train and test one cell; returns the result and the model."""
+    s, row, make, extra = cell.setting(), ROWS[cell.row], None, {"cell": asdict(cell)}
+    found = getattr(s, row.direction) if row.direction and not cell.strengths else None
+    if cell.strengths:
+        found = directions.spurious_direction(s.codes, s.split.train.target, strengths=cell.strengths, refined=False)
+        extra["coefficient"] = float(found.coefficient)
+
+        def make(s, **more):
+            return methods.DiGAOneStage(s.generator, found, **{"epochs": s.sizes.epochs} | more)
+
+    if found is not None:
+        extra["direction"] = direction_scores(s, found)
+    changes = json.loads(cell.changes) | ({"epochs": cell.epochs} if cell.epochs else {})
+    return rows.run(s, cell.row, cell.seed, cell.variant, extra, make, **changes)
+
+
+def compute(cell: Cell) -> store.Result:
+    """Train and test one cell."""
+    return trained(cell)[0]
+
+
+# ------------------------------------------------------------------------------------------------ hyperparameters
+# As many trials for each, the published values first.
+TRIALS = {
+    "erm": [{}, {"lr": 1e-3}, {"lr": 1e-2}, {"weight_decay": 0.5}],
+    "cvar-dro": [{"alpha": 0.1}, {"alpha": 0.2}, {"alpha": 0.5}, {"alpha": 0.8}],
+    "eiil": [
+        {"penalty_weight": 1e4},
+        {"penalty_weight": 1e2},
+        {"penalty_weight": 1.0},
+        {"penalty_weight": 1.0, "first_epochs": 2},
+    ],
+    "lff": [{"q": 0.7}, {"q": 0.5}, {"q": 0.3}, {"q": 0.9}],
+    "jtt": [{"upweight": 20}, {"upweight": 5}, {"upweight": 5, "first_epochs": 2}, {"upweight": 20, "first_epochs": 2}],
+    "maple": [{"share": 0.3}, {"share": 0.5}, {"share": 0.8}, {"share": 0.5, "first_epochs": 2}],
+    "diga-one-stage": [{}, {"invariance": 0.1}, {"invariance": 2.0}, {"originals": 0.25}],
+    "group-dro": [{}, {"step_size": 0.1}, {"weight_decay": 0.05}, {"step_size": 0.1, "weight_decay": 0.05}],
+}
+
+
+def chosen(row: str, path: Path = SEARCH) -> str:
+    """The arguments, as JSON, of a method's trial with the best accuracy on the biased validation set.
+
+    It is the first of several that are equally good. A method that was not searched has its defaults.
+    """
+    found = store.kept(path)
+    found = found[found["row"] == (ROWS[row].searched or row)]
+    return best_trial(found)["extra"]["cell"]["changes"] if len(found) else "{}"
+
+
+def best_trial(tried: pd.DataFrame) -> pd.Series:
+    """The first result with the best accuracy on the biased validation set."""
+    return tried.iloc[int(np.argmax([extra["validation"] for extra in tried["extra"]]))]
+
+
+# ----------------------------------------------------------------------------------------------------- the grids
+def _check(pairs, names) -> None:
+    rows.check(names)
+    if wrong := [pair for pair in map(tuple, pairs) if pair not in PAIRS]:
+        valid = ", ".join(map("/".join, PAIRS))
+        raise ValueError(f"{'/'.join(wrong[0])} is not a pair of the table; valid pairs: {valid}.")
+
+
+def fair_training(pairs=PAIRS[:1], rows=FAIR, seeds=None, bias=1 / 9, profile="full") -> list[Cell]:
+    """The rows of page 04: one split, and trainings with several seeds."""
+    _check(pairs, rows)
+    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
+    same = {"bias": bias, "profile": profile, "split_seed": 0}
+    return [Cell(row, *pair, seed=seed, **same) for pair in pairs for seed in seeds for row in rows]
+
+
+def classification(pairs=PAIRS, rows=TABLE, seeds=None, profile="table") -> list[Cell]:
+    """The main table: every pair with every method; DiGA as published with the first seed only, since it is slow."""
+    _check(pairs, rows)
+    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
+    changes = {row: chosen(row) for row in rows}
+    slow = [(seed, pair, row) for seed, pair, row in itertools.product([min(seeds)], pairs, rows) if _slow(row)]
+    first = [(seed, pair, row) for seed, pair, row in itertools.product(seeds, pairs, rows) if not _slow(row)]
+    return [Cell(row, *pair, seed=seed, profile=profile, changes=changes[row]) for seed, pair, row in first + slow]
+
+
+def _slow(row: str) -> bool:
+    return row.startswith("diga-paper")
+
+
+def search(pairs=PAIRS[:1], rows=tuple(TRIALS), seeds=(0,), profile="table") -> list[Cell]:
+    """Four trials of each method, on a population of faces that no table uses."""
+    _check(pairs, rows)
+    same = {"profile": profile, "pool_seed": SEARCH_POOL_SEED, "n_validation": N_VALIDATION}
+    return [
+        Cell(row, *pair, seed=seed, changes=json.dumps(changes, sort_keys=True), variant=f"trial {k}", **same)
+        for seed, pair, row in itertools.product(seeds, pairs, rows)
+        for k, changes in enumerate(TRIALS[row])
+    ]
+
+
+def bias_sweep(
+    pairs=PAIRS[:1], rows=(*SEVEN, "diga-one-stage-words", "group-dro"), seeds=None, profile="table"
+) -> list[Cell]:
+    """Every method over the biases that `classification` does not have. At bias 1, ERM is the balanced oracle."""
+    _check(pairs, rows)
+    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
+    biases = [bias for bias in BIASES if bias != 1 / 9]
+    changes = {row: chosen(row) for row in rows}
+    return [
+        Cell(row, *pair, bias=bias, seed=seed, profile=profile, changes=changes[row])
+        for seed, pair, bias, row in itertools.product(seeds, pairs, biases, rows)
+    ]
+
+
+def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
+    """DiGA in one stage with directions from the papers' four pairs of strengths, and with shifts of three ranges."""
+    _check(pairs, ())
+    row, cells = "diga-one-stage", []
+    for seed, pair in itertools.product(range(SIZES[profile].seeds) if seeds is None else seeds, pairs):
+        same = {"seed": seed, "profile": profile}
+        for weak, strong in STRENGTHS:
+            more = {"variant": f"strengths {weak:g}, {strong:g}", "strengths": (weak / PAPER_N, strong / PAPER_N)}
+            cells.append(Cell(row, *pair, changes=chosen(row), **more, **same))
+        for degrees in DEGREES:
+            changes = json.loads(chosen(row)) | {"edit": "shift", "degrees": degrees}
+            variant = "degrees {:g} to {:g}".format(*degrees)
+            cells.append(Cell(row, *pair, changes=json.dumps(changes, sort_keys=True), variant=variant, **same))
+    return cells
+
+
+STUDIES = tuple(
+    Study(grid.__name__, grid, compute) for grid in (fair_training, classification, search, bias_sweep, strengths)
+)

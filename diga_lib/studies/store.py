@@ -1,0 +1,304 @@
+"""Results on disk: one finished run is one line of JSON with a checksum, and a run that was killed spoils nothing."""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from diga_lib import runtime
+from diga_lib.metrics import mean_and_interval
+
+FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"  # what is published
+METRICS = ("accuracy", "worst_group", "equalized_odds")
+KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
+SHA = re.compile(rb', "sha": "([0-9a-f]{16})"\}$')  # ends each line: of what the line is without it
+
+Share = Annotated[float, Field(ge=0, le=1)]
+# A process keeps its code, and asking git takes as long as a short run.
+commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(runtime.versions)
+
+
+class Record(BaseModel):
+    """What every line of a results file says.
+
+    Parameters
+    ----------
+    version : int
+        Of the computation. Whoever changes what a study computes raises the study's version; lines with another one are
+        older than the code, 0 is the version of those made before versions were counted.
+    commit : str
+        Of the code that made it.
+    versions : dict of str to str
+        Of the packages that computed it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    version: int
+    commit: str = Field(default_factory=commit)
+    versions: dict[str, str] = Field(default_factory=versions)
+
+
+class Result(Record):
+    """One training run and its measures on the test set.
+
+    Parameters
+    ----------
+    method, variant : str
+        Words for the row. Nothing is found by them.
+    row : str
+        Its id in ``rows.ROWS``.
+    case : str
+        What distinguishes runs of one row whose other fields are equal, such as a trial of a search.
+    target, spurious : str
+        Attributes; two spurious attributes at once are joined by "&".
+    bias : float
+        Minority to majority ratio of the training set, in (0, 1].
+    seed : int
+    accuracy, worst_group, equalized_odds, groups
+        As in `metrics.GroupMetrics`.
+    seconds, peak_memory_mb : float
+        Of the whole run.
+    profile : {"quick", "table", "full"}
+    extra : dict
+        Whatever else a table needs, in JSON's types.
+    """
+
+    method: str
+    variant: str = ""
+    row: str
+    case: str = ""
+    target: str
+    spurious: str
+    bias: Annotated[float, Field(gt=0, le=1)]
+    seed: int
+    accuracy: Share
+    worst_group: Share
+    equalized_odds: Share
+    groups: dict[str, Share]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_memory_mb: Annotated[float, Field(ge=0)]
+    profile: Literal["quick", "table", "full"]
+    extra: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, metrics, run, **fields):
+        """Build a result from `metrics.GroupMetrics`, a finished `timed_run` and the other fields."""
+        return cls(**asdict(metrics), **asdict(run), **fields)
+
+
+@dataclass
+class Run:
+    """Seconds and peak memory (10^6 bytes) of a `timed_run`, known when it has ended."""
+
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@contextmanager
+def timed_run():
+    """Measure the seconds and the peak memory of a block; yields a `Run` that is filled in when the block ends.
+
+    Where the system can forget the process's earlier peak (Linux), the memory is the block's own; elsewhere it is the
+    process's peak so far.
+    """
+    forget = Path("/proc/self/clear_refs")
+    if os.access(forget, os.W_OK):
+        forget.write_text("5")  # resets the peak resident set, see proc_pid_clear_refs(5)
+    run, start = Run(), time.perf_counter()
+    yield run
+    run.seconds, run.peak_memory_mb = time.perf_counter() - start, runtime.peak_memory_mb()
+
+
+def line_of(fields):
+    """Write fields as one line with its checksum (bytes without a line end); `ValueError` where JSON cannot."""
+    body = json.dumps(fields, allow_nan=False, ensure_ascii=False, default=_plain).encode()
+    return body[:-1] + f', "sha": "{hashlib.sha256(body).hexdigest()[:16]}"}}'.encode()
+
+
+def append(path, record):
+    """Add a record to a file, whole or not at all; several processes may do so at once.
+
+    Parameters
+    ----------
+    path : path_like
+        The file, made if need be. A torn last line, left by a process that was killed while writing, is removed with a
+        warning; nothing else is ever removed.
+    record : Record
+        A file holds records of one kind.
+
+    Raises
+    ------
+    ValueError
+        If `extra` holds something that JSON cannot.
+    OSError
+        If the file cannot be written.
+    """
+    try:
+        line = line_of(record.model_dump()) + b"\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The result {record} cannot be written as JSON: {error}.") from error
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        whole, torn = _split(path, file.read())
+        if torn:
+            file.truncate(len(whole))
+        elif whole and not whole.endswith(b"\n"):
+            line = b"\n" + line
+        size = os.fstat(file.fileno()).st_size
+        if file.write(line) != len(line):  # a full disk
+            file.truncate(size)
+            raise OSError(f"{path} could not be written; is the disk full?")
+        os.fsync(file.fileno())
+
+
+def read(path, kind=Result):
+    """Read all records of a file.
+
+    Parameters
+    ----------
+    path : path_like
+        A torn last line is left out with a warning.
+    kind : type
+        What its lines are: `Result`, or another `Record`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each record, one column for each field of `kind`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a line is not such a record, or is not what was written.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There are no results at {path}.")
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        whole, _ = _split(path, file.read())
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        sha = SHA.search(line)
+        body = line[: sha.start()] + b"}" if sha else line
+        try:
+            record = kind.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the line"
+            raise ValueError(f"{path}, line {number} is not a result: {place}: {first['msg']}.") from error
+        if not sha or hashlib.sha256(body).hexdigest()[:16] != sha[1].decode():
+            raise ValueError(f"{path}, line {number} is not what was written: its checksum is missing or differs.")
+        rows.append(record.model_dump())
+    return pd.DataFrame(rows, columns=list(kind.model_fields))
+
+
+def done(path, key, kind=Result):
+    """Tell whether a file, which need not exist, has a record with these fields.
+
+    Parameters
+    ----------
+    path : path_like
+    key : dict
+        Fields of `kind` and their values, such as ``{"row": "erm", "seed": 0}``.
+    kind : type
+    """
+    unknown = sorted(set(key) - set(kind.model_fields))
+    if unknown:
+        raise ValueError(f"A result has no field {unknown[0]!r}; valid fields: {', '.join(kind.model_fields)}.")
+    rows = read(path, kind).to_dict("records") if Path(path).exists() else []
+    return any(all(row[name] == value for name, value in key.items()) for row in rows)
+
+
+def latest(frame, key=KEY):
+    """Keep the last of the records of a frame from `read` that agree in the fields of `key`."""
+    return frame.drop_duplicates(list(key), keep="last", ignore_index=True)
+
+
+def kept(path, kind=Result, key=KEY):
+    """The latest records of a file as a frame; without a line if there is no such file."""
+    return latest(read(path, kind), key) if Path(path).exists() else pd.DataFrame(columns=list(kind.model_fields))
+
+
+def summary(frame, by="row", columns=METRICS):
+    """Average results over their seeds.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `read`.
+    by : str
+        The column that distinguishes the rows of the table.
+    columns : sequence of str
+        What is averaged.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `by` in order of appearance; columns (name, "mean") and (name, "interval"), the half width of the
+        95 % t interval (NaN for a single run), and ("runs", "count").
+    """
+    lines = {}
+    for key, group in frame.groupby(by, sort=False):
+        pairs = {name: mean_and_interval(group[name]) for name in columns}
+        both = {(name, part): pairs[name][k] for name in columns for k, part in enumerate(("mean", "interval"))}
+        lines[key] = both | {("runs", "count"): len(group)}
+    table = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name=by))
+    return table.set_axis(pd.MultiIndex.from_tuples(table.columns), axis=1)
+
+
+def formatted(table, digits=3):
+    """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
+
+    def cell(mean, interval):
+        return f"{mean:.{digits}f}" + ("" if np.isnan(interval) else f" ± {interval:.{digits}f}")
+
+    names = [name for name in table.columns.get_level_values(0).unique() if name != "runs"]
+    cells = {name: [cell(*pair) for pair in table[name][["mean", "interval"]].to_numpy()] for name in names}
+    return pd.DataFrame(cells, index=table.index)
+
+
+def older(stale, runs, study):
+    """A sentence in Markdown on how many of some stored runs are older than the code; "" if there is none."""
+    again = f"`python -m diga_lib.studies {study} --renew` runs those again."
+    return f"{stale} of these {runs} runs are older than the code that makes them; {again}" if stale else ""
+
+
+def _split(path, content):
+    """Split a file's bytes into whole lines and what a killed process left of one (with a warning)."""
+    cut = content.rfind(b"\n") + 1
+    last = content[cut:]
+    try:
+        whole = not last or isinstance(json.loads(last), dict)  # then only its line end is missing
+    except ValueError:
+        whole = False
+    if whole:
+        return content, b""
+    number = content.count(b"\n") + 1
+    warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3)
+    return content[:cut], last
+
+
+def _plain(value):
+    """Turn numpy's numbers and arrays into Python's for JSON."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not a JSON type")
