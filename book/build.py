@@ -11,15 +11,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import yaml
+from filelock import FileLock
 
 from diga_lib.runtime import atomic_write, sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from execution import FOLDERS, ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why
+from execution import ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why
 from pages import PROFILES, api_page, data_card, page_from
 
 NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "pdf.py", "runs.yml", "results", "__pycache__")
@@ -104,10 +104,17 @@ def make_html(folder: Path) -> int:
     return 0
 
 
-def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+def cores(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid; valid is a whole number from 1 to 1024")
+    return int(text)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Execute the notebooks that changed and build the book.")
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--only", nargs="+", default=[], metavar="PAGE", help="execute only these pages")
+    parser.add_argument("--cores", type=cores, help="cores to use (default: those that this process may use)")
     parser.add_argument(
         "-p",
         dest="overrides",
@@ -115,26 +122,21 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict[str, An
         action="append",
         default=[],
         metavar=("NAME", "VALUE"),
-        help="a parameter, for every notebook that has it",
+        help="a parameter for every notebook that has it, or for one as PAGE.NAME",
     )
-    parser.add_argument("--cores", type=int, help="cores to use (default: those that this process may use)")
-    options = parser.parse_args(arguments)
-    overrides = {name: yaml.safe_load(value) for name, value in options.overrides}
-    for name in FOLDERS:
-        if overrides.get(name):  # notebooks run in another folder than this command
-            overrides[name] = str(Path(overrides[name]).expanduser().resolve())
-    return options, overrides
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options, overrides = parse(arguments)
+    options = parse(arguments)
+    overrides = dict(options.overrides)
     folder = ROOT / "_build" / options.profile
     try:
         runs = plan(options.profile, overrides, only=options.only)
     except (ValueError, FileNotFoundError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        print(error, file=sys.stderr)
+        return 2
     executor = Executor(folder / "executed", cores=options.cores)
     executor.execute(runs)
     if executor.failed:
@@ -151,9 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if reason:
             print(f"{run.page}: left as it was ({reason})")
-    assemble(everything, folder)
-    add_decoder(folder)
-    status = make_html(folder)
+    with FileLock(folder / ".lock"):
+        assemble(everything, folder)
+        add_decoder(folder)
+        status = make_html(folder)
     if status == 0:
         print(f"The book ({options.profile} profile): {(folder / 'html' / 'index.html').as_uri()}")
     return status

@@ -16,19 +16,24 @@ from typing import Any
 
 import nbformat
 import yaml
+from filelock import FileLock
 
 from diga_lib.runtime import atomic_write, available_cores, commit, sha256, versions
 
 ROOT = Path(__file__).resolve().parent.parent
-# Papermill as its own command runs it; at its end it writes down the most memory that its kernel held.
+# Papermill as its own command runs it; at its end it writes down the most memory that its kernel held. Its standard
+# input ends when the build does, even by kill -9: then it ends, too, and its kernel notices within a second.
 PAPERMILL = """
-import atexit, pathlib, resource, sys
+import atexit, os, pathlib, resource, sys, threading
+threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
 peak, unit = pathlib.Path(sys.argv.pop(1)), 1 if sys.platform == "darwin" else 1024
 atexit.register(lambda: peak.write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6)))
 from papermill.cli import papermill
 papermill()
 """
 FOLDERS = ("photos", "data_root")  # parameters that name a folder whose content a page depends on
+FILES = ("generator",)
+LONGEST = 2_000  # characters of a parameter
 
 
 @dataclass(frozen=True)
@@ -42,22 +47,41 @@ class Run:
     reads: list[Path] = field(default_factory=list)
 
 
-def declared_parameters(notebook: Path) -> list[str]:
-    """Return the names that a notebook's `parameters` cell annotates."""
+def declared_parameters(notebook: Path) -> dict[str, str]:
+    """Return name → type of what a notebook's `parameters` cell annotates."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
-            return [node.target.id for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign)]
+            found = [node for node in ast.parse(cell.source).body if isinstance(node, ast.AnnAssign)]
+            return {node.target.id: ast.unparse(node.annotation) for node in found}
     raise ValueError(f"{notebook.name} has no cell tagged `parameters`")
 
 
-def plan(profile: str, overrides: dict[str, Any], only: list[str], root: Path = ROOT) -> list[Run]:
+def typed(name: str, text: str, kind: str) -> Any:
+    """Read the text of a command line as the type that a notebook declares; a `str` stays as it was typed."""
+    if len(text) > LONGEST:
+        raise ValueError(f"the value of {name} has {len(text):,} characters; valid are at most {LONGEST:,}")
+    if name in FOLDERS + FILES and text:  # notebooks run in another folder than this command
+        try:
+            return str(Path(text).expanduser().resolve())
+        except (OSError, RuntimeError, ValueError) as fault:
+            raise ValueError(f"{name} = {text[:80]!r} is no path: {fault}") from None
+    if kind == "str":
+        return text
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text  # the notebook's own check says what is valid
+
+
+def plan(profile: str, overrides: dict[str, str], only: list[str], root: Path = ROOT) -> list[Run]:
     """Read book/runs.yml and return the runs of a profile.
 
     Parameters
     ----------
     profile : {"quick", "full"}
-    overrides : dict
-        Parameters for every notebook that declares them.
+    overrides : dict of str to str
+        Name → text for every notebook that declares the name and does not keep its own (`keeps` in runs.yml), or
+        PAGE.NAME → text for one page.
     only : list of str
         Pages; all if empty.
     """
@@ -73,13 +97,16 @@ def plan(profile: str, overrides: dict[str, Any], only: list[str], root: Path = 
             raise FileNotFoundError(f"book/runs.yml names {notebook.name}, which is not in notebooks/")
         declared = declared_parameters(notebook)
         parameters = {"profile": profile} | page.get("parameters", {}) | page.get(profile, {})
-        parameters |= {name: value for name, value in overrides.items() if name in declared}
-        used |= overrides.keys() & set(declared)
+        for name, kind in declared.items():
+            for key in (name, f"{page['page']}.{name}"):
+                if key in overrides and key not in page.get("keeps", []):
+                    parameters[name] = typed(name, overrides[key], kind)
+                    used.add(key)
         reads = [path for pattern in page.get("reads", []) for path in sorted(root.glob(pattern))]
         if not only or page["page"] in only:
             runs.append(Run(page["page"], notebook, parameters, page.get("light", False), reads))
-    for name in overrides.keys() - used:
-        raise ValueError(f"no notebook has a parameter {name!r}")
+    for name in sorted(overrides.keys() - used):
+        raise ValueError(f"no notebook has a parameter {name[:80]!r}")
     return runs
 
 
@@ -96,6 +123,9 @@ def fingerprint(run: Run, root: Path = ROOT) -> dict[str, str]:
     for name in FOLDERS:
         if run.parameters.get(name):
             parts[f"the images in {name}"] = _listing(Path(run.parameters[name]))
+    for name in FILES:
+        if run.parameters.get(name) and Path(run.parameters[name]).is_file():
+            parts[f"the file {name}"] = sha256(run.parameters[name])
     return parts
 
 
@@ -103,6 +133,8 @@ def _listing(folder: Path) -> str:
     """Digest names, sizes and times: a data set of 200,000 images is not read to learn that it is the same."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
+        if path.name.startswith(".") or not path.exists():  # what an editor or a system leaves; a link to nowhere
+            continue
         status = path.stat()
         digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -120,14 +152,14 @@ def why(before: dict[str, str] | None, now: dict[str, str]) -> str:
 
 
 def last_fingerprint(run: Run, folder: Path) -> dict[str, str] | None:
-    """Return the fingerprint of the finished copy, or None if there is no whole copy."""
+    """Return the fingerprint of the finished copy, or None if there is no whole copy with a whole record."""
     record, copy = folder / f"{run.page}.json", folder / f"{run.page}.ipynb"
-    if not (record.exists() and copy.exists()):
+    try:
+        recorded = json.loads(record.read_text())
+        whole = "peak_mb" in recorded and recorded["sha256"] == sha256(copy)
+        return dict(recorded["fingerprint"]) if whole else None
+    except (OSError, ValueError, TypeError, KeyError):
         return None
-    recorded = json.loads(record.read_text())
-    if "peak_mb" not in recorded:  # made before this was measured
-        return None
-    return recorded["fingerprint"] if recorded["sha256"] == sha256(copy) else None
 
 
 class Cores:
@@ -183,7 +215,11 @@ class Executor:
         threads = self.cores.wanted(run)
         self.cores.take(threads)
         try:
-            self._papermill(run, threads)
+            with FileLock(self.folder / f".{run.page}.lock"):  # another build may be at the same page
+                if why(last_fingerprint(run, self.folder), fingerprint(run, self.root)):
+                    self._papermill(run, threads)
+                else:
+                    print(f"{run.page}: another build has just made it", flush=True)
         finally:
             self.cores.give_back(threads)
 
@@ -192,22 +228,27 @@ class Executor:
         began = time.monotonic()
         bounded = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         environment = os.environ | bounded | {"DIGA_UNATTENDED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
-        unfinished = self.folder / f"{run.page}.unfinished.ipynb"
-        peak = self.folder / f"{run.page}.peak"
+        for left in self.folder.glob(f"{run.page}.unfinished*"):  # by a build that was killed
+            left.unlink(missing_ok=True)
+        unfinished = self.folder / f"{run.page}.unfinished-{os.getpid()}.ipynb"  # nobody else writes to it
+        peak = unfinished.with_suffix(".peak")
         command = [sys.executable, "-c", PAPERMILL, str(peak), "--no-progress-bar", "--kernel", "python3"]
         command += [str(run.notebook), str(unfinished), "--parameters_yaml", yaml.safe_dump(run.parameters)]
+        ends_with_us, ours = os.pipe()
         process = subprocess.Popen(
             command,
             cwd=run.notebook.parent,
             env=environment,
             text=True,
-            stdin=subprocess.DEVNULL,
+            stdin=ends_with_us,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
+        os.close(ends_with_us)
         self.processes.add(process)
         said = process.communicate()[0].strip()
         self.processes.discard(process)
+        os.close(ours)
         if process.returncode:
             self.failed[run.page] = said.splitlines()[-1] if said else f"papermill ended with {process.returncode}"
             print(f"{run.page}: failed, as far as it got it is {unfinished}", flush=True)

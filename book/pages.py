@@ -64,12 +64,27 @@ def opening_box(found: re.Match) -> str:
 def banner(run: Run, record: dict) -> str:
     """Which profile a page shows, in a line."""
     profile = run.parameters["profile"]
-    others = [f"`{name} = {value}`" for name, value in others_of(run).items()]
+    others = [code(f"{name} = {value}") for name, value in others_of(run).items()]
     return (
         f":::{{admonition}} Profile: {profile}\n:class: note profile-banner\n"
         f"This page shows the **{profile}** profile: {PROFILES[profile]}. "
         f"{'Made with ' + ', '.join(others) + '. ' if others else ''}It ran for {record['seconds']:.0f} seconds.\n:::"
     )
+
+
+def in_one_line(value: object) -> str:
+    return " ".join(str(value).split())
+
+
+def longest_ticks(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def code(value: object) -> str:
+    """Return a span of code that nothing in the value can end."""
+    text = in_one_line(value)
+    ticks = "`" * (longest_ticks(text) + 1)
+    return f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`"
 
 
 def others_of(run: Run) -> dict:
@@ -79,12 +94,14 @@ def others_of(run: Run) -> dict:
 def made_box(run: Run, record: dict) -> str:
     """How a page was made, how to make it again, and what to download."""
     given = {name: value for name, value in run.parameters.items() if value != ""}
-    words = " ".join(f"-p {name} {shlex.quote(str(value))}" for name, value in given.items())
-    others = ", ".join(f"`{name} = {value}`" for name, value in others_of(run).items())
+    words = " ".join(f"-p {name} {shlex.quote(in_one_line(value))}" for name, value in given.items())
+    fence = "`" * max(3, longest_ticks(words) + 1)
+    others = ", ".join(code(f"{name} = {value}") for name, value in others_of(run).items())
     rows = {
         "profile": f"{run.parameters['profile']}",
         "parameters": others or "the notebook's own",
-        "took": f"{record['seconds']:.0f} seconds with {record['threads']} thread(s), {record['peak_mb']:,.0f} MB of memory at most",
+        "took": f"{record['seconds']:.0f} seconds with {record['threads']} thread(s), "
+        f"{record['peak_mb']:,.0f} MB of memory at most",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         "commit": f"`{record['commit']}`",
         "to download": f"{{download}}`the notebook with its outputs <downloads/executed/{run.page}.ipynb>`, "
@@ -94,7 +111,8 @@ def made_box(run: Run, record: dict) -> str:
     return (
         "## How this page was made\n\n"
         f"::::{{admonition}} This copy of the page\n:class: note how-made\n\n:::{{list-table}}\n{table}\n:::\n\n"
-        f"To make it again:\n\n```sh\npapermill notebooks/{run.notebook.name} {run.page}.out.ipynb {words}\n```\n::::"
+        f"To make it again:\n\n{fence}sh\npapermill notebooks/{run.notebook.name} {run.page}.out.ipynb {words}\n"
+        f"{fence}\n::::"
     )
 
 

@@ -42,7 +42,7 @@ class Control:
         What the value does: ``{"vector": k, "scale": s}`` moves by value x s along vector k;
         ``{"strong": k, "weak": l, "coefficient": name, "moments": [...]}`` along ``n_strong - c n_weak`` with c from
         another control; ``{"turn": name, "vectors": [...], "scales": [...]}`` along the vector that another control
-        selects; ``{"unit": k}`` sets the k-th action unit's intensity. Empty for a control that only sets a value for others.
+        selects; ``{"unit": k}`` sets the k-th action unit's intensity. Empty if it only sets a value for others.
     places : sequence of str
         What a control that selects says at each place.
     """
@@ -276,7 +276,7 @@ def expressions(
     encoder, levels, width = editor.encoder, faces.shape[1], editor.encoder.width
     features = torch.cat([encoder.straight.weight, encoder.out.weight], 1).view(levels, width, -1)
     flat, maps = faces.flatten(1), []
-    for module, of_level in zip(editor.modules_of_levels, features):
+    for module, of_level in zip(editor.modules_of_levels, features, strict=True):
         gated = torch.einsum("wr,nr,re->nwe", module.own.weight, module.gate(flat), module.asked.weight)
         maps.append((module.common.weight + gated) @ of_level)
     arrays = {"into": encoder.into.weight, "bias": encoder.into.bias, "maps": torch.cat(maps, 1)}
@@ -290,7 +290,9 @@ def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) 
 
 
 def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None) -> Figure:
-    as_numpy = lambda x: x.detach().cpu().numpy().astype(np.float32)
+    def as_numpy(x):
+        return x.detach().cpu().numpy().astype(np.float32)
+
     decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
     spread = None if spread is None else as_numpy(spread)
     bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units)

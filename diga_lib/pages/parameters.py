@@ -1,9 +1,8 @@
 """The parameters of the notebooks: their names, their valid values, and one clear sentence when one is wrong.
 
-A notebook declares the parameters it has in its `parameters` cell, by annotating them, and the next cell checks::
+A notebook declares its parameters by annotating them in the cell tagged `parameters`, and the next cell checks them::
 
     profile: str = "quick"    # quick: about a minute on two cores; full: the published numbers
-    target: str = "Smiling"   # attribute to predict
 
     from diga_lib.pages.parameters import check
     check(globals())
@@ -14,124 +13,25 @@ notebook does not have. Plain assignments leave no annotation, so a name without
 
 import ast
 import difflib
+import os
+import re
+import reprlib
 from collections.abc import MutableMapping
-from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from diga_lib import data
-from diga_lib.data import ImageDataset
+from diga_lib import data, latent, runtime
+from diga_lib.data.photos import layouts, reading
 from diga_lib.pages.profiles import POOL_SEED, SIZES
 
-CELEBA_ATTRIBUTES = [
-    "5_o_Clock_Shadow",
-    "Arched_Eyebrows",
-    "Attractive",
-    "Bags_Under_Eyes",
-    "Bald",
-    "Bangs",
-    "Big_Lips",
-    "Big_Nose",
-    "Black_Hair",
-    "Blond_Hair",
-    "Blurry",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Chubby",
-    "Double_Chin",
-    "Eyeglasses",
-    "Goatee",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "High_Cheekbones",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Oval_Face",
-    "Pale_Skin",
-    "Pointy_Nose",
-    "Receding_Hairline",
-    "Rosy_Cheeks",
-    "Sideburns",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Earrings",
-    "Wearing_Hat",
-    "Wearing_Lipstick",
-    "Wearing_Necklace",
-    "Wearing_Necktie",
-    "Young",
-]
-
-ON_DISK = ("celeba", "utkface", "disfa", "dogs-vs-cats", "folder")  # data sets that need data_root
-
-
-def pool(
-    dataset: str,
-    data_root: str = "",
-    profile: str = "quick",
-    most: int | None = None,
-    resolution: int = 64,
-    seed: int = POOL_SEED,
-) -> ImageDataset:
-    """Return the images that a notebook's parameters ask for.
-
-    Parameters
-    ----------
-    dataset : str
-        As `name` of :func:`diga_lib.data.load`.
-    data_root : path
-        The folder of images on disk; "" for rendered images.
-    profile : {"quick", "table", "full"}
-        Chooses the number of images; all, where there are fewer on disk.
-    most : int, optional
-        The number of images, in place of the profile's.
-    resolution, seed : int
-        As for :func:`diga_lib.data.load`.
-
-    Returns
-    -------
-    ImageDataset
-        Photographs in which no face is found are left out, and a printed line says which.
-    """
-    most = SIZES[profile].pool if most is None else most
-    if dataset in data.RENDERED or not data_root:
-        return data.load(dataset, most, seed=seed, resolution=resolution)
-    from diga_lib.data.photos import layouts, reading
-
-    if dataset not in layouts.LAYOUTS:
-        raise ValueError(f"{dataset!r} is not a data set: valid are {', '.join(data.NAMES)}.")
-    found = layouts.LAYOUTS[dataset](data_root)
-    return reading.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
-
-
-def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
-    """Return the generator that a notebook's parameters ask for.
-
-    Parameters
-    ----------
-    chosen : path or object with ``encode`` and ``decode``
-        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
-        is, so that a cell can be run again.
-    dataset : str
-        Chooses the shipped one: critters have one of their own.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        See :func:`diga_lib.latent.load_file`.
-    """
-    if callable(getattr(chosen, "decode", None)) and not isinstance(chosen, str):
-        return chosen
-    from diga_lib import latent  # imports torch
-
-    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
-    return latent.load_file(chosen) if chosen else latent.load(shipped)
+LONGEST = 2_000  # characters of a parameter that are looked at; nobody types more
+NUMBER = re.compile(r"\s*[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?\s*")
+WORD = re.compile(r"[\w][\w .+-]*")  # what an attribute may be called, so that any page can print its name
+LEAST = 2  # training images of the smallest group
 
 
 class ParameterError(ValueError):
@@ -143,53 +43,59 @@ class ParameterError(ValueError):
 
 def _number(value: Any) -> Any:
     """Read "1/9" and "0.1" as numbers, since a command line gives strings."""
-    if isinstance(value, str):
-        try:
-            return float(Fraction(value.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
-            return value
-    return value
+    parts = value.split("/") if isinstance(value, str) and len(value) < LONGEST else []
+    if len(parts) not in (1, 2) or not all(NUMBER.fullmatch(part) for part in parts):
+        return value
+    above, below = float(parts[0]), float(parts[1]) if len(parts) == 2 else 1.0
+    return above / below if below else value
 
 
 def _list(value: Any) -> Any:
     """Read "['a', 'b']" as a list and a single value as a list of one, since a command line gives strings."""
-    if isinstance(value, str) and value.strip().startswith("["):
+    if isinstance(value, str) and value.strip().startswith("[") and len(value) < LONGEST:
         try:
             return ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             return value
     return value if isinstance(value, list | tuple) else [value]
 
 
-def _existing_folder(value: str) -> str:
-    """Accept "" (none) and folders that exist, made absolute."""
+def _existing(value: str, is_it: str) -> str:
+    """Return the absolute path of a file or folder that exists and can be read; "" is none."""
     if value == "":
         return value
-    folder = Path(value).expanduser()
-    if not folder.is_dir():
-        raise ValueError("no such folder")
-    return str(folder.resolve())
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise ValueError("no path")
+    try:
+        path = Path(value).expanduser().resolve()
+        there = getattr(path, is_it)() and os.access(path, os.R_OK)
+    except (OSError, RuntimeError) as fault:  # a name that is too long, or ~ of somebody who is not there
+        raise ValueError("no such path") from fault
+    if not there:
+        raise ValueError("no such path")
+    return str(path)
+
+
+def _folder(value: Any) -> str:
+    # Papermill's -p reads a name such as 2024 as a number; its -r leaves it as it was typed.
+    return _existing(str(value) if type(value) is int else value, "is_dir")
 
 
 def _generator(value: Any) -> Any:
     """Accept "", a file of weights (made absolute), and a generator that a cell has loaded from it already."""
-    if value == "" or callable(getattr(value, "decode", None)) and not isinstance(value, str | bytes):
+    if not isinstance(value, str | bytes) and callable(getattr(value, "decode", None)):
         return value
-    file = Path(value).expanduser() if isinstance(value, str) else Path()
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise ValueError("no such file of weights")
-    return str(file.resolve())
+    if value and not str(value).endswith(".safetensors"):
+        raise ValueError("no file of weights")
+    return _existing(value, "is_file")
 
 
-def _available_device(value: str) -> str:
-    if value in ("cuda", "mps"):  # torch is slow to import, and "auto" and "cpu" are always there
-        from diga_lib import runtime
-
-        runtime.device(value)
+def _device(value: str) -> str:
+    runtime.device(value)
     return value
 
 
-Folder = Annotated[str, AfterValidator(_existing_folder)]
+Folder = Annotated[Any, AfterValidator(_folder)]
 
 
 class Parameters(BaseModel):
@@ -198,9 +104,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(strict=True)
 
     profile: Literal["quick", "full"] = "quick"
-    dataset: Literal["rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"] = (
-        "rendered-faces"
-    )
+    dataset: Literal[data.NAMES] = "rendered-faces"
     data_root: Folder = Field("", description='the folder of a data set that exists, or ""')
     generator: Annotated[Any, AfterValidator(_generator)] = Field(
         "", description='a .safetensors file that `python -m diga_lib.latent` wrote, or "" for the one that is shipped'
@@ -213,33 +117,21 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
     seeds: int = Field(3, ge=1, le=100, description="how many seeds, a whole number from 1 to 100")
     photos: Folder = Field("", description='a folder of photographs that exists, or ""')
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], AfterValidator(_available_device)] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], AfterValidator(_device)] = "auto"
+    precision: Literal[runtime.PRECISIONS] = "auto"
 
 
-def attribute_names(dataset: str) -> list[str] | None:
-    """Return the attributes of a data set by CelebA's names, or None where only its own table knows them."""
-    if dataset == "celeba":
-        return list(CELEBA_ATTRIBUTES)
-    if dataset == "utkface":
-        return ["Male", "Young", "Ethnicity"]
-    if dataset == "disfa":
-        from diga_lib.data.photos import disfa
-
-        return [f"AU{unit}" for unit in disfa.UNITS]
-    if dataset == "rendered-faces":
-        from diga_lib.data import faces
-
-        return list(faces.ATTRIBUTES)
-    if dataset == "rendered-critters":
-        from diga_lib.data import critters
-
-        return list(critters.ATTRIBUTES)
-    return None
+def attributes(dataset: str, data_root: str = "") -> list[str] | None:
+    """Return what a data set's attributes are called (from its table, if it lies on disk); None if that is unknown."""
+    if dataset in data.RENDERED:
+        return list(import_module(f"diga_lib.data.{data.RENDERED[dataset]}").ATTRIBUTES)
+    return list(layouts.LAYOUTS[dataset](data_root).attributes.columns) if data_root else None
 
 
 def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
     """Check a notebook's parameters, and put the values back in the type they are meant to have.
+
+    What can be known without decoding an image or training anything is found out here.
 
     Parameters
     ----------
@@ -270,14 +162,10 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         raise ParameterError(_sentence(name, values[name], model)) from None
-    if "data_root" in declared and checked.dataset in ON_DISK and not checked.data_root:
-        raise ParameterError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
-    if {"data_root", "dataset"} <= set(declared) and checked.dataset not in ON_DISK and checked.data_root:
-        raise ParameterError(
-            f"data_root = {checked.data_root!r} belongs to no dataset; valid with it is dataset = {', '.join(ON_DISK)}"
-        )
-    if not {"target", "spurious"}.isdisjoint(declared):
-        _check_attributes(checked, declared)
+    try:
+        _check_together(checked, declared)
+    except (ValueError, OSError) as error:  # of the library, which names what it refuses
+        raise ParameterError(str(error)) from None
     namespace.update({name: getattr(checked, name) for name in declared})
     namespace["_parameters_checked"] = declared
 
@@ -285,55 +173,147 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
 def _refuse_unknown(namespace: MutableMapping[str, Any], declared: list[str], known: set[str]) -> None:
     """Raise if there is a plain value that is no declared parameter, or a declared one that nobody knows."""
     plain = (str, int, float, list, tuple, dict, type(None))  # what papermill can set; not modules, functions…
-    of_ipython = {"In", "Out"}
     strays = [
         name
         for name, value in namespace.items()
-        if isinstance(value, plain) and not name.startswith("_") and name not in of_ipython and name not in declared
+        if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out", *declared)
     ]
     for name in strays + [name for name in declared if name not in known]:
-        close = difflib.get_close_matches(name, declared, n=1, cutoff=0.6)
-        hint = f" (did you mean {close[0]}?)" if close and name not in declared else ""
+        hint = _meant(name, [] if name in declared else declared)
         valid = ", ".join(d for d in declared if d in known)
         raise ParameterError(f"this notebook has no parameter {name!r}{hint}; its parameters are {valid}")
+
+
+def _meant(name: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _own_field(valid: tuple | list, annotation: Any) -> tuple[Any, Any]:
     """Return pydantic's (type, field) for a parameter that only one notebook has."""
     if isinstance(valid, list):
-        choice = Literal[tuple(valid)]
         words = ", ".join(map(str, valid))
-        if (get_origin(annotation) or annotation) is list:
-            kind, words = Annotated[list[choice], BeforeValidator(_list), Field(min_length=1)], f"a list from {words}"
-        else:
-            kind = choice
-        return kind, Field(description=words)
+        if (get_origin(annotation) or annotation) is not list:
+            return Literal[tuple(valid)], Field(description=words)
+        kind = Annotated[list[Literal[tuple(valid)]], BeforeValidator(_list), Field(min_length=1)]
+        return kind, Field(description=f"a list from {words}")
     low, high = valid
     whole = isinstance(low, int) and isinstance(high, int)
-    kind = int if whole else Annotated[float, BeforeValidator(_number)]
     words = f"a {'whole ' if whole else ''}number from {low} to {high}"
+    kind = int if whole else Annotated[float, BeforeValidator(_number)]
     return kind, Field(ge=low, le=high, description=words)
 
 
 def _sentence(name: str, value: Any, model: type[BaseModel]) -> str:
     field = model.model_fields[name]
     valid = field.description or ", ".join(getattr(field.annotation, "__args__", ("a word",)))
-    return f"{name} = {value!r} is not valid; valid is {valid}"
+    return f"{name} = {reprlib.repr(value)} is not valid; valid is {valid}"
+
+
+def _check_together(checked: BaseModel, declared: list[str]) -> None:
+    """Raise if parameters do not fit one another, the data on disk or this machine."""
+    named = "DIGA_CACHE" if os.environ.get("DIGA_CACHE") else "the cache, which DIGA_CACHE can name,"
+    try:
+        folder = runtime.cache_folder()
+    except OSError as fault:
+        raise ValueError(f"{named} cannot be written: {fault}") from None
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"{named} cannot be written: {folder}")
+    if "data_root" in declared:
+        on_disk, valid = checked.dataset in layouts.LAYOUTS, ", ".join(layouts.LAYOUTS)
+        if on_disk and not checked.data_root:
+            raise ValueError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
+        if checked.data_root and not on_disk:
+            raise ValueError(
+                f"data_root = {checked.data_root!r} belongs to no dataset; valid with it is dataset = {valid}"
+            )
+    if "generator" in declared and isinstance(checked.generator, str) and checked.generator:
+        side = latent.load_file(checked.generator, device="cpu").resolution
+        if side != 64:
+            raise ValueError(f"generator = {checked.generator!r} paints {side} x {side} pixels; valid is 64 x 64")
+    if not {"target", "spurious"}.isdisjoint(declared):
+        _check_attributes(checked, declared)
+    if {"target", "spurious", "bias"} <= set(declared):
+        n, k = SIZES[checked.profile].n_train, checked.spurious.count("&") + 1
+        share = (LEAST * 2 / n) ** (1 / k)  # of the smallest group: b^k / (2 (1 + b)^k)
+        if checked.bias < share / (1 - share):
+            raise ValueError(
+                f"bias = {checked.bias:g} leaves fewer than {LEAST} of {n:,} training images to a group; valid with "
+                f"profile = {checked.profile} is at least {np.ceil(1e5 * share / (1 - share)) / 1e5:g}"
+            )
 
 
 def _check_attributes(checked: BaseModel, declared: list[str]) -> None:
     """Raise unless the target is an attribute and the spurious attributes (one, or "A&B") are others."""
-    names = attribute_names(checked.dataset)
+    names = attributes(checked.dataset, checked.data_root)
     spurious = checked.spurious.split("&") if "spurious" in declared else []
     target = [checked.target] if "target" in declared else []
     for role, attribute in [("target", a) for a in target] + [("spurious", a) for a in spurious]:
+        if not WORD.fullmatch(attribute):
+            raise ValueError(f"{role} = {reprlib.repr(attribute)} is not an attribute; valid are words")
         if names is not None and attribute not in names:
-            close = difflib.get_close_matches(attribute, names, n=1, cutoff=0.6)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ParameterError(
-                f"{role} = {attribute!r} is not an attribute of {checked.dataset}{hint}; valid are {', '.join(names)}"
+            hint, valid = _meant(attribute, names), ", ".join(names)
+            raise ValueError(
+                f"{role} = {attribute!r} is not an attribute of {checked.dataset}{hint}; valid are {valid}"
             )
     if len({*target, *spurious}) < len(target) + len(spurious):
-        raise ParameterError(
+        raise ValueError(
             f"target = {checked.target!r} and spurious = {checked.spurious!r} must name different attributes"
         )
+
+
+def pool(
+    dataset: str,
+    data_root: str = "",
+    profile: str = "quick",
+    most: int | None = None,
+    resolution: int = 64,
+    seed: int = POOL_SEED,
+    spurious: str = "",
+) -> data.ImageDataset:
+    """Return the images that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    dataset : str
+        As `name` of :func:`diga_lib.data.load`.
+    data_root : path
+        The folder of images on disk; "" for rendered images.
+    profile : {"quick", "table", "full"}
+        Chooses the number of images; all, where there are fewer on disk.
+    most : int, optional
+        The number of images, in place of the profile's.
+    resolution, seed : int
+        As for :func:`diga_lib.data.load`.
+    spurious : str
+        Two spurious attributes, "A&B", make twice as many groups and need twice as many images.
+
+    Returns
+    -------
+    ImageDataset
+        Photographs in which no face is found are left out, and a printed line says which.
+    """
+    most = most or SIZES[profile].pool * (2 if "&" in spurious else 1)
+    if dataset not in layouts.LAYOUTS:
+        return data.load(dataset, most, seed=seed, resolution=resolution)
+    if not data_root:
+        raise ValueError(f"{dataset!r} is read from disk: valid is root=, the folder that holds it.")
+    found = layouts.LAYOUTS[dataset](data_root)
+    return reading.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
+
+
+def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
+    """Return the generator that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    chosen : path or object with ``encode`` and ``decode``
+        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
+        is, so that a cell can be run again.
+    dataset : str
+        Chooses the shipped one: critters have one of their own.
+    """
+    if not isinstance(chosen, str):
+        return chosen
+    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
+    return latent.load_file(chosen) if chosen else latent.load(shipped)

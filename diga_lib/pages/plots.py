@@ -183,7 +183,7 @@ def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic
         Whether the horizontal axis is.
     """
     ax = axes(ax)
-    for name, style in zip(table.columns, ("-", "--", "-.", ":")):
+    for name, style in zip(table.columns, ("-", "--", "-.", ":"), strict=False):
         colour = TARGET if name == target else SPURIOUS
         ax.plot(table.index, table[name], "o" + style, color=colour, label=f"to the shift of {name}")
     ax.axhline(90, color=OTHER, linewidth=0.8, linestyle=":")
@@ -212,7 +212,7 @@ def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarr
     for value, marker in ((0, "o"), (1, "^")):
         some = points[np.asarray(target) == value]
         ax.scatter(*some.T, s=9, marker=marker, color=COLOURS[4 + value], alpha=0.35, linewidth=0, label=f"y = {value}")
-    for (name, normal), colour in zip(normals.items(), (COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[7])):
+    for (name, normal), colour in zip(normals.items(), (COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[7]), strict=False):
         along = np.array([-normal[1], normal[0]]) * 2 * reach
         ax.plot(*np.stack([-along, along]).T, color=colour, linewidth=1, linestyle="--")
         ax.annotate(
@@ -268,7 +268,7 @@ def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label
     """
     best = scores.loc[scores.groupby(["strong", "weak"])[value].idxmax()]
     table = best.pivot(index="strong", columns="weak", values=value).sort_index(ascending=False)
-    words = best.assign(words=[f"{v:.2f}\nc = {c:g}" for v, c in zip(best[value], best["coefficient"])])
+    words = best.assign(words=[f"{v:.2f}\nc = {c:g}" for v, c in zip(best[value], best["coefficient"], strict=True)])
     words = words.pivot(index="strong", columns="weak", values="words").reindex_like(table).fillna("")
     ax = axes(ax, height=3.6, width=5.4)
     style = {"cmap": "crest", "linewidths": 1, "cbar_kws": {"label": label or value}} | heatmap

@@ -61,7 +61,9 @@ def frames_slider(
         raise ValueError(f"{len(frames)} frames and labels {labels}: each frame needs its own label.")
     if not 0 <= start < len(frames):
         raise ValueError(f"start is {start}; valid is a whole number from 0 to {len(frames) - 1}.")
-    pictures = [HTML(_picture(f, f"{alt}, {description} {label}", zoom)) for f, label in zip(frames, labels)]
+    pictures = [
+        HTML(_picture(f, f"{alt}, {description} {label}", zoom)) for f, label in zip(frames, labels, strict=True)
+    ]
     slider = SelectionSlider(
         options=labels,
         index=start,

@@ -1,4 +1,4 @@
-"""Live figures: codes composed as the directions say, frames for every slider, and an ONNX decoder that paints alike."""
+"""Live figures: codes composed as directions say, frames for every slider, an ONNX decoder that paints alike."""
 
 import base64
 import io
@@ -51,7 +51,7 @@ def test_turning_and_edits_move_along_the_selected_direction(codes, normals):
     turned = live.turning(Painter(), codes[:2], codes, normals, "abc", **WORDS)
     expected = paper_direction(codes, normals[1]).move(codes[:1], -3.0)
     torch.testing.assert_close(live.compose(turned, {"strength": 1.0, "degree": -3.0}), expected, atol=1e-4, rtol=0)
-    found = {name: paper_direction(codes, n) for name, n in zip("ab", normals)}
+    found = {name: paper_direction(codes, n) for name, n in zip("ab", normals[:2], strict=True)}
     edited = live.edits(Painter(), codes[:2], found, **WORDS, codes=codes)
     expected = found["b"].move(found["a"].move(codes[:1], 1.0), -2.0)
     torch.testing.assert_close(live.compose(edited, {"degree0": 1.0, "degree1": -2.0}), expected, atol=1e-4, rtol=0)
@@ -66,7 +66,7 @@ def test_expressions_are_what_the_editor_s_target_branch_adds(codes):
     torch.nn.init.normal_(editor.encoder.out.weight, 0, 0.3)
     figure = live.expressions(Painter(), codes[:2], editor, UNITS, **WORDS)
     y = torch.linspace(-1, 7, len(UNITS))
-    values = {control.name: float(value) for control, value in zip(figure.controls, y)}
+    values = {control.name: float(value) for control, value in zip(figure.controls, y, strict=True)}
     for face in range(2):
         with torch.no_grad():
             added = editor.change(codes[face : face + 1], y[None])
@@ -87,7 +87,7 @@ def test_what_a_page_embeds_can_be_read_back(codes, normals):
     np.testing.assert_array_equal(faces, codes[:2].numpy())
     assert [len(spec["frames"][name]) for name in ("strength", "degree")] == [3, live.FRAMES]
     degrees = np.linspace(-6, 6, live.FRAMES)
-    for degree, frame in zip(degrees, spec["frames"]["degree"]):
+    for degree, frame in zip(degrees, spec["frames"]["degree"], strict=True):
         expected = Painter().decode(live.compose(figure, {"strength": 2.0, "degree": degree}))
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(frame))))
         np.testing.assert_allclose(pixels / 255, expected[0].permute(1, 2, 0).numpy(), atol=0.02)

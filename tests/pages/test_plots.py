@@ -82,7 +82,7 @@ def test_group_accuracies_are_drawn_as_high_as_they_are():
     data = part()
     one, other = (group_metrics(data.target, RNG.integers(0, 2, len(data)), data.spurious) for _ in range(2))
     ax = plots.group_accuracies({"one": one, "other": other}, "Smiling", "Male")
-    for bars, metrics in zip(ax.containers, (one, other)):
+    for bars, metrics in zip(ax.containers, (one, other), strict=True):
         assert [bar.get_height() for bar in bars] == pytest.approx(list(metrics.groups.values()))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "other"]
 
@@ -92,7 +92,7 @@ def test_angles_use_the_given_axes_and_mark_the_target_by_its_colour():
     _, ax = plt.subplots()
     assert plots.angles(table, "Smiling", ax=ax) is ax
     assert len(plt.get_fignums()) == 1
-    for line, name, colour in zip(ax.lines, table, (plots.SPURIOUS, plots.TARGET)):
+    for line, name, colour in zip(ax.lines[:2], table, (plots.SPURIOUS, plots.TARGET), strict=True):
         assert np.array_equal(line.get_ydata(), table[name]) and line.get_color() == colour
     assert ax.get_xscale() == "log" and ax.get_xlabel() == "λ" and ax.yaxis_inverted()
 
@@ -146,6 +146,6 @@ def test_before_and_after_are_two_dots_on_one_line():
     table = pd.DataFrame({"before": [0.5, 0.7], "after": [0.6, 0.4]}, index=["AU1", "AU12"])
     ax = plots.before_after(table)
     dots = [c for c in ax.collections if len(c.get_offsets()) == 2 and c.get_label() in table.columns]
-    for dot, column in zip(dots, table):
+    for dot, column in zip(dots, table, strict=True):
         assert np.allclose(dot.get_offsets(), np.c_[table[column], [0, 1]])
     assert len(dots) == 2

@@ -52,7 +52,7 @@ def test_the_degree_moves_each_face_by_standard_deviations(codes):
     found = paper_direction(codes, torch.eye(6)[0].view(2, 3))
     box = widgets.degree_slider(Painter(), found, codes[:3], degrees=(-2, 0, 2))
     assert box.children[0].options == ("-2", "+0", "+2")
-    for degree, (alt, pixels) in zip((-2, 0, 2), pictures(box)):
+    for degree, (alt, pixels) in zip((-2, 0, 2), pictures(box), strict=True):
         assert pixels.shape == (8, 24, 3) and alt == f"3 faces in a row, degree {degree:+d}"
         expected = 255 * torch.sigmoid(codes[:3, 0, 0] + degree * codes[:, 0, 0].std()).numpy()
         np.testing.assert_allclose(pixels[4, 4::8, 1], expected, atol=6)
