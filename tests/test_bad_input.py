@@ -215,11 +215,8 @@ CASES = {
     "attribute twice": (lambda w: w.parameters("target = 'Male'"), "must name different attributes"),
     "attribute empty": (lambda w: w.parameters("spurious = ''"), "spurious = '' is not an attribute"),
     "attribute of another data set": (
-        lambda w: w.parameters(
-            "dataset = 'utkface'",
-            "profile: str = ''\nprofile = 'quick'\ndataset: str = 'utkface'\ntarget: str = 'Smiling'\n",
-        ),
-        "valid are Male, Young, Ethnicity",
+        lambda w: w.parameters("dataset = 'rendered-critters'"),
+        "target = 'Smiling' is not an attribute of rendered-critters; valid are Dog",
     ),
     "bias of zero": (lambda w: w.parameters("bias = 0"), "bias = 0 is not valid; valid is minority/majority above 0"),
     "bias not a number": (lambda w: w.parameters("bias = 'nan'"), "bias = 'nan' is not valid"),
