@@ -6,6 +6,8 @@ is blue and the spurious attribute orange on every page.
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -20,13 +22,37 @@ from diga_lib.metrics import GroupMetrics
 TARGET, SPURIOUS, OTHER = "#0173b2", "#de8f05", "#949494"
 COLOURS = sns.color_palette("colorblind")
 WIDTH, DPI = 7.2, 120  # inches and dots per inch of a figure as wide as the text
+FACE, FACE_DPI = 1.8, 200  # the widest face in a grid; 200 dots per inch are two for each pixel of the page
 
 
-def axes(ax: Axes | None = None, height: float = 3.2, width: float = WIDTH) -> Axes:
+def axes(ax: Axes | None = None, height: float = 3.2, width: float = WIDTH, dpi: int = DPI) -> Axes:
     """Return `ax`, or a new axes of so many inches if there is none."""
     if ax is None:
-        _, ax = plt.subplots(figsize=(width, height), dpi=DPI, layout="constrained")
+        _, ax = plt.subplots(figsize=(width, height), dpi=dpi, layout="constrained")
     return ax
+
+
+def ends(attribute: str, flipped: bool = False) -> tuple[str, str]:
+    """Say in words what there is more of at the left and the right end of a direction for an attribute.
+
+    To the right there is more of the attribute, or, where the direction points the other way (`flipped`), less.
+    """
+    words = {
+        "Male": ("cues read as feminine", "cues read as masculine"),
+        "Young": ("signs of age", "few signs of age"),
+        "Smiling": ("no smile", "smile"),
+        "Dark_Fur": ("lighter fur", "darker fur"),
+    }
+    less, more = words.get(attribute, (f"less {attribute}", f"more {attribute}"))
+    left, right = (more, less) if flipped else (less, more)
+    return f"← {left}", f"{right}\N{NO-BREAK SPACE}→"
+
+
+def group_words(target: str, spurious: str) -> list[str]:
+    """Name the groups in words, in the order of ``group``: "not Smiling, not Male" first, "Smiling, Male" last."""
+    names = [target, *spurious.split("&")]
+    values = itertools.product((0, 1), repeat=len(names))
+    return [", ".join(name if on else f"not {name}" for name, on in zip(names, row, strict=True)) for row in values]
 
 
 # ------------------------------------------------------------------------------------------------------------- faces
@@ -74,10 +100,17 @@ def face_grid(
     for i, j in np.ndindex(count, across):
         sheet[i * (high + gap) :, j * (wide + gap) :][:high, :wide] = pixels[i, j]
     if ax is None:
-        labelled = 1.1 if row_labels is not None else 0.0
-        face = min(0.95, (WIDTH - labelled) / across)
-        top = 0.3 if column_labels is not None else 0.05
-        ax = axes(height=count * face * high / wide + top, width=across * face + labelled)
+        labelled = 0.9 if row_labels is not None else 0.0
+        room = WIDTH - labelled
+        face = min(FACE, room / across)
+        row_labels, column_labels = (
+            None if labels is None else [textwrap.fill(str(label), width) for label in labels]
+            for labels, width in ((row_labels, 13), (column_labels, max(5, int(14 * face))))
+        )
+        lines = max(label.count("\n") + 1 for label in column_labels) if column_labels is not None else 0
+        blank = round((room / face - across) * (wide + gap))  # a narrow grid keeps the size of its faces
+        sheet = np.pad(sheet, ((0, 0), (0, blank), (0, 0)), constant_values=255)
+        ax = axes(height=sheet.shape[0] * room / sheet.shape[1] + 0.15 * lines + 0.1, dpi=FACE_DPI)
     ax.imshow(sheet, interpolation="lanczos")
     ax.set_xticks([j * (wide + gap) + wide / 2 for j in range(across)] if column_labels is not None else [])
     ax.set_yticks([i * (high + gap) + high / 2 for i in range(count)] if row_labels is not None else [])
@@ -88,6 +121,23 @@ def face_grid(
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
+
+
+def difference(before, after, times: float = 1.0) -> np.ndarray:
+    """Picture what changed: grey where nothing did, brighter where `after` is brighter, in its colours.
+
+    Parameters
+    ----------
+    before, after : uint8 arrays, or float arrays or tensors in [0, 1], of one shape (..., 3, H, W)
+    times : float
+        How many times larger the change is drawn.
+
+    Returns
+    -------
+    float array in [0, 1], of that shape
+    """
+    one, two = (np.moveaxis(as_pixels(images), -1, -3) / 255 for images in (before, after))
+    return np.clip(0.5 + times * (two - one) / 2, 0, 1)
 
 
 def contact_sheet(images, columns: int = 10, ax: Axes | None = None) -> Axes:

@@ -27,7 +27,7 @@ def frames_slider(
     description: str,
     alt: str,
     start: int | None = None,
-    zoom: float = 1.5,
+    zoom: float = 2.0,
 ) -> VBox:
     """Put a slider above pictures, of which it shows one.
 

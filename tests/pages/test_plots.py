@@ -65,9 +65,27 @@ def test_labels_that_do_not_fit_are_refused(faces, labels):
 
 def test_a_contact_sheet_shows_all_and_leaves_the_rest_white(faces):
     sheet = plots.contact_sheet(faces, columns=4).images[0].get_array()
-    assert sheet.shape == (2 * 33 - 1, 4 * 33 - 1, 3)
+    assert sheet.shape == (2 * 33 - 1, 4 * 33 - 1, 3)  # four are as wide as the page: nothing is added beside them
     assert np.array_equal(sheet[33:, 33:65], faces[5].transpose(1, 2, 0))
     assert (sheet[33:, 66:] == 255).all()
+
+
+def test_a_difference_is_grey_where_nothing_changed(faces):
+    assert np.allclose(plots.difference(faces, faces), 0.5)
+    darker = np.zeros_like(faces)
+    assert np.allclose(plots.difference(darker, faces), 0.5 + faces / 255 / 2)
+    assert plots.difference(darker, faces, 100)[faces > 10].min() == 1
+
+
+def test_the_ends_of_a_direction_are_named_the_right_way_round():
+    less, more = plots.ends("Hat")
+    assert "less Hat" in less and "more Hat" in more
+    assert ["more Hat" in end for end in plots.ends("Hat", flipped=True)] == [True, False]
+
+
+def test_groups_are_named_in_the_order_of_their_numbers():
+    assert plots.group_words("A", "B") == ["not A, not B", "not A, B", "A, not B", "A, B"]
+    assert plots.group_words("A", "B&C")[5] == "A, not B, C"  # g = 4 y + 2 b + c
 
 
 @pytest.mark.parametrize("values", [2, 4])
@@ -127,12 +145,7 @@ def test_a_map_of_strengths_shows_the_best_coefficient_of_each_pair():
 
 def test_intervals_are_as_wide_as_in_the_summary():
     runs = pd.DataFrame(
-        {
-            "row": ["ERM"] * 3 + ["DiGA"],
-            "accuracy": [0.7, 0.8, 0.9, 0.85],
-            "worst_group": 0.5,
-            "equalized_odds": 0.1,
-        }
+        {"row": ["ERM"] * 3 + ["DiGA"], "accuracy": [0.7, 0.8, 0.9, 0.85], "worst_group": 0.5, "equalized_odds": 0.1}
     )
     table = store.summary(runs)
     ax = plots.intervals(table, "accuracy")
