@@ -8,6 +8,7 @@ import platform
 import random
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,45 +27,31 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def device(name: str = "auto") -> torch.device:
-    """Return the device to compute on.
-
-    Parameters
-    ----------
-    name : {"auto", "cpu", "cuda", "mps"}
-        "auto" takes the accelerator if the machine has one, else the processor.
+    """Return the device to compute on: "cpu", "cuda", "mps" or, for "auto", the accelerator if the machine has one.
 
     Raises
     ------
     ValueError
         If the name is unknown or the machine has no such device.
     """
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available.append("cuda")
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    if name == "auto":
-        return torch.device(available[-1])
-    if name not in available:
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = [kind for kind, is_there in there.items() if is_there]
+    if name not in ("auto", *available):
         raise ValueError(f"device {name!r} is not available here; valid are auto, {', '.join(available)}")
-    return torch.device(name)
+    return torch.device(available[-1] if name == "auto" else name)
 
 
-def has_fast_bf16(on: torch.device | None = None) -> bool:
+def has_fast_bf16(on: torch.device) -> bool:
     """Tell whether bfloat16 products are computed by hardware on this device (else fp32 is faster)."""
-    on = on or device()
     if on.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if on.type == "mps":
-        return False
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return on.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def autocast(on: torch.device | None = None, precision: str = "auto") -> torch.autocast:
     """Return the context in which networks run: bfloat16 products where that is faster, else fp32.
 
-    Parameters and losses stay in fp32; only convolutions and matrix products use bfloat16, so that training
-    ends where fp32 training does.
+    Parameters and losses stay in fp32, so that training ends where fp32 training does.
 
     Parameters
     ----------
@@ -87,21 +74,9 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def set_threads(n: int | None = None) -> int:
-    """Let torch use n threads and return n.
-
-    Parameters
-    ----------
-    n : int, optional
-        At least 1. If not given: OMP_NUM_THREADS, which whoever runs several processes at once sets, else the
-        number of cores this process may use.
-    """
-    if n is None:
-        n = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
-    if n < 1:
-        raise ValueError(f"the number of threads must be at least 1, not {n}")
-    torch.set_num_threads(n)
-    return n
+def set_threads() -> None:
+    """Let torch use OMP_NUM_THREADS threads (set by whoever runs several processes at once), else one a core."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or available_cores()))
 
 
 def available_cores() -> int:
@@ -118,7 +93,7 @@ def peak_memory_mb() -> float:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on: Python and the packages that compute."""
+    """Return the versions that a result depends on, by name: Python's and those of the packages that compute."""
     packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "fairlearn")
     return {"python": platform.python_version(), "diga_lib": diga_lib.__version__} | {
         name: metadata.version(name) for name in packages
@@ -133,10 +108,9 @@ def commit() -> str:
     package = Path(diga_lib.__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True)
-        except FileNotFoundError:  # no git on this machine
+        if shutil.which("git") is None:
             return None
+        done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
     # A package installed inside somebody's repository must not be given that repository's commit.
@@ -150,17 +124,7 @@ def commit() -> str:
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes `path`, on error it is removed.
 
-    A reader sees the old file or the whole new one, never a part, even if the process is killed.
-
-    Raises
-    ------
-    OSError
-        If the disk is full; the sentence names the file, which is as it was before.
-
-    Examples
-    --------
-    >>> with atomic_write("table.csv") as temporary:   # doctest: +SKIP
-    ...     frame.to_csv(temporary)
+    A reader sees the old file or the whole new one, never a part, even if the process is killed or the disk full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,21 +162,36 @@ def sha256(path: str | os.PathLike) -> str:
 
 
 def cache_folder(*parts: str) -> Path:
-    """Return the folder for made data, created if need be.
+    """Return the folder for made data, created if need be; `parts` name a folder inside it.
 
     It is the environment variable DIGA_CACHE if set, else "diga" in the user's cache folder (XDG_CACHE_HOME
-    or ~/.cache). `parts` name a folder inside it.
+    or ~/.cache). If nothing can be written there, that is a ValueError.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("DIGA_CACHE") or Path(home) / "diga").expanduser().joinpath(*parts)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    folder = os.environ.get("DIGA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "diga")
+    said = f"Made data cannot be kept in {folder}: set the variable DIGA_CACHE to a folder that can be written"
+    return _writable(Path(folder, *parts), said)
+
+
+def check_output(file: str | os.PathLike, name: str = "--output") -> Path:
+    """Return the path of a file that can be written; if it cannot, raise a ValueError that begins with `name`."""
+    file = Path(file)
+    if os.path.isdir(os.path.expanduser(file)):
+        raise ValueError(f"{name} is {file}, which is a folder: valid is the name of a file.")
+    return _writable(file.parent, f"{name} is {str(file)[:200]}, which cannot be written") / file.name
+
+
+def _writable(folder: Path, said: str) -> Path:
+    """Return a folder, made if need be; if nothing can be written there, raise a ValueError that begins with `said`."""
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError) as fault:  # RuntimeError: a home that nobody has
+        raise ValueError(f"{said} ({getattr(fault, 'strerror', None) or fault}).") from fault
 
 
 def progress(steps: Iterable, description: str, total: int | None = None) -> tqdm:
-    """Wrap an iterable in a progress bar that vanishes when done; silent where nobody watches.
-
-    In a notebook under JupyterLab it is a widget, in a terminal a line; in a log or an executed page nothing.
-    """
+    """Wrap an iterable in a progress bar that vanishes when done; in a log or an executed page there is none."""
     watched = sys.stderr.isatty() or ("ipykernel" in sys.modules and not os.environ.get("DIGA_UNATTENDED"))
     return tqdm(steps, desc=description, total=total, leave=False, disable=not watched)

@@ -434,7 +434,6 @@ CASES = {
         "precision 'fp8' is unknown; valid are auto, fp32, bf16",
     ),
     "device unknown": (lambda w: runtime.device("tpu"), "device 'tpu' is not available here; valid are auto, cpu"),
-    "no threads": (lambda w: runtime.set_threads(0), "must be at least 1, not 0"),
 }
 IMAGES_ARE_MADE = ("image ", "decompression", "eyes outside", "faces not found")  # known only when it is decoded
 

@@ -56,15 +56,12 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_threads(monkeypatch):
-    before = torch.get_num_threads()
-    try:
-        assert runtime.set_threads(1) == torch.get_num_threads() == 1
-        monkeypatch.setenv("OMP_NUM_THREADS", "2")
-        assert runtime.set_threads() == torch.get_num_threads() == 2
-        with pytest.raises(ValueError, match="at least 1"):
-            runtime.set_threads(0)
-    finally:
-        torch.set_num_threads(before)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    runtime.set_threads()
+    assert torch.get_num_threads() == 2
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    runtime.set_threads()
+    assert torch.get_num_threads() == runtime.available_cores()
 
 
 def test_peak_memory_sees_a_large_array():
@@ -149,6 +146,24 @@ def test_cache_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("DIGA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
     assert runtime.cache_folder() == tmp_path / "b" / "diga"
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "x", "/proc/nothing", "~nosuchuser/x", "x" * 300, "/dev/null"):
+        monkeypatch.setenv("DIGA_CACHE", str(place))
+        with pytest.raises(ValueError, match="DIGA_CACHE") as said:
+            runtime.cache_folder("faces")
+        assert str(place) in str(said.value) and "\n" not in str(said.value)
+
+
+def test_an_output_that_cannot_be_written_is_known_before_any_work(tmp_path):
+    assert runtime.check_output(tmp_path / "a" / "x.npy") == tmp_path / "a" / "x.npy"
+    with pytest.raises(ValueError, match="--output is .*, which is a folder"):
+        runtime.check_output(tmp_path)
+    for place in ("/proc/x.npy", "~nosuchuser/x.npy", "/dev/null/x.npy", f"{'x' * 5000}/x.npy"):
+        with pytest.raises(ValueError, match="--output is .*, which cannot be written"):
+            runtime.check_output(place)
 
 
 def test_progress_passes_everything_through_and_is_silent_in_a_log(capfd):

@@ -17,39 +17,10 @@ from torch.nn import functional as F
 from diga_lib import runtime
 from diga_lib.latent.autoencoder import to_float
 
-FACTORS = (
-    "AU1",
-    "AU2",
-    "AU4",
-    "AU5",
-    "AU6",
-    "AU9",
-    "AU12",
-    "AU15",
-    "AU17",
-    "AU20",
-    "AU25",
-    "AU26",
-    "male_shape",
-    "age",
-    "skin_tone",
-    "nose_size",
-    "makeup",
-    "hair_length",
-    "eye_opening",
-    "Eyeglasses",
-    "Black_Hair",
-    "Blond_Hair",
-    "Brown_Hair",
-    "Gray_Hair",
-    "Wearing_Lipstick",
-    "No_Beard",
-    "Mustache",
-    "Bald",
-    "Bangs",
-    "Male",
-    "Ethnicity",
-)
+UNITS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
+CUES = ("male_shape", "age", "skin_tone", "nose_size", "makeup", "hair_length", "eye_opening")
+HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "No_Beard", "Mustache", "Bald", "Bangs")
+FACTORS = (*UNITS, *CUES, "Eyeglasses", *HAIR[:4], "Wearing_Lipstick", *HAIR[4:], "Male", "Ethnicity")
 
 
 def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -17,6 +17,7 @@ from diga_lib.latent.perceptual import FactorNetwork
 
 # Weights of the terms beside the absolute error of the pixels.
 GRADIENT, FEATURES, FACTORS = 1.0, 0.2, 0.1
+POPULATION = 7  # seed of the drawn images that generators learn from: no training set, test set or search has it
 UNITS_COUNT = 3.0  # an action unit is worth three other factors: its pixels are few
 
 

@@ -16,7 +16,7 @@ import torch
 
 from diga_lib import data, latent, runtime
 from diga_lib.latent import training
-from diga_lib.latent.__main__ import POOL_SEED
+from diga_lib.latent.training import POPULATION
 from diga_lib.studies import rows, store
 from diga_lib.studies.grids import Cell, chosen
 from diga_lib.studies.runner import Study
@@ -36,7 +36,7 @@ class SamplingCell(Cell):
     share: float = 1.0
 
     def setting(self) -> Setting:
-        images = data.load("rendered-faces", IMAGES, seed=POOL_SEED).images
+        images = data.load("rendered-faces", IMAGES, seed=POPULATION).images
         folder = runtime.cache_folder("training", f"sampling-{VERSION}")
         generator = train_generator(images, self.share, folder)
         return setting(self.target, self.spurious, self.bias, self.profile, generator=generator, seed=self.seed)
