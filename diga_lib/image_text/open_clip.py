@@ -1,13 +1,17 @@
-"""A real CLIP of the open_clip library behind the methods of `image_text`, where its weights are on the machine."""
+"""A real CLIP of the open_clip library, where its weights are on the machine."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from diga_lib import runtime
-from diga_lib.image_text import ImageText
+from diga_lib.image_text.base import ImageText
 
 
 class OpenClip(ImageText):
@@ -25,46 +29,37 @@ class OpenClip(ImageText):
         By which it wants colours in [0, 1] normalised.
     """
 
-    def __init__(self, model, tokenizer, size, mean, std):
+    def __init__(self, model: nn.Module, tokenizer: Callable, size: int, mean: Sequence[float], std: Sequence[float]):
         self.model, self.tokenizer, self.size = model.eval(), tokenizer, size
         self.mean, self.std = (torch.tensor(v)[:, None, None].to(self.device) for v in (mean, std))
 
     @property
-    def device(self):
-        """Where the model computes (torch.device)."""
+    def device(self) -> torch.device:
+        """Where the model computes."""
         return self.model.logit_scale.device
 
     @property
-    def scale(self):
-        """The inverse temperature (a scalar tensor)."""
+    def scale(self) -> Tensor:
+        """The inverse temperature (a scalar)."""
         return self.model.logit_scale.detach().exp()
 
-    def image_features(self, x):
+    def image_features(self, x: Tensor) -> Tensor:
         """Map float images (B, 3, S, S) in [0, 1] to features (B, d)."""
         with runtime.autocast(self.device):
             return self.model.encode_image((x - self.mean) / self.std)
 
-    def text_features(self, prompts):
-        """Map prompts (list of str) to features (n, d)."""
+    def text_features(self, prompts: Sequence[str]) -> Tensor:
+        """Map prompts to features (n, d)."""
         with runtime.autocast(self.device):
             return self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))
 
-    def words(self, text):
+    def words(self, text: str) -> Tensor:
         """Return the embeddings (L, width) of the tokens of a text, such as where learned prompts begin."""
         tokens = self.tokenizer([text]).to(self.device)[0]
-        return (
-            self._tower().token_embedding(tokens[1 : tokens.argmax()]).detach()
-        )  # the last token has the largest number
+        return self._tower().token_embedding(tokens[1 : tokens.argmax()]).detach()  # the last token is the largest
 
-    def text_with_context(self, prompts, context):
-        """Map prompts that begin with learned words to features (n, d), with gradients.
-
-        Parameters
-        ----------
-        prompts : list of str
-            The n prompts, without what is learned.
-        context : torch.Tensor
-            (m, width) for all prompts alike, or (n, m, width): embeddings put behind the start token.
+    def text_with_context(self, prompts: Sequence[str], context: Tensor) -> Tensor:
+        """Map prompts that begin with learned words to features, as of :class:`RenderedFacesText`.
 
         Raises
         ------
@@ -85,7 +80,7 @@ class OpenClip(ImageText):
             x = tower.transformer(x + tower.positional_embedding, attn_mask=tower.attn_mask)
             return (tower.ln_final(x)[torch.arange(len(x)), last] @ tower.text_projection).float()
 
-    def _tower(self):
+    def _tower(self) -> nn.Module:
         """Return the part of the model that has the original CLIP's text transformer."""
         parts = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection", "attn_mask")
         for tower in (self.model, getattr(self.model, "text", None)):
@@ -97,21 +92,15 @@ class OpenClip(ImageText):
         )
 
 
-def load(name, path, device):
-    """Load a CLIP by its name in open_clip, never downloading anything.
+def load(name: str, path: str, device: torch.device) -> OpenClip:
+    """Load a CLIP by its name in open_clip, such as "ViT-B-32"; nothing is downloaded.
 
     Parameters
     ----------
     name : str
-        Such as "ViT-B-32", or "ViT-B-32-quickgelu" for OpenAI's own weights.
     path : str
-        A safetensors file, or "" for one in the cache.
+        A safetensors file, or "" for one in the cache of open_clip.
     device : torch.device
-        Where to compute.
-
-    Returns
-    -------
-    OpenClip
 
     Raises
     ------
@@ -146,7 +135,7 @@ def load(name, path, device):
     return OpenClip(model.to(device), open_clip.get_tokenizer(name), size, wanted["mean"], wanted["std"])
 
 
-def _cached(open_clip, name, config):
+def _cached(open_clip, name: str, config: dict) -> Path | None:
     """Return the first safetensors file of a model in the cache, or None; looks and does not fetch."""
     from huggingface_hub import try_to_load_from_cache  # open_clip depends on it
 

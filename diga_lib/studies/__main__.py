@@ -1,6 +1,7 @@
 """``python -m diga_lib.studies NAME`` computes what is missing in ``book/results/NAME.jsonl``.
 
 Stopped at any time, it goes on where it was. ``--renew`` computes again what an older version has made.
+``python -m diga_lib.studies weights NAME`` trains what ships.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from pathlib import Path
 
 from diga_lib.pages.profiles import SIZES
-from diga_lib.studies import beyond_faces, grids, representations, runner, sampling
+from diga_lib.studies import beyond_faces, grids, representations, runner, sampling, weights
 
 STUDIES = {study.name: study for study in (*grids.STUDIES, representations.STUDY, sampling.STUDY, beyond_faces.STUDY)}
 
@@ -46,6 +47,9 @@ def command() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a study. The exit code is 1 if a cell failed, and 2, with a sentence, if it was asked for wrongly."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["weights"]:
+        return weights.main(arguments[1:])
     parser = command()
     given = vars(parser.parse_args(arguments))
     study = STUDIES[given.pop("name")]

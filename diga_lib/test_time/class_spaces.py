@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from diga_lib.data import faces
-from diga_lib.image_text.wide import facts
+from diga_lib.image_text.facts import facts
 from diga_lib.test_time.shifts import shift
 
 SEEDS = {"test": 41, "validation": 42, "shots": 43}  # populations that nothing else uses

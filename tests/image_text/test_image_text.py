@@ -1,6 +1,5 @@
 """The image–text model: captions that tell the truth, the loss, resumption, what ships, and a CLIP by name."""
 
-import json
 import sys
 import types
 from dataclasses import replace
@@ -13,9 +12,10 @@ from safetensors.torch import save_file
 
 from diga_lib import image_text
 from diga_lib.data import faces
-from diga_lib.image_text.captions import NOUNS, PHRASES, VOCABULARY, caption
 from diga_lib.latent import checkpoints
-from diga_lib.studies import train_image_text as image_text_training
+from diga_lib.studies import weights
+from diga_lib.studies.weights import contrastive
+from diga_lib.studies.weights.captions import NOUNS, PHRASES, VOCABULARY, caption
 
 TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}
 
@@ -160,7 +160,7 @@ def test_info_nce_is_the_loop_over_pairs():
 
         total -= torch.log(fit(i, i) / sum(fit(i, j) for j in range(7)))
         total -= torch.log(fit(i, i) / sum(fit(j, i) for j in range(7)))
-    assert torch.allclose(image_text_training.info_nce(image, text, torch.tensor(3.0)), total / 14, atol=1e-5)
+    assert torch.allclose(contrastive.info_nce(image, text, torch.tensor(3.0)), total / 14, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def few():
     return images, attributes
 
 
-SETTINGS = image_text_training.Settings(epochs=3, batch_size=16)
+SETTINGS = contrastive.Settings(epochs=3, batch_size=16)
 
 
 class Stopped(Exception):
@@ -177,28 +177,33 @@ class Stopped(Exception):
 
 
 def test_a_stopped_run_ends_as_an_uninterrupted_one(few, tmp_path):
-    def stop(_, record):
-        if record["epoch"] == 2:
-            raise Stopped
+    said = []
 
-    checkpoint = tmp_path / "state.safetensors"
-    whole = image_text_training.train(*few, SETTINGS, device="cpu", **TINY)
+    def stopping(row, rng):
+        said.append(caption(row, rng))
+        if len(said) == 150:  # in the third epoch of 64 faces
+            raise Stopped
+        return said[-1]
+
+    state = tmp_path / "state.safetensors"
+    whole = contrastive.train(*few, None, SETTINGS, **TINY)
     with pytest.raises(Stopped):
-        image_text_training.train(*few, SETTINGS, checkpoint, "cpu", stop, **TINY)
-    with pytest.raises(ValueError, match="other settings"):
-        image_text_training.train(*few, replace(SETTINGS, lr=1e-4), checkpoint, "cpu", **TINY)
-    records = []
-    resumed = image_text_training.train(*few, SETTINGS, checkpoint, "cpu", lambda _, r: records.append(r), **TINY)
-    assert [record["epoch"] for record in records] == [3] and not checkpoint.exists()
+        contrastive.train(*few, state, SETTINGS, describe=stopping, **TINY)
+    for other in (replace(SETTINGS, lr=1e-4), replace(SETTINGS, seed=1)):
+        with pytest.raises(ValueError, match="state.safetensors belongs to a training with"):
+            contrastive.train(*few, state, other, **TINY)
+    with pytest.raises(ValueError, match="belongs to a training with"):
+        contrastive.train(few[0], few[1].iloc[::-1], state, SETTINGS, **TINY)
+    said.extend([""] * 150)
+    resumed = contrastive.train(*few, state, SETTINGS, describe=stopping, **TINY)
+    assert len(said) == 150 + 150 + 64, "one epoch was left"
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_too_few_images_and_bad_settings(few):
+def test_too_few_images(few):
     with pytest.raises(ValueError, match="64 images; at least one batch of 256"):
-        image_text_training.train(*few)
-    with pytest.raises(ValueError, match="epochs must be at least 1"):
-        image_text_training.Settings(epochs=0)
+        contrastive.train(*few)
 
 
 # ---- what ships -------------------------------------------------------------------------------------------
@@ -244,7 +249,7 @@ def test_shipped_file_is_small_and_damage_is_found(shipped, tmp_path, monkeypatc
 
 def test_written_models_are_read_back(tmp_path):
     model = tiny()
-    image_text_training.write(model, tmp_path / "model.safetensors")
+    image_text.write(model, tmp_path / "model.safetensors")
     again = image_text.read(tmp_path / "model.safetensors")
     assert again.config == model.config
     assert torch.equal(again.encode_text(["a man"]), model.encode_text(["a man"]))
@@ -341,23 +346,16 @@ def test_names_that_are_not_there(open_clip, monkeypatch):
 # ---- the command ------------------------------------------------------------------------------------------
 
 
-def test_the_command_trains_and_writes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DIGA_CACHE", str(tmp_path))
-    monkeypatch.setattr(image_text_training, "UNSEEN", 40)
-    image_text_training.main(
-        [
-            "--n",
-            "32",
-            "--epochs",
-            "1",
-            "--batch-size",
-            "16",
-            "--device",
-            "cpu",
-            "--output",
-            str(tmp_path / "out.safetensors"),
-        ]
-    )
-    printed = capsys.readouterr().out
-    assert json.loads(printed.splitlines()[0])["epoch"] == 1 and "Smiling" in printed
-    assert isinstance(image_text.read(tmp_path / "out.safetensors"), image_text.ImageText)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+@pytest.mark.parametrize("name", ["rendered-faces-text", "rendered-faces-text-s"])
+def test_the_command_trains_and_writes(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "TOLD", 32)
+    monkeypatch.setattr(weights, "UNSEEN", 200)
+    monkeypatch.setattr(contrastive.train, "__defaults__", (None, SETTINGS, *contrastive.train.__defaults__[2:]))
+    weights.main([name, "--output", str(tmp_path)])
+    assert "Smiling" in capsys.readouterr().out
+    made, (file,) = checkpoints.load_state(name, tmp_path), tmp_path.glob("*.safetensors")
+    shipped = checkpoints.load_state(name)
+    assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in shipped.items()}
+    assert image_text.read(file).encode_text(["a man with a beard"]).shape == (1, 128)

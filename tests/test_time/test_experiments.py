@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from diga_lib import image_text
-from diga_lib.image_text.wide import WORDS
 from diga_lib.studies import store
 from diga_lib.studies.test_time import experiments, records
 from diga_lib.studies.test_time.__main__ import main
+from diga_lib.studies.weights.captions import WIDE_VOCABULARY
 from diga_lib.test_time import TDA, class_weights, stream
 
 FIELDS = dict(
@@ -22,7 +22,7 @@ FIELDS = dict(
 def small(monkeypatch):
     """A random model in the place of the shipped ones."""
     torch.manual_seed(0)
-    model = image_text.RenderedFacesText(WORDS, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16)
+    model = image_text.RenderedFacesText(WIDE_VOCABULARY, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16)
     monkeypatch.setattr(image_text, "load", lambda name, device="auto": model.eval().requires_grad_(False))
     experiments.bench.cache_clear()
     yield experiments.Bench("rendered-faces-text-s")

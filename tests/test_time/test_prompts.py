@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from diga_lib import image_text
-from diga_lib.image_text.captions import VOCABULARY
 from diga_lib.image_text.open_clip import OpenClip
+from diga_lib.studies.weights.captions import VOCABULARY
 from diga_lib.test_time import TDA, class_weights, prompts
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, Training, Tuning, confident_views, diff_tpt, mean_entropy
 

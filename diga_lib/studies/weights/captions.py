@@ -1,6 +1,17 @@
-"""What the small image–text model is told of a face: captions made from its attributes, and their vocabulary."""
+"""What the small image–text models are told of a face: captions made from its attributes, or from more facts.
+
+No caption ever names a class of `test_time.class_spaces` as one of a list of choices, and no emotion is named at all:
+what a surprised face is must be said in the words for its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
 
 from diga_lib.image_text import PROMPTS
+from diga_lib.image_text.facts import AS_ATTRIBUTES
 
 # What a caption may say of a face without an attribute, and of one with it. One word comes before the noun, more
 # come after it. "Male" is the noun itself.
@@ -63,55 +74,79 @@ FRAMES = ("", "", "", "", "a photo of", "a picture of", "a portrait of")
 MOST_NAMED = 4  # attributes in one caption: short captions bind a word to its attribute soonest
 
 
-def _vocabulary():
-    texts = [
-        text
-        for pair in (*PHRASES.values(), *NOUNS.values())
-        for side in pair
-        for text in ([side] if isinstance(side, str) else side)
-    ]
-    texts += [*FRAMES, "a an and", *(prompt for pair in PROMPTS.values() for prompt in pair)]
-    return tuple(sorted({word for text in texts for word in text.split()}))
+# For each fact: what may be said for each of its values.
+WIDE_PHRASES = {
+    **{name: PHRASES[name] for name in AS_ATTRIBUTES if name in PHRASES},
+    "Hair_Colour": tuple(
+        (f"with {colour} hair", f"who has {colour} hair", f"with hair that is {colour}")
+        for colour in ("black", "brown", "blond", "red", "gray")
+    ),
+    "Hair_Length": (("with short hair", "who has short hair"), ("with long hair", "who has long hair")),
+    "Age": (
+        ("young", "youthful", "who is young"),
+        ("middle-aged", "who is middle-aged"),
+        ("old", "elderly", "who is old"),
+    ),
+    "Skin": (
+        ("with pale skin", "pale"),
+        ("with light skin", "who has light skin"),
+        ("with tan skin", "who has tan skin"),
+        ("with dark skin", "who has dark skin"),
+    ),
+    "Lenses": (("with clear glasses", "wearing clear glasses"), ("with sunglasses", "wearing sunglasses")),
+    "Frames": (("with thin glasses", "wearing thin glasses"), ("with thick glasses", "wearing thick glasses")),
+    "Stubble": (("without stubble",), ("with stubble", "with a little stubble")),
+    "Brows": (
+        ("with relaxed eyebrows", "with calm eyebrows"),
+        ("with raised eyebrows", "with high eyebrows"),
+        ("with lowered eyebrows", "with a frown", "frowning"),
+    ),
+    "Nose_Wrinkles": (("with a smooth nose", "without nose wrinkles"), ("with a wrinkled nose", "with nose wrinkles")),
+    "Lip_Corners": (("without drooping lips",), ("with drooping lips", "with lowered lip corners")),
+    "Jaw": (("without dropped jaw", "with the jaw closed"), ("with dropped jaw", "with the jaw dropped")),
+    "Eyelids": (("with closed eyes", "with eyes shut"), ("with relaxed eyelids",), ("with staring eyes", "staring")),
+    "Turn": (
+        ("turned to the left", "facing left"),
+        ("facing the camera", "facing forward"),
+        ("turned to the right", "facing right"),
+    ),
+    "Background": tuple(
+        (f"on a {colour} background", f"before a {colour} wall")
+        for colour in ("dark", "gray", "light", "red", "green", "blue")
+    ),
+}
 
 
-VOCABULARY = _vocabulary()
+def vocabulary(*texts: str | Iterable) -> tuple[str, ...]:
+    """Every word of texts, or of texts in sequences of any depth, sorted; a hyphen parts two words."""
+    words = set()
+    for text in texts:
+        words |= set(text.replace("-", " ").split()) if isinstance(text, str) else set(vocabulary(*text))
+    return tuple(sorted(words))
 
 
-def caption(attributes, rng):
-    """Describe a face: some of its attributes, in random order and words.
+VOCABULARY = vocabulary(PHRASES.values(), NOUNS.values(), FRAMES, "a an and", PROMPTS.values())
+WIDE_VOCABULARY = vocabulary(WIDE_PHRASES.values(), NOUNS.values(), FRAMES, "a an and")
+
+
+def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mapping = PHRASES) -> str:
+    """Describe a face by some of its attributes, in random order and words.
 
     Whether an attribute is named does not depend on its value, so captions alone tell nothing of base rates.
 
     Parameters
     ----------
-    attributes : mapping
-        From attribute names to 0 or 1: a row of `ImageDataset.attributes`, as a Series or a dict.
-    rng : numpy.random.Generator
-        Chooses.
-
-    Returns
-    -------
-    str
-        Such as "a smiling young man with glasses and black hair".
-    """
-    return compose(attributes, rng, PHRASES)
-
-
-def compose(values, rng, phrases):
-    """Describe a face by some of its values, whatever they are called; a value of -1 is passed over.
-
-    Parameters
-    ----------
     values : mapping
-        From names to whole numbers, for each name in `phrases` and for "Male".
+        From names to whole numbers, for each name in `phrases` and for "Male"; -1 where nothing is to be said.
     rng : numpy.random.Generator
         Chooses.
-    phrases : dict
+    phrases : mapping
         From names to what may be said for each value.
 
     Returns
     -------
     str
+        Such as "a smiling young man with glasses and black hair".
     """
 
     def pick(options):

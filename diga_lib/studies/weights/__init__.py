@@ -1,0 +1,106 @@
+"""``python -m diga_lib.studies weights NAME``: train what ships from nothing, or go on after a stop."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from diga_lib import data, image_text, latent, runtime
+from diga_lib.data import critters, faces
+from diga_lib.image_text.facts import facts
+from diga_lib.latent import checkpoints
+from diga_lib.latent.perceptual import train_factor_network
+from diga_lib.latent.training import POPULATION, Training
+from diga_lib.studies.weights import contrastive
+from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
+
+# What each model learns from: drawn images of POPULATION, and passes over them.
+FACES, EPOCHS = 30_000, 4
+JUDGED = 8  # passes of the network that reads the renderer's factors
+CRITTERS, CRITTER_EPOCHS = 4_000, 2
+CRITTER_SHAPE = {"channels": 16, "components": 96}
+TOLD, UNSEEN = 20_000, 2_000  # faces with captions; faces of the next population that measure the result
+SIZES = {
+    "rendered-faces-text": {},
+    "rendered-faces-text-s": {"stages": 2, "hidden": 256},
+    "rendered-faces-text-l": {"stages": 3, "hidden": 512},
+}
+
+
+def factor_network(name: str, folder: Path, work: Path) -> list[Path]:
+    """The network that reads the renderer's factors and judges reconstructions."""
+    pool = data.load("rendered-faces", FACES, seed=POPULATION)
+    network = train_factor_network(pool.images, pool.attributes, pool.factors, JUDGED)
+    return [checkpoints.save_state(name, network.state_dict(), folder)]
+
+
+def face_generator(name: str, folder: Path, work: Path) -> list[Path]:
+    """The generator of drawn faces, judged by the shipped factor network."""
+    images = data.load("rendered-faces", FACES, seed=POPULATION).images
+    return latent.save(Training(images, latent.load_factor_network(), work, epochs=EPOCHS).run(), name, folder)
+
+
+def critter_generator(name: str, folder: Path, work: Path) -> list[Path]:
+    """The generator of cats and dogs: narrower networks, fewer principal components.
+
+    Its judge learns the cues of the species and of the coat's pattern, but neither species nor fur colour.
+    """
+    pool, judge = data.load("rendered-critters", CRITTERS, seed=POPULATION), "judge"
+    if judge not in checkpoints.names(work):
+        made = train_factor_network(pool.images, pool.attributes, pool.factors, CRITTER_EPOCHS, names=critters.CUES)
+        checkpoints.save_state(judge, made.state_dict(), work)
+    network = latent.load_factor_network(judge, folder=work)
+    training = Training(pool.images, network, work, epochs=CRITTER_EPOCHS, units=0, **CRITTER_SHAPE)
+    return latent.save(training.run(), name, folder)
+
+
+def image_text_model(name: str, folder: Path, work: Path) -> list[Path]:
+    """One of the small image–text models; the two sizes are told more than attributes."""
+    pool, unseen = (data.load("rendered-faces", n, seed=POPULATION + i) for i, n in enumerate((TOLD, UNSEEN)))
+    state, shape = work / "state.safetensors", SIZES[name]
+    if shape:
+        described, told = facts_of(TOLD, POPULATION), partial(caption, phrases=WIDE_PHRASES)
+        model = contrastive.train(pool.images, described, state, words=WIDE_VOCABULARY, describe=told, **shape)
+        score = contrastive.evaluate_facts(model, unseen.images, facts_of(UNSEEN, POPULATION + 1))
+    else:
+        model = contrastive.train(pool.images, pool.attributes, state, words=VOCABULARY)
+        score = contrastive.evaluate(model, unseen)
+    print(score.round(3).to_string())
+    file = folder / f"{name}.safetensors"
+    image_text.write(model, file)
+    checkpoints.register(name, file)
+    return [file]
+
+
+def facts_of(n: int, seed: int) -> pd.DataFrame:
+    """The facts (see `image_text.facts`) of rendered faces 0 to n - 1 of a population, without drawing them."""
+    blocks = [facts(*faces.parameters(seed, np.arange(start, min(start + 1000, n)))) for start in range(0, n, 1000)]
+    return pd.concat(blocks, ignore_index=True)
+
+
+WEIGHTS = {
+    "rendered-faces-factors": factor_network,
+    "rendered-faces-64": face_generator,
+    "rendered-critters-64": critter_generator,
+    **dict.fromkeys(SIZES, image_text_model),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train one of the models that ship."""
+    parser = argparse.ArgumentParser(prog="python -m diga_lib.studies weights", description=__doc__)
+    parser.add_argument("name", choices=WEIGHTS)
+    parser.add_argument("--output", type=Path, default=checkpoints.FOLDER, help="folder (default: into the package)")
+    given = parser.parse_args(arguments)
+    runtime.set_threads()
+    try:
+        runtime.check_output(given.output / checkpoints.TABLE)
+        files = WEIGHTS[given.name](given.name, given.output, runtime.cache_folder("training", given.name))
+    except (ValueError, FileNotFoundError) as fault:
+        parser.error(str(fault))
+    for file in files:
+        print(f"Wrote {file}")
