@@ -292,7 +292,7 @@ CASES = {
     ),
     "faces not found": (
         lambda w: w.read_folder(lambda b: b.replace(b"_eye_", b"_ear_")),
-        "No face with two open eyes is found in 3 of 3",
+        "3 of 3 images are without a face: 0.png, 1.png, 2.png",
     ),
     "names without labels": (lambda w: data.load("utkface", root=w.folder()), "age_gender_race_date.jpg"),
     "animals without animals": (lambda w: data.load("dogs-vs-cats", root=w.folder()), "valid are columns of 0 and 1"),
@@ -324,7 +324,7 @@ CASES = {
         ),
         "holds 2 frames: valid is a still",
     ),
-    "image too large": (lambda w: w.read_image(announce(9_000)), "9000x9000 pixels: valid are at most 50,000,000"),
+    "image too large": (lambda w: w.read_image(announce(12_000)), "12000x12000 pixels: valid are at most 110,000,000"),
     "decompression bomb": (lambda w: w.read_image(announce(30_000)), "1.png cannot be decoded"),
     "image too small": (
         lambda w: w.read_image(lambda p: picture((5, 90)).save(p)),
@@ -379,10 +379,7 @@ CASES = {
         lambda w: latent.load("faces-9000"),
         "There are no weights named 'faces-9000-base'; valid names",
     ),
-    "weights gone": (
-        lambda w: w.weights(lambda f: (f / "some.safetensors").unlink()),
-        "there is no file",
-    ),
+    "weights gone": (lambda w: w.weights(lambda f: (f / "some.safetensors").unlink()), "there is no file"),
     "weights damaged": (
         lambda w: w.weights(lambda f: flip(f / "some.safetensors", -1)),
         "some.safetensors is damaged: its sha256",
@@ -454,8 +451,6 @@ def test_one_sentence_before_work_and_nothing_half_written(what, tmp_path, monke
     assert words in sentence and "\n" not in sentence and len(sentence) < 1000, sentence
     if not what.startswith(IMAGES_ARE_MADE):
         assert not list(cache.rglob("*.bin")), "something was made before the input was checked"
-    for manifest in cache.rglob("manifest.json"):  # images before the bad one are kept, and it is not among them
-        assert json.loads(manifest.read_text())["manifest"]["shards"][-1]["stop"] <= 1 or what == "faces not found"
     left = [path for path in tmp_path.rglob(".*") if path.is_file()]
     assert not left, f"half a file is left behind: {left}"
 

@@ -87,19 +87,37 @@ def test_a_tree_of_other_images_is_refused(tmp_path):
         celeba_tree.make(tmp_path, 3, seed=4, jobs=1)
 
 
-def test_reading_in_several_processes_survives_a_kill(tmp_path, cache, monkeypatch):
-    tree = celeba_tree.make(tmp_path / "tree", 12, seed=3, jobs=1)
-    monkeypatch.setattr(store, "ROWS_FOR_PROCESSES", 2)
-    monkeypatch.setattr(store, "LEAST_SHARDS", 12)
+def children(of):
+    """Process numbers of the living processes that a process began, and of those that they began."""
+    found = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True).stdout.split()
+    parent = {int(pid): int(ppid) for pid, ppid, stat in zip(*[iter(found)] * 3, strict=True) if stat[0] != "Z"}
+    direct = [pid for pid, ppid in parent.items() if ppid == of]
+    return direct + [below for pid in direct for below in children(pid)]
+
+
+def living(pids):
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+
+
+def test_reading_in_several_processes_survives_a_kill_and_leaves_none_behind(tmp_path, cache, monkeypatch):
+    tree = celeba_tree.make(tmp_path / "tree", 60, seed=3, jobs=1)
     code = (
-        "from diga_lib.data import store; from diga_lib.data.photos import layouts, reading; store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 12;"
-        f"reading.read(layouts.celeba({str(tree)!r}), None, 64, True, 'error', 2)"
+        "from diga_lib.data import store; from diga_lib.data.photos import layouts, reading\n"
+        "store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 30\n"
+        f"reading.read(layouts.celeba({str(tree)!r}), None, 64, True, 'error', jobs=2)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    deadline = time.monotonic() + 60
     while process.poll() is None and not list(cache.rglob("manifest.json")):
+        assert time.monotonic() < deadline
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)  # its worker processes too
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()  # the reader alone, as the system does when memory is short
     process.wait()
+    while living(workers):
+        assert time.monotonic() < deadline, "workers went on without the process that began them"
+        time.sleep(0.05)
     again = np.array(data.load("celeba", root=tree).images)
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "another"))
     assert (again == data.load("celeba", root=tree).images).all()

@@ -180,7 +180,7 @@ def test_no_name_in_a_table_leads_out_of_its_folder(tmp_path, layout, name):
     else:
         (root / "attributes.csv").write_text(f"image_id,Smiling\n{name},1\n")
     with pytest.raises((ValueError, FileNotFoundError)) as refused:
-        layouts.LAYOUTS[layout](root)
+        data.load(layout, root=root)
     assert re.search("which leaves|There is no file|valid (is|are)", str(refused.value))
 
 

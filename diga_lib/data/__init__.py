@@ -14,7 +14,7 @@ from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.data.photos import layouts, reading
 from diga_lib.data.store import open_store
 
-__all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "biased_split", "load"]
+__all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "attribute_names", "biased_split", "load"]
 
 NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters")
 DEFAULT_FACES = 20_000
@@ -38,10 +38,10 @@ def load(
         The embedded faces, or the embedded cats and dogs; CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts
         below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.photos.layouts`).
     n : int, optional
-        Number of images: rendered images 20,000 by default, otherwise all. Fewer are always the first ones of
-        more, so they come from the same files.
+        Number of images: rendered images 20,000 by default, otherwise all. Fewer are always among more of the same
+        seed. Of images on disk, fewer than all are drawn at random.
     seed : int
-        Chooses the rendered images; image i depends on (seed, i) alone. Images on disk do not use it.
+        Chooses the rendered images (image i depends on (seed, i) alone), or which of the images on disk.
     resolution : int
         Height and width in pixels, 16 to 512.
     root : path, optional
@@ -49,7 +49,8 @@ def load(
     align : bool
         Turn, scale and shift photographs so that the eyes lie where rendered faces have them.
     missing : {"error", "drop"}
-        What to do with photographs in which no face is found: stop, or leave them out and say which.
+        What to do with files that are not there or broken, and photographs without a face: stop and name them all, or
+        leave them out and say which.
 
     Returns
     -------
@@ -75,11 +76,30 @@ def load(
             )
     if name in RENDERED:
         return _rendered(name, n or DEFAULT_FACES, int(seed), int(resolution))
-    if root is None:
-        raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
-    return reading.read(layouts.LAYOUTS[name](root), n, int(resolution), bool(align), missing)
+    return reading.read(_listing(name, root), n, int(resolution), bool(align), missing, int(seed))
+
+
+def attribute_names(name: str, root: str | os.PathLike | None = None) -> list[str]:
+    """The attributes of a data set, by its tables and names alone: no image is decoded.
+
+    Parameters
+    ----------
+    name, root
+        As for :func:`load`, with the same errors.
+    """
+    if name in RENDERED:
+        return list(import_module(f".{RENDERED[name]}", __name__).ATTRIBUTES)
+    return list(_listing(name, root).attributes)
+
+
+def _listing(name, root):
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
+    if root is None:
+        raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
+    return layouts.LAYOUTS[name](root)
 
 
 def _rendered(name, n, seed, resolution):

@@ -13,8 +13,11 @@ import hashlib
 import json
 import os
 import re
+import threading
+import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import joblib
@@ -24,7 +27,7 @@ from filelock import FileLock
 from diga_lib import runtime
 
 SHARD_PIXELS = 1000 * 64 * 64  # what a process makes at a time: bounds memory at any resolution
-ROWS_FOR_PROCESSES = 2000  # below this, starting processes takes longer than it saves
+ROWS_FOR_PROCESSES = 1000  # below this, starting processes takes longer than it saves
 LEAST_SHARDS = 8  # so that the progress bar moves
 
 
@@ -46,7 +49,7 @@ def open_store(
     n : int
         Number of rows, at least 1.
     make : callable
-        Returns named arrays of m rows each when called with `inputs(rows)`. Must be picklable for n of 2,000
+        Returns named arrays of m rows each when called with `inputs(rows)`. Must be picklable for n of 1,000
         and more, which are made in several processes.
     doing : str
         Text before the progress bar.
@@ -76,6 +79,12 @@ def open_store(
     }
 
 
+def finished(identity: dict) -> int:
+    """The number of rows that the store for `identity` has."""
+    shards = _read_manifest(store_folder(identity), identity)["shards"]
+    return shards[-1]["stop"] if shards else 0
+
+
 def store_folder(identity: dict) -> Path:
     """The folder of the store for `identity`, inside the cache folder; created if need be."""
     name = re.sub(r"[^A-Za-z0-9-]+", "-", str(identity["name"]))
@@ -92,7 +101,7 @@ def _read_manifest(folder, identity):
                 return manifest
         except (ValueError, KeyError, TypeError):
             pass  # as damaged as one whose hash is wrong
-        warnings.warn(f"{path} is damaged: its data is made again.")
+        warnings.warn(f"{path} is damaged: its data is made again.", stacklevel=3)
     return {"identity": identity, "arrays": {}, "shards": []}
 
 
@@ -114,7 +123,10 @@ def _damaged(folder, manifest, n):
         for name, kind in manifest["arrays"].items():
             path = folder / f"{name}.bin"
             if _hash_of_rows(path, _row_bytes(kind), shard) != shard["sha256"][name]:
-                warnings.warn(f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): they are made again.")
+                warnings.warn(
+                    f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): they are made again.",
+                    stacklevel=3,
+                )
                 damaged.append((shard["start"], shard["stop"]))
                 break
     return damaged
@@ -142,10 +154,28 @@ def _make_shards(folder, manifest, ranges, make, inputs, doing, jobs):
     settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
     with joblib.parallel_config(**settings):
         made = joblib.Parallel(n_jobs=jobs, return_as="generator", pre_dispatch="2*n_jobs")(
-            joblib.delayed(make)(*inputs(np.arange(start, stop))) for start, stop in ranges
+            joblib.delayed(_make)(os.getpid(), make, *inputs(np.arange(start, stop))) for start, stop in ranges
         )
-        for (start, stop), arrays in zip(ranges, runtime.progress(made, doing, total=len(ranges))):
+        for (start, stop), arrays in zip(ranges, runtime.progress(made, doing, total=len(ranges)), strict=True):
             _write_shard(folder, manifest, start, stop, arrays)
+
+
+def _make(parent, make, *inputs):
+    if os.getpid() != parent:
+        _end_with(parent)
+    return make(*inputs)
+
+
+@cache
+def _end_with(parent):
+    """Watch from a thread of a worker process whether the process that began it still lives, and end when not."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_shard(folder, manifest, start, stop, arrays):

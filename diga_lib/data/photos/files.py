@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -10,11 +11,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from diga_lib.data.photos.align import NoFaceFound, align, find_eyes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-MOST_PIXELS = 50_000_000  # a small file can unpack to far more than fits in memory
+MOST_PIXELS = 110_000_000  # of a telephone; a small file can unpack to far more than fits in memory
 LEAST_SIDE = 16
+READ, NO_FACE, BROKEN = range(3)  # what became of a file
 
 
-def open_rgb(path: str) -> Image.Image:
+def open_rgb(path: str | Path) -> Image.Image:
     """Open an image file as an upright RGB picture with 8 bits a channel.
 
     Grayscale, palette, CMYK and 16-bit pictures are converted; what is transparent becomes white.
@@ -30,74 +32,102 @@ def open_rgb(path: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the stricter
             image = Image.open(path, formats=FORMATS)
         with image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(
-                    f"{path} unpacks to {image.width}x{image.height} pixels: valid are at most {MOST_PIXELS:,}."
-                )
-            if min(image.size) < LEAST_SIDE:
-                raise ValueError(
-                    f"{path} has {image.width}x{image.height} pixels: valid are sides of at least {LEAST_SIDE}."
-                )
-            # Phones write several pictures into one MPO file; the first is the photograph.
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ValueError(f"{path} holds {image.n_frames} frames: valid is a still picture.")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            wrong = _unreasonable(image)
+            if not wrong:
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as fault:
         raise ValueError(f"{path} is not an image: valid are whole files of {', '.join(FORMATS)}.") from fault
-    except (OSError, SyntaxError, Image.DecompressionBombError) as fault:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise ValueError(f"{path} cannot be decoded ({fault}): valid are whole image files.") from fault
+    raise ValueError(f"{path} {wrong}.")
 
 
-def decode(
-    paths: list[str], eyes: np.ndarray | None, size: tuple[int, int] | None, resolution: int, aligned: bool
-) -> dict[str, np.ndarray]:
-    """Decode image files to pictures of one size.
+def _unreasonable(image):
+    if image.width * image.height > MOST_PIXELS:
+        return f"unpacks to {image.width}x{image.height} pixels: valid are at most {MOST_PIXELS:,}"
+    if min(image.size) < LEAST_SIDE:
+        return f"has {image.width}x{image.height} pixels: valid are sides of at least {LEAST_SIDE}"
+    # Phones write several pictures into one MPO file; the first is the photograph.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        return f"holds {image.n_frames} frames: valid is a still picture"
+    return None
+
+
+def picture(path: str, eyes: np.ndarray | None, how: dict) -> np.ndarray:
+    """Read one file as a picture of the resolution asked for.
 
     Parameters
     ----------
-    paths : list of str
-        The m files.
-    eyes : ndarray or None, shape (m, 2, 2)
+    path : str
+        The file.
+    eyes : ndarray or None, shape (2, 2)
         Eye points in pixels; None has them found.
-    size : tuple of int or None
-        Width and height that every picture must have, if they must.
-    resolution : int
-        Height and width of the result.
-    aligned : bool
-        Bring the eyes into place; otherwise crop the middle square.
+    how : dict
+        "resolution", height and width of the result; "align", whether to bring the eyes into place or to crop the
+        middle square; "size", width and height that the picture must have, or None; "eyes_size", width and height of
+        the pictures for which `eyes` hold, or None for all.
 
     Returns
     -------
-    dict
-        "images" (uint8, (m, 3, resolution, resolution)) and "found" (bool, (m,)): False, and a black picture,
-        where no face was found.
+    ndarray of uint8, shape (3, resolution, resolution)
 
     Raises
     ------
     ValueError
-        When a file is not a valid image, or has another size, or its eyes are not inside it.
+        When the file is not a valid image, or has another size, or its eyes are not inside it; `NoFaceFound` when
+        eyes are looked for and there are none.
     """
-    images = np.zeros((len(paths), 3, resolution, resolution), np.uint8)
-    found = np.ones(len(paths), bool)
+    image, resolution = open_rgb(path), how["resolution"]
+    if how["size"] is not None and image.size != tuple(how["size"]):
+        raise ValueError(
+            f"{path} has {image.width}x{image.height} pixels and not {how['size'][0]}x{how['size'][1]}: "
+            "valid are images of one size, or a folder of faces with align=True."
+        )
+    if not how["align"]:
+        square = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
+        return np.asarray(square).transpose(2, 0, 1)
+    if eyes is None or (how["eyes_size"] is not None and image.size != tuple(how["eyes_size"])):
+        eyes = find_eyes(image)
+    try:
+        return align(image, eyes, resolution)
+    except ValueError as fault:
+        raise ValueError(f"{path} cannot be aligned: {fault}.") from fault
+
+
+def decode(paths: list[str | None], eyes: np.ndarray | None, keys: np.ndarray, how: dict) -> dict[str, np.ndarray]:
+    """Decode image files, some of which may be broken.
+
+    Parameters
+    ----------
+    paths : list of str or None
+        The m files; None for a row that is left empty.
+    eyes : ndarray or None, shape (m, 2, 2)
+        Eye points in pixels.
+    keys : ndarray of uint8, shape (m, k)
+        What tells each file, and each of its states, from all others.
+    how : dict
+        As for :func:`picture`.
+
+    Returns
+    -------
+    dict
+        "images" (uint8, (m, 3, resolution, resolution)), "state" (uint8, (m,): READ, NO_FACE or BROKEN; black pictures
+        where it is not READ) and "key": those of `keys` whose file is not broken, otherwise 0.
+    """
+    images = np.zeros((len(paths), 3, how["resolution"], how["resolution"]), np.uint8)
+    state, keys = np.full(len(paths), BROKEN, np.uint8), keys.copy()
     for i, path in enumerate(paths):
-        image = open_rgb(path)
-        if size is not None and image.size != tuple(size):
-            raise ValueError(
-                f"{path} has {image.width}x{image.height} pixels and not {size[0]}x{size[1]}: "
-                "valid are images of one size, or a folder of faces with align=True."
-            )
-        if not aligned:
-            square = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
-            images[i] = np.asarray(square).transpose(2, 0, 1)
-            continue
         try:
-            images[i] = align(image, find_eyes(image) if eyes is None else eyes[i], resolution)
+            if path is not None:
+                images[i] = picture(path, None if eyes is None else eyes[i], how)
+                state[i] = READ
         except NoFaceFound:
-            found[i] = False
-        except ValueError as fault:
-            raise ValueError(f"{path} cannot be aligned: {fault}.") from fault
-    return {"images": images, "found": found}
+            state[i] = NO_FACE
+        except ValueError:
+            pass  # it stays BROKEN; the sentence is asked for once more when all are known
+    keys[state == BROKEN] = 0
+    return {"images": images, "state": state, "key": keys}
 
 
 def _to_rgb(image):

@@ -1,0 +1,156 @@
+"""What all layouts have in common: folders, the image files in them, and tables that name files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+MOST_COLUMNS = 1000
+COLUMN = re.compile(r"\w[\w .()/-]*")  # no markup, and no "&", which joins attributes
+BINARY = ({"0": 0, "1": 1}, {"-1": 0, "1": 1}, {"false": 0, "true": 1}, {"no": 0, "yes": 1})
+
+
+def existing_folder(path: str | os.PathLike) -> Path:
+    """The full path of a folder that can be read; else a sentence that says what is wrong with it."""
+    try:
+        found = Path(path).expanduser().resolve()
+        is_folder = found.is_dir()
+    except (TypeError, ValueError, RuntimeError, OSError) as fault:  # a number, a null byte, ~nobody, far too long
+        said = repr(path) if len(repr(path)) < 100 else repr(path)[:80] + "…"
+        raise ValueError(f"{said} cannot be a folder: valid is the path of the folder that holds the data.") from fault
+    if not is_folder:
+        raise FileNotFoundError(f"There is no folder {found}: valid is the folder that holds the data.")
+    if not os.access(found, os.R_OK | os.X_OK):
+        raise ValueError(f"The folder {found} may not be read by this user: valid is one that may.")
+    return found
+
+
+def existing_file(*paths: Path) -> Path:
+    """The first of some places where a file may be."""
+    for path in paths:
+        if path.is_file():
+            return path
+    others = "".join(f", nor {path.relative_to(paths[0].parent)}" for path in paths[1:])
+    raise FileNotFoundError(f"There is no file {paths[0]}{others}: it belongs to this layout.")
+
+
+def image_files(root: Path) -> list[Path]:
+    """All image files below a folder, sorted; what is hidden is passed over, and links that lead out are refused."""
+    found = []
+
+    def stop(fault):
+        raise ValueError(f"The folder {fault.filename} may not be read by this user: valid is one that may.") from fault
+
+    for folder, folders, names in os.walk(root, onerror=stop):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        names = [name for name in names if not _hidden(name) and name.lower().endswith(ENDINGS)]
+        for path in [Path(folder, name) for name in folders + names]:
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise ValueError(f"{path} is a link, which leaves {root}: valid are files inside it.")
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
+
+
+def image_paths(bases: Sequence[Path], names: Sequence[str], table: Path) -> list[str | None]:
+    """Full paths of the images that a table names, None where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        When a name leads out of the folders `bases`, of which the first that has the file counts, or two names are
+        of one file.
+    """
+    bases, paths, seen = [base.resolve() for base in bases], [], {}
+    for name in names:
+        found, inside = None, False
+        for base in [] if "\0" in name else bases:
+            path = os.path.realpath(base / name)
+            if path.startswith(f"{base}{os.sep}"):
+                inside = True
+                if os.path.isfile(path):
+                    found = path
+                    break
+            elif os.path.lexists(base / name):
+                inside = False
+                break
+        if not inside:
+            raise ValueError(f"{table} names {name!r}, which leaves {bases[0]}: valid are files inside it.")
+        if found and seen.setdefault(found, name) != name:
+            raise ValueError(f"{table} names one file twice, as {seen[found]!r} and {name!r}: valid is once each.")
+        paths.append(found)
+    return paths
+
+
+def lines_of(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as fault:
+        raise ValueError(f"{path} is not a text file in UTF-8.") from fault
+    except OSError as fault:
+        raise ValueError(f"{path} cannot be read ({fault.strerror}).") from fault
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of words with one header; rows without a word are left out."""
+    try:
+        with open(path, "rb") as file:
+            columns = file.readline(1_000_000).count(b",") + 1
+        if columns > MOST_COLUMNS:
+            raise ValueError(f"{columns:,} columns, where at most {MOST_COLUMNS:,} are valid")
+        # Without `header`, pandas would rename columns that occur twice instead of telling.
+        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as fault:  # pandas' own errors and wrong encodings are of this kind
+        reason = " ".join(str(fault).split())
+        raise ValueError(f"{path} is not a table of comma-separated values in UTF-8 ({reason}).") from fault
+    cells = cells.fillna("").apply(lambda column: column.str.strip())
+    check_columns(cells.iloc[0], path)
+    table = cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
+    return table[(table != "").any(axis=1)].reset_index(drop=True)
+
+
+def check_columns(names: Sequence[str], path: Path, what: str = "column") -> None:
+    """Refuse names of columns that are empty, twice there, too many or no words."""
+    check_unique(names, path, what)
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"{path} has {len(names):,} {what}s: valid are at most {MOST_COLUMNS:,}.")
+    for name in names:
+        if not COLUMN.fullmatch(name) or len(name) > 100:
+            raise ValueError(
+                f"{path} has the {what} {name[:100]!r}: valid are words: letters, digits, '_', '-', '.', '/', '()'."
+            )
+
+
+def check_unique(values: Sequence[str], path: Path, what: str) -> None:
+    """Refuse values that are empty or twice there."""
+    values = pd.Series(values)
+    if values.duplicated().any() or (values == "").any():
+        twice = values[values.duplicated() | (values == "")].iloc[0]
+        raise ValueError(f"{path} has the {what} {twice!r} empty or more than once: valid is once each.")
+
+
+def binary(cells: pd.Series) -> tuple[np.ndarray | None, np.ndarray]:
+    """A column of words as 0 and 1, if it is binary: 0 and 1, −1 and 1, true and false, or yes and no.
+
+    Returns
+    -------
+    values : ndarray of int8 or None
+        None where the column is not binary.
+    odd : ndarray of bool
+        The cells that are not of the two words that most cells are of.
+    """
+    words = cells.str.lower().str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True).str.removeprefix("+")
+    best = max(BINARY, key=lambda pair: words.isin(list(pair)).sum())
+    odd = ~words.isin(list(best)).to_numpy()
+    return (None, odd) if odd.any() or not len(words) else (words.map(best).to_numpy(np.int8), odd)
+
+
+def _hidden(name):
+    return name.startswith(".") or name == "__MACOSX"
