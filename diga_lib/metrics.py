@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score
 class GroupMetrics:
     """What the papers' tables say of one classifier on one test set; all values are shares in [0, 1].
 
-    Parameters
+    Attributes
     ----------
     accuracy : float
         Share of all images that are right (Acc).
@@ -44,9 +44,9 @@ def group_metrics(y_true, y_pred, spurious):
 
     Parameters
     ----------
-    y_true, y_pred : array_like of int, shape (n,)
+    y_true, y_pred : array_like of int or bool, shape (n,)
         Targets and predictions, 0 or 1.
-    spurious : array_like of int, shape (n,)
+    spurious : array_like of int or bool, shape (n,)
         Spurious values 0 ... K - 1; two spurious attributes at once are numbered by their product.
 
     Returns
@@ -56,7 +56,8 @@ def group_metrics(y_true, y_pred, spurious):
     Raises
     ------
     ValueError
-        If the lengths differ, a target is not 0 or 1, or a group has no image.
+        If the lengths differ, a target is not 0 or 1, a spurious value is no whole number from 0, or a group has no
+        image.
 
     References
     ----------
@@ -70,20 +71,18 @@ def group_metrics(y_true, y_pred, spurious):
         )
     if not (np.isin(y_true, (0, 1)).all() and np.isin(y_pred, (0, 1)).all()):
         raise ValueError("Targets and predictions must be 0 or 1.")
-    values = max(2, int(spurious.max(initial=0)) + 1)
-    present = set(zip(y_true.tolist(), spurious.tolist()))
-    empty = [f"y{y}s{s}" for y in (0, 1) for s in range(values) if (y, s) not in present]
-    if empty:
+    if not np.isin(spurious, np.arange(spurious.size)).all():
+        raise ValueError(f"Spurious values are {np.unique(spurious)[:5].tolist()}; they must be whole numbers from 0.")
+    y_true, y_pred, spurious = (a.astype(np.int64) for a in (y_true, y_pred, spurious))
+    present = set(zip(y_true.tolist(), spurious.tolist(), strict=True))
+    values = range(max(2, spurious.max(initial=0) + 1))
+    if empty := [f"y{y}s{s}" for y in (0, 1) for s in values if (y, s) not in present]:
         raise ValueError(
             f"No image is in group {', '.join(empty)}; every group of target and spurious "
             "attribute must have at least one."
         )
-    frame = MetricFrame(
-        metrics=accuracy_score,
-        y_true=y_true,
-        y_pred=y_pred,
-        sensitive_features=pd.DataFrame({"target": y_true, "spurious": spurious}),
-    )
+    both = pd.DataFrame({"target": y_true, "spurious": spurious})
+    frame = MetricFrame(metrics=accuracy_score, y_true=y_true, y_pred=y_pred, sensitive_features=both)
     return GroupMetrics(
         accuracy=float(frame.overall),
         worst_group=float(frame.group_min()),
@@ -93,19 +92,9 @@ def group_metrics(y_true, y_pred, spurious):
 
 
 def mean_and_interval(values, level=0.95):
-    """Compute the mean and the half width of its t interval.
+    """Compute the mean of values (n,), one for each seed, and the half width of its t interval.
 
-    Parameters
-    ----------
-    values : array_like of float, shape (n,)
-        One value for each seed.
-    level : float
-        Of confidence, in (0, 1).
-
-    Returns
-    -------
-    mean, half_width : float
-        The interval is mean ± half_width; with a single value the half width is unknown (NaN).
+    `level` is the interval's confidence, in (0, 1). With a single value the half width is unknown (NaN).
 
     Raises
     ------

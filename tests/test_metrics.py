@@ -23,6 +23,12 @@ def test_by_hand():
     assert (found.accuracy, found.worst_group, found.equalized_odds) == (10 / 16, 0.25, 0.25)
 
 
+def test_booleans_and_whole_floats_are_numbers():
+    expected = group_metrics(TRUE, PREDICTED, SPURIOUS)
+    for kind in (bool, float, np.int8):
+        assert group_metrics(TRUE.astype(kind), PREDICTED.astype(kind), SPURIOUS.astype(kind)) == expected
+
+
 def test_frame_has_a_row_for_each_target():
     frame = group_metrics(TRUE, PREDICTED, SPURIOUS).frame()
     assert frame.loc[1, 0] == 0.25 and frame.loc[0, 1] == 0.75 and frame.shape == (2, 2)
@@ -56,6 +62,12 @@ def test_bad_input_is_one_sentence():
         group_metrics(TRUE, PREDICTED[:-1], SPURIOUS)
     with pytest.raises(ValueError, match="must be 0 or 1"):
         group_metrics(TRUE + 1, PREDICTED, SPURIOUS)
+    for words in (np.where(SPURIOUS == 1, "man", "woman"), 2 * SPURIOUS - 1, SPURIOUS / 2):
+        with pytest.raises(ValueError, match="they must be whole numbers from 0"):
+            group_metrics(TRUE, PREDICTED, words)
+    for words in (np.where(TRUE == 1, "smile", "none"), 2 * TRUE - 1):
+        with pytest.raises(ValueError, match="must be 0 or 1"):
+            group_metrics(words, words, SPURIOUS)
     with pytest.raises(ValueError, match="No image is in group y0s0, y0s1, y1s0, y1s1;"):
         group_metrics([], [], [])
 

@@ -1,11 +1,10 @@
 """Name the spurious attribute: ask an image-text model which word goes along with the target and is no part of it.
 
-DiGA's own use of an image-text model is to choose c. The same model can do more: read every attribute word that it knows
-on the training images, and see which goes along with the target. That may be a shortcut or a part of the target, and the
-generator tells which: it moves faces along the word, and the model says whether the target changes, too. Reading the
-word that is left gives pseudo groups where the latents alone show no clusters, as for an attribute that is many small
-cues. No group label is used, but the model has learned from captions that speak of the spurious attribute too, so this
-is more help than the latents alone give: tables show both.
+DiGA asks an image-text model only for c. The same model can read every attribute word that it knows on the training
+images. A word that goes along with the target may be a shortcut or a part of the target, and the generator tells which:
+it moves faces along the word, and the model says whether the target changes, too. The word that is left gives pseudo
+groups where the latents alone show no clusters. No group label is used, but the model has learned from captions that
+speak of the spurious attribute too, so this is more help than the latents alone give: tables show both.
 """
 
 from __future__ import annotations
@@ -14,19 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from diga_lib.directions import Direction, _Reader
+from diga_lib.directions.boundaries import Direction, as_tensor, shift_within
+from diga_lib.directions.clusters import FisherReader, Sides, labels, pseudo_groups
 from diga_lib.image_text import PROMPTS
 
-# Set on a population that no table uses (`profiles.SEARCH_POOL_SEED`), between the words that are right and those that are not.
+# Set on a population that no table uses, between the words that are right and those that are not.
 MOST = 2  # words
 TOLD = 0.2  # association from which a word goes along with the target
-LEAST = (
-    0.82  # of the first word's association, that a second one must reach once the first is balanced; others reach 0.80
-)
+LEAST = 0.82  # of the first word's association, for a second once the first is balanced; wrong ones reach 0.80
 FEWEST = 10  # images of a pseudo group: from fewer its place cannot be told, and each would be shown too often
 CERTAIN = 0.9  # probability of a certain reading; 1 less that for the other side
 ALIKE = 0.3  # certainty; a word that the target decides has below 0.2, the right ones above 0.4
@@ -57,47 +54,45 @@ class Named:
     directions: tuple[Direction, ...]
     table: pd.DataFrame
 
+    def sides(self, coordinate: np.ndarray, target: np.ndarray) -> Sides:
+        """Say on which side the training images lie, with coordinates (N, words) and targets (N,): as the words say.
+
+        Raises
+        ------
+        ValueError
+            If the words were read on other images, or there is none.
+        """
+        if self.probability.shape != coordinate.shape or not coordinate.size:
+            raise ValueError(
+                f"The words were read on {len(self.probability)} images and {len(self.words)} of them count; "
+                f"there must be at least one word, read on these {len(coordinate)} training images."
+            )
+        means = np.array(
+            [_means_of_sides(along, target, q > 0.5) for along, q in zip(coordinate.T, self.probability.T, strict=True)]
+        ).mean(1)  # (word, side), each class counts alike
+        return Sides(self.probability, means[:, 1] - means[:, 0], means.mean(1), True)
+
+
+def _means_of_sides(along: np.ndarray, target: np.ndarray, high: np.ndarray) -> list[list[float]]:
+    return [[along[(target == k) & (high == j)].mean() for j in (0, 1)] for k in (0, 1)]
+
 
 def read_words(images, model) -> pd.DataFrame:
-    """Read every attribute word of ``PROMPTS`` on images, which are encoded once.
+    """Read every attribute word of ``PROMPTS`` on images (N, 3, H, W), uint8 or in [0, 1], by an `ImageText` model.
 
-    Parameters
-    ----------
-    images : array or Tensor (N, 3, H, W)
-        uint8, or floating point in [0, 1].
-    model : ImageText
-
-    Returns
-    -------
-    DataFrame (N, words)
-        Zero-shot probabilities in [0, 1].
+    The answer is a DataFrame (N, words) of zero-shot probabilities; images are encoded once.
     """
     seen, scale = model.encode_image(images), float(model.scale)
-    return pd.DataFrame(
-        {
-            word: (scale * seen @ model.encode_text(list(pair)).T).softmax(1)[:, 1].numpy()
-            for word, pair in PROMPTS.items()
-        }
-    )
+    read = {w: (scale * seen @ model.encode_text(list(pair)).T).softmax(1)[:, 1].numpy() for w, pair in PROMPTS.items()}
+    return pd.DataFrame(read)
 
 
 def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
     """Name a direction: how far each attribute word of an image-text model moves from -degree to +degree.
 
-    Parameters
-    ----------
-    found : Direction
-    codes : Tensor (N, levels, width)
-        Of the images that are edited.
-    generator : object with ``decode``
-    model : ImageText
-    degree : float
-        Standard deviations moved to either side.
-
-    Returns
-    -------
-    DataFrame
-        Columns attribute, change (mean difference of zero-shot probabilities, in [-1, 1]), largest first.
+    `codes` (N, levels, width) are those of the images that are edited, by a direction and the `generator` that decodes.
+    The answer is a DataFrame with columns attribute and change (mean difference of zero-shot probabilities, in
+    [-1, 1]), largest first.
     """
     low, high = (read_words(generator.decode(found.move(codes, sign * degree)), model).mean() for sign in (-1, 1))
     table = (high - low).rename_axis("attribute").reset_index(name="change")
@@ -110,46 +105,26 @@ def association(probability: np.ndarray, target: np.ndarray, weight: np.ndarray 
 
 
 def word_direction(codes: Tensor, target: np.ndarray, probability: np.ndarray) -> Direction:
-    """The shift in W+ that goes with a word inside the target classes, in which the target has no part.
+    """Find the shift in W+ that goes with a word, of `probability` (N,), inside the target classes.
 
-    Parameters
-    ----------
-    codes, target : (N, levels, width) and (N,)
-    probability : array (N,)
-        Of the word, in [0, 1].
-
-    Returns
-    -------
-    Direction
-        One degree is one standard deviation among images of one class and one side; 0 lies between the sides.
+    One degree is one standard deviation among images of one class and one side; 0 lies between the sides.
     """
-    y, q = np.asarray(target), np.asarray(probability, np.float64)
-    reading = _Reader(codes, 2 * y + (q > 0.5))
-    shift = sum((y == k).mean() * np.cov(np.c_[q[y == k], reading.z[y == k]].T, bias=True)[0, 1:] for k in (0, 1))
-    shift /= np.linalg.norm(shift)
+    y, q = labels(target), np.asarray(probability, np.float64)
+    side, reading = (q > 0.5).astype(int), FisherReader(codes, 2 * y + (q > 0.5))
+    shift = shift_within(reading.z, y, q)
     reader = reading.reader(shift)
-    along, side = reading.z @ reader, (q > 0.5).astype(int)
-    means = np.array([[along[(y == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)])
-    as_tensor = lambda v: torch.from_numpy(v.astype(np.float32)).view(codes.shape[1:])
-    return Direction(as_tensor(shift), as_tensor(reader), float((along - means[y, side]).std()), float(means.mean()))
+    along, shape = reading.z @ reader, codes.shape[1:]
+    means = np.array(_means_of_sides(along, y, side))
+    scale = float((along - means[y, side]).std())
+    return Direction(as_tensor(shift, shape), as_tensor(reader, shape), scale, float(means.mean()))
 
 
 def certainty(target: np.ndarray, probability: np.ndarray) -> float:
     """Whether both sides of a word are really there in both classes, or in one of them only misread.
 
-    Where an attribute is not bound to the target, those of a class who show it show it as plainly as those of the other.
-
-    Parameters
-    ----------
-    target : array (N,), 0 or 1
-    probability : array (N,)
-        Of the word, in [0, 1].
-
-    Returns
-    -------
-    float
-        In [0, 1]: of a side's readings a share is certain (``CERTAIN``); the smaller of the classes' shares divided by
-        the larger, for the side where that is less.
+    Where an attribute is not bound to the target, those of a class who show it do so as plainly as those of the other.
+    Of a side's readings (N,) a share is certain (``CERTAIN``); the answer, in [0, 1], is the smaller of the classes'
+    shares divided by the larger, for the side where that is less.
     """
     group = pseudo_groups(target, np.asarray(probability)[:, None])
     certain = np.abs(np.asarray(probability) - 0.5) > CERTAIN - 0.5
@@ -172,10 +147,10 @@ def name_spurious(
 
     Of the words that pass these tests, the first is the one that goes along with the target most:
 
-    - **It is there**, in each of the four pseudo groups that it makes: at least ``FEWEST`` images, with a certainty
-      (:func:`certainty`) of at least ``ALIKE``. Hardly a man wears make-up, so where Male is the target, make-up cannot
-      be told from it.
-    - **It can be moved**: along its own direction, from -`degree` to +`degree`, its reading changes by ``MOVES`` or more.
+    - **It is there**, in each of the four pseudo groups that it makes: at least ``FEWEST`` images, with a `certainty`
+      of at least ``ALIKE``. Hardly a man wears make-up, so where Male is the target, make-up cannot be told from it.
+    - **It can be moved**: along its own direction, from -`degree` to +`degree`, its reading changes by ``MOVES`` or
+      more.
     - **It is no part of the target**: the target's reading changes by less than ``PART`` of that. Lipstick is a part of
       make-up; age is none of a smile.
 
@@ -208,11 +183,15 @@ def name_spurious(
     """
     if name not in PROMPTS:
         raise ValueError(f"The image-text model is not asked for {name!r}; valid names: {', '.join(PROMPTS)}.")
-    y = np.asarray(target)
+    y, read = labels(target), read_words(images, model)
     some = codes[np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)]
-    read = read_words(images, model)
-    groups = lambda chosen: pseudo_groups(y, read[chosen].to_numpy())
-    enough = lambda chosen: np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST
+
+    def groups(chosen):
+        return pseudo_groups(y, read[chosen].to_numpy())
+
+    def enough(chosen):
+        return np.bincount(groups(chosen), minlength=2 ** (1 + len(chosen))).min() >= FEWEST
+
     lines, found = [], {}
     for word in read.columns.drop(name):
         along = association(read[word], y)
@@ -236,9 +215,3 @@ def name_spurious(
         weight = 1 / np.bincount(group)[group]
     probability = read[chosen].to_numpy().copy()  # torch reads no view whose columns run backwards
     return Named(tuple(chosen), probability, tuple(found[word] for word in chosen), table)
-
-
-def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Number the groups (N,) of target (N,) and sides (N, words): bit 0 is the target, then a bit for each word."""
-    sides = np.c_[np.asarray(target), np.asarray(probability) > 0.5].astype(int)
-    return sides @ (2 ** np.arange(sides.shape[1]))

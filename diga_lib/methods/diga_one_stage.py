@@ -1,36 +1,74 @@
-"""DiGA, trained in one stage: cross-entropy on counterfactual views, which must also agree with each other.
+"""DiGA, one stage (ours): cross-entropy on counterfactual views, over pseudo groups that are met equally often.
 
-The paper's own two stages (representation by BYOL, then a head) are in `diga`.
+The paper's own two stages are in `diga`.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from diga_lib.directions.clusters import fit_clusters
-from diga_lib.directions.words import Named, pseudo_groups
-from diga_lib.methods.erm import ERM
+from diga_lib.methods.erm import ERM, equally_often
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.methods.views import CounterfactualViews
 
-EDITS = ("auto", "shift", "place", "flip")
+EDITS = ("flip", "shift", "place")
 
 
-class DiGAOneStage(ERM):
-    """Train on faces edited along the spurious direction that was found.
+class PseudoGroups(ERM):
+    """ERM that meets the pseudo groups (target x side of each direction) equally often, if they are known; no edits.
+
+    Parameters
+    ----------
+    generator : object with ``encode``
+    found : Direction or Named
+        What `directions.spurious_direction` returned, whose two clusters inside each class are the sides of the
+        spurious attribute; or what `directions.name_spurious` returned, one or several attributes that an image-text
+        model read, with a direction each.
+    settings, **changes
+        As for `ERM`.
+
+    Attributes
+    ----------
+    faces : CounterfactualViews
+        After `fit`: the training images' codes and coordinates.
+    upper : Tensor (N, D)
+        After `fit`: how surely each training image lies on the upper side of each direction.
+    gap : Tensor (D,)
+        Distance of the two sides, in standard deviations.
+    known : bool
+        Whether there are sides to believe in; if not, this is ERM.
+    """
+
+    def __init__(self, generator, found, settings=None, **changes):
+        super().__init__(settings, **changes)
+        self.generator, self.found = generator, found
+
+    def prepare(self, train):
+        self.faces = CounterfactualViews(self.generator, self.found.directions, train.images)
+        sides = self.found.sides(self.faces.coordinate.cpu().numpy(), train.target)
+        self.known, self.group = sides.known, sides.groups(train.target)
+        self.upper, self.gap, self.middle = (
+            torch.as_tensor(part, dtype=torch.float32, device=self.device)
+            for part in (sides.upper, sides.gap, sides.middle)
+        )
+
+    def sampler(self, train, rng):
+        return equally_often(self.group, rng) if self.known else super().sampler(train, rng)
+
+
+class DiGAOneStage(PseudoGroups):
+    """Train on faces edited along the spurious direction that was found, whose two views must agree.
+
+    Where the sides of the direction are not known, the two views are those of "shift", and images come as they are.
 
     Parameters
     ----------
     generator : object with ``encode`` and ``decode``
     found : Direction or Named
-        What `directions.spurious_direction` returned, which knows codes and targets only and whose two clusters inside
-        each class are the sides of the spurious attribute; or what `words.name_spurious` returned, one or several
-        attributes that an image-text model read, with a direction each.
-    edit : {"auto", "flip", "shift", "place"}
-        How the two views of a face are made. "shift": moved by +a and by -a' standard deviations, a and a' uniform
-        in `degrees` (the paper). "place": the coordinate is replaced by two uniform draws between the clusters'
-        outer ends, an intervention that leaves it independent of the target. "flip": once in either cluster. "auto":
-        "flip" if the sides are known, from words or clear clusters, else "shift" without balance.
+        As for `PseudoGroups`.
+    edit : {"flip", "shift", "place"}
+        How the two views of a face are made. "flip": once on either side of each direction. "shift": moved by +a and
+        by -a' standard deviations, a and a' uniform in `degrees` (the paper). "place": the coordinate is replaced by
+        two uniform draws between the sides' outer ends, an intervention that leaves it independent of the target.
     degrees : (float, float)
         Lowest and highest degree of "shift".
     invariance : float
@@ -38,23 +76,21 @@ class DiGAOneStage(ERM):
     originals : float
         Share of first views that are the image itself rather than an edit.
     balance : bool
-        Whether an epoch visits the pseudo groups (target x side along each direction) equally often.
+        Whether an epoch meets the pseudo groups equally often.
     settings, **changes
         As for `ERM`.
 
-    Attributes
-    ----------
-    upper : Tensor (N, D)
-        After `fit`: how surely each training image lies on the upper side of each direction.
-    gap : Tensor (D,)
-        Distance of the two sides, in standard deviations.
+    Raises
+    ------
+    ValueError
+        If there is no such edit.
     """
 
     def __init__(
         self,
         generator,
         found,
-        edit="auto",
+        edit="flip",
         degrees=(1.0, 3.0),
         invariance=0.5,
         originals=0.5,
@@ -62,146 +98,58 @@ class DiGAOneStage(ERM):
         settings=None,
         **changes,
     ):
-        super().__init__(settings, **changes)
+        super().__init__(generator, found, settings, **changes)
         if edit not in EDITS:
             raise ValueError(f"edit is {edit!r}; valid values: {', '.join(EDITS)}.")
-        self.generator_network, self.found, self.edit, self.degrees = generator, found, edit, degrees
+        self.edit, self.degrees = edit, degrees
         self.invariance, self.originals, self.balance = invariance, originals, balance
-        self.known = True
 
     def prepare(self, train):
-        self.faces = CounterfactualViews(self.generator_network, directions_of(self.found), train.images)
-        upper, gap, middle, self.known = sides(self.found, self.faces.coordinate.cpu().numpy(), train.target)
-        self.upper, self.gap, self.middle = (a.float().to(self.device) for a in (upper, gap, middle))
+        super().prepare(train)
+        self.flips, self.balanced = (
+            self.edit == "flip" and self.known,
+            self.balance and (self.known or self.edit != "flip"),
+        )
         if self.flips:
-            # Moving by the sides' distance, less what the face has already: its place inside a cluster is kept.
+            # Moving by the sides' distance, less what the face has already: its place inside a side is kept.
             corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * len(self.gap)).view(1, -1, len(self.gap))
             self.faces.offer((corners.to(self.device) - self.upper[:, None]) * self.gap)
 
-    @property
-    def flips(self):
-        """Whether the two views of a face lie on opposite sides of each direction."""
-        return self.edit == "flip" or (self.edit == "auto" and self.known)
-
-    def sampler(self, train, generator):
-        balance = self.balance and (self.known or self.edit != "auto")
-        return balanced_order(train.target, self.upper, generator) if balance else super().sampler(train, generator)
+    def sampler(self, train, rng):
+        return equally_often(self.group, rng) if self.balanced else ERM.sampler(self, train, rng)
 
     def views(self, x, y, index, step):
         first, second = self.opposite_sides(index) if self.flips else self.degrees_of_views(index)
-        edited = torch.rand(len(x), generator=self.generator, device=x.device) >= self.originals
+        edited = torch.rand(len(x), generator=self.rng, device=x.device) >= self.originals
         paint = self.faces.option if self.flips else self.faces.shifted
         images = paint(torch.cat([index[edited], index]), torch.cat([first[edited], second]))
         one, other = images.split([int(edited.sum()), len(x)])
         x[edited] = one
-        return augment(torch.cat([x, other]), self.settings.augment, self.generator), torch.cat([y, y])
+        return augment(torch.cat([x, other]), self.settings.augment, self.rng), torch.cat([y, y])
 
     def degrees_of_views(self, index):
-        """Return how far each of the two views of each face is moved, (B, D) twice, in standard deviations."""
-        shape = (len(index), len(self.gap))
+        """Return how far each of the two views of the faces `index` is moved, (B, D) twice, in standard deviations."""
         if self.flips:
             return tuple(self.faces.options[index, side] for side in self.opposite_sides(index))
+        shape = (len(index), len(self.gap))
         if self.edit == "place":
-            reach = self.gap.abs() / 2 + 1
-            return tuple(
-                self.faces.degrees_to(index, self.middle + reach * self.uniform(shape, -1, 1)) for _ in range(2)
-            )
+            goals = [self.middle + (self.gap.abs() / 2 + 1) * self.uniform(shape, -1, 1) for _ in range(2)]
+            return tuple(goal - self.faces.coordinate[index] for goal in goals)
         return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
 
     def opposite_sides(self, index):
-        """Draw which of its edits a face shows first, as a number in binary with a digit for each direction, (B,), twice."""
+        """Draw one edit of each face and take the one on the other side of each direction, too, (B,) twice.
+
+        An edit is a number in binary with a digit for each direction.
+        """
         digits = (self.uniform((len(index), len(self.gap)), 0, 1) < 0.5).long()
         first = (digits << torch.arange(len(self.gap) - 1, -1, -1, device=self.device)).sum(1)
         return first, 2 ** len(self.gap) - 1 - first
 
     def uniform(self, shape, low, high):
         """Draw numbers between low and high."""
-        return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
+        return low + (high - low) * torch.rand(shape, generator=self.rng, device=self.device)
 
     def loss(self, index, logits, y):
-        loss = F.cross_entropy(logits, y)
-        if self.invariance:
-            first, second = logits.chunk(2)
-            loss = loss + self.invariance * (first - second).square().mean()
-        return loss
-
-
-class PseudoGroups(ERM):
-    """ERM that visits the pseudo groups (target x side along each direction) equally often, if known; no edits.
-
-    Parameters
-    ----------
-    generator : object with ``encode``
-    found : Direction or Named
-    settings, **changes
-        As for `ERM`.
-    """
-
-    def __init__(self, generator, found, settings=None, **changes):
-        super().__init__(settings, **changes)
-        self.generator_network, self.found = generator, found
-
-    def prepare(self, train):
-        codes = self.generator_network.encode(train.images)
-        along = np.stack([d.coordinate(codes).cpu().numpy() for d in directions_of(self.found)], 1)
-        self.upper, *_, self.known = sides(self.found, along, train.target)
-
-    def sampler(self, train, generator):
-        return balanced_order(train.target, self.upper, generator) if self.known else super().sampler(train, generator)
-
-
-def directions_of(found):
-    """Return the list of D directions of a Direction or of a Named."""
-    return list(found.directions) if isinstance(found, Named) else [found]
-
-
-def sides(found, coordinate, target):
-    """Say on which side of each direction every training image lies, and how far apart the sides are.
-
-    Parameters
-    ----------
-    found : Direction or Named
-        The sides of a Direction are its clusters inside the classes; those of a Named were read by its words.
-    coordinate, target : arrays (N, D) and (N,)
-
-    Returns
-    -------
-    upper, gap, middle : Tensor (N, D), (D,) and (D,)
-        Probability of the upper side; distance and middle of the two sides, in standard deviations.
-    known : bool
-        Whether to believe in the sides: words were read, or the clusters are clear.
-
-    Raises
-    ------
-    ValueError
-        If a Named belongs to other images, or has found no word.
-    """
-    if not isinstance(found, Named):
-        clusters = fit_clusters(coordinate[:, 0], target)
-        return (
-            torch.from_numpy(clusters.probability)[:, None],
-            torch.tensor([clusters.gap]),
-            torch.tensor([clusters.offset.mean()]),
-            clusters.clear,
-        )
-    if found.probability.shape != coordinate.shape or not coordinate.size:
-        raise ValueError(
-            f"The words were read on {len(found.probability)} images and {len(found.words)} of them count; "
-            f"there must be at least one word, read on these {len(coordinate)} training images."
-        )
-    high = found.probability > 0.5
-    means = np.array(
-        [
-            [[column[(target == k) & (side == j)].mean() for j in (0, 1)] for k in (0, 1)]
-            for column, side in zip(coordinate.T, high.T)
-        ]
-    ).mean(1)  # (D, side), each class counts alike
-    apart, middle = means[:, 1] - means[:, 0], means.mean(1)
-    return torch.tensor(found.probability), torch.from_numpy(apart), torch.from_numpy(middle), True
-
-
-def balanced_order(target, upper, generator):
-    """Draw positions (N,), with replacement, such that the groups target x (upper (N, D) > 0.5) come equally often."""
-    group = torch.from_numpy(pseudo_groups(target, upper.cpu().numpy()))
-    weight = 1 / torch.bincount(group).clamp(min=1)[group]
-    return torch.multinomial(weight.double(), len(target), replacement=True, generator=generator)
+        first, second = logits.chunk(2)
+        return F.cross_entropy(logits, y) + self.invariance * (first - second).square().mean()

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from diga_lib.methods.erm import equally_often
 from diga_lib.methods.two_stages import TwoStages
 
 
@@ -24,7 +25,7 @@ def scale_gradients(margin, y):
     return margin * (margin.sigmoid() - y)
 
 
-def infer_environments(logits, y, steps=10_000, lr=1e-3, generator=None):
+def infer_environments(logits, y, steps=10_000, lr=1e-3, rng=None):
     """Divide images into two environments such that the reference violates the IRM principle most.
 
     The soft assignment q = sigmoid(w) maximises ``(mean(q d)^2 + mean((1 - q) d)^2) / 2`` by Adam, where d are the
@@ -41,7 +42,7 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, generator=None):
         Of Adam, at least 1.
     lr : float
         Of Adam, above 0.
-    generator : torch.Generator, optional
+    rng : torch.Generator, optional
         For the standard normal start of w.
 
     Returns
@@ -62,7 +63,7 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, generator=None):
         raise ValueError(f"steps is {steps!r} and lr {lr!r}; steps must be a whole number of at least 1, lr above 0.")
     d = scale_gradients((logits[:, 1] - logits[:, 0]).double(), y)
     d = d / d.abs().mean().clamp(min=1e-12)
-    w = torch.randn(len(d), generator=generator, dtype=d.dtype, device=d.device).requires_grad_()
+    w = torch.randn(len(d), generator=rng, dtype=d.dtype, device=d.device).requires_grad_()
     optimizer = torch.optim.Adam([w], lr, maximize=True, fused=True)
     total = d.mean()
     with torch.no_grad():
@@ -160,15 +161,15 @@ class EIIL(TwoStages):
     def prepare(self, train):
         """Infer the environments, and count the steps with a small penalty."""
         logits = torch.from_numpy(self.trained_reference(train).logits(train.images))
-        order = torch.Generator().manual_seed(self.generator.initial_seed())
-        environment = infer_environments(logits, torch.from_numpy(train.target), self.inference_steps, generator=order)
+        rng = torch.Generator().manual_seed(self.rng.initial_seed())
+        environment = infer_environments(logits, torch.from_numpy(train.target), self.inference_steps, rng=rng)
         self.environment = environment.to(self.device)
         steps = self.settings.epochs * (len(train) // min(self.settings.batch_size, len(train)))
         self.step, self.annealed_from = 0, self.anneal * steps
 
-    def sampler(self, train, generator):
+    def sampler(self, train, rng):
         """Draw an epoch, with replacement, in which both environments come equally often."""
-        return self.draw(1 / torch.bincount(self.environment, minlength=2)[self.environment], generator)
+        return equally_often(self.environment, rng)
 
     def loss(self, index, logits, y):
         """Return the IRMv1 risk of the batch."""

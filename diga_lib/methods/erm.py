@@ -80,8 +80,8 @@ class Settings:
 class ERM:
     """Minimise the mean cross-entropy; the base of all methods.
 
-    A method overrides the one step in which it differs: `prepare` (once, before training), `build` (the
-    network), `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`.
+    A method overrides the one step in which it differs: `prepare` (once, before training), `build` (the network),
+    `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`.
 
     Parameters
     ----------
@@ -98,18 +98,19 @@ class ERM:
         After `fit`.
     history : list of dict
         After `fit`: epoch, loss, seconds, and accuracy on the validation set if there was one.
+    rng : torch.Generator
+        During `fit`, on the device: all random numbers of `prepare`, `views` and `loss` come from it.
     """
 
     needs_spurious = False
     defaults = Settings()
 
     def __init__(self, settings=None, **changes):
-        unknown = sorted(set(changes) - {field.name for field in fields(Settings)})
+        valid = [field.name for field in fields(Settings)]
+        unknown = sorted(set(changes) - set(valid))
         if unknown:
-            raise ValueError(
-                f"{type(self).__name__} has no setting {unknown[0]!r}; valid settings: "
-                f"{', '.join(field.name for field in fields(Settings))}."
-            )
+            name = type(self).__name__
+            raise ValueError(f"{name} has no setting {unknown[0]!r}; valid settings: {', '.join(valid)}.")
         self.settings = replace(settings or self.defaults, **changes)
         self.network = None
 
@@ -131,22 +132,16 @@ class ERM:
         """Return the untrained network."""
         return classifier(self.settings.backbone)
 
-    def sampler(self, train, generator):
-        """Choose the images of one epoch.
+    def epoch_size(self, train):
+        """Return how many images an epoch visits."""
+        return len(train)
 
-        Parameters
-        ----------
-        train : LabelledImages
-            The training set of n images.
-        generator : torch.Generator
-            On the processor.
+    def sampler(self, train, rng):
+        """Choose the images of one epoch: positions in the training set, int64, cut into batches by the loop.
 
-        Returns
-        -------
-        torch.Tensor
-            Positions in the training set, int64, cut into batches by the loop.
+        `rng` is a torch.Generator on the processor.
         """
-        return torch.randperm(len(train), generator=generator)
+        return torch.randperm(len(train), generator=rng)
 
     def views(self, x, y, index, step):
         """Make what the network is shown from a batch of images.
@@ -165,13 +160,12 @@ class ERM:
         Returns
         -------
         x, y : torch.Tensor
-            Images (V, 3, H, W) and their targets (V,); V may be a multiple of B. Random numbers come from
-            `self.generator`.
+            Images (V, 3, H, W) in [0, 1] and their targets (V,); V may be a multiple of B.
         """
-        return augment(x, self.settings.augment, self.generator), y
+        return augment(x, self.settings.augment, self.rng), y
 
     def loss(self, index, logits, y):
-        """Compute the loss of a batch.
+        """Compute the loss of a batch, a scalar.
 
         Parameters
         ----------
@@ -181,11 +175,6 @@ class ERM:
             Logits (V, 2), float32.
         y : torch.Tensor
             Targets (V,), int64, as `views` returned them.
-
-        Returns
-        -------
-        torch.Tensor
-            A scalar.
         """
         return F.cross_entropy(logits, y)
 
@@ -215,22 +204,22 @@ class ERM:
         ValueError
             If the targets are not 0 and 1, or an oracle is given a set without spurious attribute.
         """
-        self._check(train)
+        self.check(train)
         runtime.seed_everything(seed)
         settings, device = self.settings, self.device
         order = torch.Generator().manual_seed(seed)
-        self.generator = torch.Generator(device).manual_seed(seed)
-        images, target = _tensor(train.images, device), _tensor(train.target, device).long()
+        self.rng = torch.Generator(device).manual_seed(seed)
+        images, target = as_tensor(train.images, device), as_tensor(train.target, device).long()
         self.network = self.build().to(device)
         self.prepare(train)
         batch_size = min(settings.batch_size, len(train))
-        optimizer, schedule = self.optimizer(settings.epochs * (len(train) // batch_size))
+        visited = self.epoch_size(train) // batch_size * batch_size
+        optimizer, schedule = self.optimizer(settings.epochs * visited // batch_size)
         self.history, step = [], 0
         for epoch in range(settings.epochs):
             start, total = time.perf_counter(), 0.0
             self.network.train()
-            positions = self.sampler(train, order).to(device)[: len(train) // batch_size * batch_size]
-            for index in positions.split(batch_size):
+            for index in self.sampler(train, order).to(device)[:visited].split(batch_size):
                 x, y = self.views(images[index].float() / 255, target[index], index, step)
                 with self.autocast():
                     logits = self.network(x)
@@ -240,13 +229,10 @@ class ERM:
                 optimizer.step()
                 schedule.step()
                 step, total = step + 1, total + loss.detach()
-            record = {
-                "epoch": epoch,
-                "loss": float(total) * batch_size / len(positions),
-                "seconds": time.perf_counter() - start,
-            }
+            mean, seconds = float(total) * batch_size / visited, time.perf_counter() - start
+            record = {"epoch": epoch, "loss": mean, "seconds": seconds}
             if validation is not None:
-                record["accuracy"] = float((self.predict(validation.images) == validation.target).mean())
+                record["accuracy"] = self.accuracy(validation)
             self.history.append(record)
             for callback in callbacks:
                 callback(self, record)
@@ -255,8 +241,9 @@ class ERM:
     def optimizer(self, steps, parameters=None):
         """Return AdamW over the network's (or other) parameters and its schedule over so many steps."""
         settings = self.settings
+        decay = settings.weight_decay
         optimizer = torch.optim.AdamW(
-            parameters or self.network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
+            parameters or self.network.parameters(), settings.lr, weight_decay=decay, fused=True
         )
         if settings.schedule == "one-cycle":
             return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
@@ -264,7 +251,8 @@ class ERM:
             return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
 
-    def _check(self, train):
+    def check(self, train):
+        """Raise a ValueError if the method cannot be trained on this set."""
         if self.needs_spurious and train.spurious is None:
             raise ValueError(
                 f"{type(self).__name__} is an oracle that reads the spurious attribute, "
@@ -286,6 +274,10 @@ class ERM:
         """Return the predicted targets, int64 (n,), for images uint8 (n, 3, H, W)."""
         return (self.scores(images) > 0.5).astype(np.int64)
 
+    def accuracy(self, labelled):
+        """Return the share of labelled images whose target is predicted."""
+        return float((self.predict(labelled.images) == labelled.target).mean())
+
     def logits(self, images):
         """Return the logits, float32 (n, 2), for images uint8 (n, 3, H, W)."""
         return self._run(lambda x: self.network(x).float(), images)
@@ -301,7 +293,7 @@ class ERM:
         self.network.eval()
         parts = []
         for start in range(0, len(images), batch_size):
-            x = _tensor(images[start : start + batch_size], self.device)
+            x = as_tensor(images[start : start + batch_size], self.device)
             if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
                 raise ValueError(
                     f"The images are {x.dtype} of shape {tuple(x.shape)}; "
@@ -312,7 +304,17 @@ class ERM:
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
-def _tensor(array, device):
+def as_tensor(array, device):
     """Put a numpy array on a device, copying one that may not be written to (torch warns about those)."""
     array = np.asarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)
+
+
+def equally_often(group, rng, dtype=torch.float64):
+    """Draw an epoch of positions (n,), with replacement, in which all groups (n,) that occur come equally often.
+
+    `rng` is a torch.Generator on the processor; `dtype` is that in which the probabilities are added up.
+    """
+    group = torch.as_tensor(group).cpu()
+    weight = 1 / torch.bincount(group).clamp(min=1)[group]
+    return torch.multinomial(weight.to(dtype), len(group), replacement=True, generator=rng)

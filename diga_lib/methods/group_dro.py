@@ -5,18 +5,19 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.erm import ERM
+from diga_lib.methods.erm import ERM, equally_often
 
 
 class GroupDRO(ERM):
     """Minimise the loss of the worst group, with group-balanced batches and strong weight decay.
 
-    The groups' weights q grow with their losses, ``q_g <- q_g exp(step_size * loss_g)``, and sum to 1.
+    The groups' weights q grow with their losses, ``q_g <- q_g exp(step_size * loss_g)``, and sum to 1. As in the
+    authors' code, a group that never occurs keeps its share of q, with a loss of 0.
 
     Parameters
     ----------
     step_size : float
-        Of the weights' exponentiated gradient.
+        Of the weights' exponentiated gradient, above 0.
     settings, **changes
         As in `ERM`.
 
@@ -36,16 +37,13 @@ class GroupDRO(ERM):
         self.step_size = step_size
 
     def prepare(self, train):
-        """Number the groups that occur from 0 and give them equal weights."""
-        group = torch.as_tensor(train.group)
-        _, self.group, self.counts = (
-            a.to(self.device) for a in torch.unique(group, return_inverse=True, return_counts=True)
-        )
-        self.weights = torch.full_like(self.counts, 1 / len(self.counts), dtype=torch.float32)
+        """Give all groups of target and spurious attribute equal weights."""
+        self.group = torch.as_tensor(train.group, device=self.device)
+        self.weights = torch.full((2 * train.n_spurious,), 1 / (2 * train.n_spurious), device=self.device)
 
-    def sampler(self, train, generator):
+    def sampler(self, train, rng):
         """Draw with replacement so that every group is met equally often."""
-        return torch.multinomial((1 / self.counts)[self.group].cpu(), len(train), True, generator=generator)
+        return equally_often(self.group, rng, torch.float32)  # the published runs drew in single precision
 
     def loss(self, index, logits, y):
         """Update the groups' weights and return the weighted sum of the groups' mean losses."""

@@ -12,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of PIL's and torchvisi
 class Strength:
     """How far an augmentation may go.
 
-    Parameters
+    Attributes
     ----------
     scale : float
         Smallest share of the image's area that a crop keeps, in (0, 1].
@@ -32,6 +32,7 @@ class Strength:
 
 STRENGTHS = {
     "none": Strength(),
+    "crop": Strength(scale=0.9, flip=0.5),  # what the head of the paper's DiGA is trained with
     "light": Strength(scale=0.9, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1),
     "byol": Strength(scale=0.8, flip=0.5, grey=0.2, brightness=0.4, contrast=0.4, saturation=0.4),
 }
@@ -69,19 +70,10 @@ def crop_and_flip(x, scale, centre, flipped):
 
 
 def recolour(x, brightness, contrast, saturation):
-    """Change brightness, then contrast around the mean grey, then saturation; one linear map per image.
+    """Change brightness, then contrast around the mean grey, then saturation, of images (N, 3, H, W) in [0, 1].
 
-    Parameters
-    ----------
-    x : torch.Tensor
-        Images (N, 3, H, W) in [0, 1], float.
-    brightness, contrast, saturation : torch.Tensor
-        Factors (N,); 1 changes nothing, saturation 0 gives a grey image.
-
-    Returns
-    -------
-    torch.Tensor
-        Images (N, 3, H, W), clipped to [0, 1] once at the end.
+    The factors are (N,); 1 changes nothing, saturation 0 gives a grey image. It is one linear map per image, clipped to
+    [0, 1] once at the end.
     """
     luma = x.new_tensor(LUMA)
     mean = x.mean((2, 3)) @ luma
@@ -92,17 +84,17 @@ def recolour(x, brightness, contrast, saturation):
     return torch.baddbmm(offset.expand(-1, 3, 1), matrix, x.flatten(2)).view_as(x).clamp_(0, 1)
 
 
-def augment(x, strength="light", generator=None):
+def augment(x, strength="light", rng=None):
     """Augment a batch of images at random, each image in its own way.
 
     Parameters
     ----------
     x : torch.Tensor
         Images (N, 3, H, W) in [0, 1], float.
-    strength : {"none", "light", "byol"} or Strength
+    strength : Strength, or the name of one of ``STRENGTHS``
         "light" suits supervised training; "byol" is the crop, flip, colour jitter and grey of DiGA's
         representation learning.
-    generator : torch.Generator, optional
+    rng : torch.Generator, optional
         On the device of `x`; the same state gives the same images.
 
     Returns
@@ -121,12 +113,10 @@ def augment(x, strength="light", generator=None):
         strength = STRENGTHS[strength]
     if strength == STRENGTHS["none"]:
         return x
-    draw = torch.rand(8, len(x), generator=generator, device=x.device, dtype=x.dtype)
+    draw = torch.rand(8, len(x), generator=rng, device=x.device, dtype=x.dtype)
     side = (strength.scale + (1 - strength.scale) * draw[0]).sqrt()
     x = crop_and_flip(x, side, draw[1:3].T * 2 - 1, draw[3] < strength.flip)
-    factors = [
-        1 + jitter * (2 * u - 1)
-        for jitter, u in zip((strength.brightness, strength.contrast, strength.saturation), draw[4:7])
-    ]
+    jitters = (strength.brightness, strength.contrast, strength.saturation)
+    factors = [1 + jitter * (2 * u - 1) for jitter, u in zip(jitters, draw[4:7], strict=True)]
     factors[2] = torch.where(draw[7] < strength.grey, 0.0, factors[2])
     return recolour(x, *factors)

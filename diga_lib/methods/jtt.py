@@ -6,24 +6,25 @@ from diga_lib.methods.two_stages import TwoStages
 
 
 class JTT(TwoStages):
-    """Train a reference by ERM for few epochs, then a new network on a set that has each of its errors many times.
+    """Train a reference by ERM for few epochs, then a new network on a set with copies of each of its errors.
 
-    The second network's epoch is as many images as the training set, drawn with replacement from the larger set, so
-    that its budget is that of every other method.
+    As in the original, `upweight` copies of each error stand beside the set itself, so an error is there
+    ``1 + upweight`` times, and an epoch visits all ``n + upweight * errors`` of them. That is more steps than other
+    methods make in as many epochs.
 
     Parameters
     ----------
     settings : Settings, optional
         As for `ERM`.
-    upweight : float
-        How often an image that the reference gets wrong is in the set, at least 1; the other images are in it once.
+    upweight : int
+        Copies of an image that the reference gets wrong (lambda), at least 1.
     first_epochs, reference, **changes
         As for `TwoStages`.
 
     Attributes
     ----------
     multiplicity : torch.Tensor
-        After `fit`: how often each training image is in the larger set, float32 (n,).
+        After `fit`: how often an epoch visits each training image, int64 (n,).
 
     Raises
     ------
@@ -33,20 +34,25 @@ class JTT(TwoStages):
     References
     ----------
     Liu et al., Just train twice: improving group robustness without training group information, ICML 2021,
-    algorithm 1; for CelebA the authors train the first network for 1 epoch and try 20, 50 and 100 repetitions.
+    algorithm 1; for CelebA the authors train the first network for 1 epoch and try 20, 50 and 100 copies.
     """
 
     def __init__(self, settings=None, upweight=20, first_epochs=1, reference=None, **changes):
         super().__init__(settings, first_epochs, reference, **changes)
-        if not upweight >= 1:
-            raise ValueError(f"upweight is {upweight!r}; it must be at least 1.")
+        if not isinstance(upweight, int) or upweight < 1:
+            raise ValueError(f"upweight is {upweight!r}; it must be a whole number of at least 1.")
         self.upweight = upweight
 
     def prepare(self, train):
-        """Count each image once, and those that the reference gets wrong `upweight` times."""
+        """Count each image once, and those that the reference gets wrong `upweight` times more."""
         wrong = torch.from_numpy(self.trained_reference(train).predict(train.images) != train.target)
-        self.multiplicity = torch.where(wrong, float(self.upweight), 1.0)
+        self.multiplicity = 1 + self.upweight * wrong.long()
 
-    def sampler(self, train, generator):
-        """Draw an epoch from the larger set."""
-        return self.draw(self.multiplicity, generator)
+    def epoch_size(self, train):
+        """Return the size of the larger set."""
+        return int(self.multiplicity.sum())
+
+    def sampler(self, train, rng):
+        """Return the larger set in random order."""
+        larger = torch.arange(len(train)).repeat_interleave(self.multiplicity)
+        return larger[torch.randperm(len(larger), generator=rng)]

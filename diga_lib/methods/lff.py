@@ -67,6 +67,10 @@ class LfF(ERM):
 
     def prepare(self, train):
         """Start the averages; an image's first loss is its first average."""
+        if len(set(train.target.tolist())) < 2:
+            raise ValueError(
+                "LfF divides each loss by the largest of its class, so the training set needs both classes."
+            )
         self.target = torch.as_tensor(train.target, device=self.device)
         self.average = torch.zeros(2, len(train), device=self.device)  # of the biased and of the debiased network
         self.met = torch.zeros(len(train), dtype=torch.bool, device=self.device)

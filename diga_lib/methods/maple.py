@@ -10,20 +10,23 @@ RISKS = ("irm", "rex")
 
 
 def project(scores, total):
-    """Return the point nearest to `scores` (n,) whose entries are in [0, 1] and sum to `total`.
+    """Return the point nearest to `scores` (n,) whose entries are in [0, 1] and sum to at most `total`.
 
-    It is ``clip(scores - v, 0, 1)`` for the one shift v that gives that sum, found by bisection.
+    It is ``clip(scores - v, 0, 1)``, with v = 0 if that is small enough, else the shift v that gives the sum `total`,
+    found by bisection.
     """
-    low, high = scores.min() - 1, scores.max()
+    low, high = torch.zeros_like(scores.max()), scores.max()
+    if scores.clamp(0, 1).sum() <= total:
+        return scores.clamp(0, 1)
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if (scores - middle).clamp(0, 1).sum() > total else (low, middle)
     return (scores - (low + high) / 2).clamp(0, 1)
 
 
-def sample_mask(scores, sharpness, generator=None):
+def sample_mask(scores, sharpness, rng=None):
     """Draw a mask of 0 and 1 (n,) with probabilities `scores`, with the gradient of its Gumbel-sigmoid relaxation."""
-    u = torch.rand(2, len(scores), generator=generator, dtype=scores.dtype, device=scores.device).clamp(1e-6, 1 - 1e-6)
+    u = torch.rand(2, len(scores), generator=rng, dtype=scores.dtype, device=scores.device).clamp(1e-6, 1 - 1e-6)
     logit = torch.log(scores + 1e-6) - torch.log(1 - scores + 1e-6)
     soft = (sharpness * (logit + torch.log(u[0].log() / u[1].log()))).sigmoid()
     return (soft > 0.5).to(soft) + (soft - soft.detach())
@@ -75,7 +78,7 @@ class MAPLE(TwoStages):
     Every image has a score, the probability that it is kept. In each step of the search a mask is drawn from the
     scores, a head is trained on the images of the mask, and the risk of that head over two environments is
     differentiated through the head's last step to the mask and, straight through its Gumbel-sigmoid relaxation, to
-    the scores; these move by Adam and are projected so that they are in [0, 1] and sum to ``share * n``.
+    the scores; these move by Adam and are projected so that they are in [0, 1] and sum to at most ``share * n``.
     Afterwards a new network is trained on images that are drawn in proportion to their scores.
 
     Assumptions. The authors train a whole (small) network in each step of the search and know the environments.
@@ -88,7 +91,7 @@ class MAPLE(TwoStages):
     settings : Settings, optional
         As for `ERM`.
     share : float
-        Share of the images that is kept, above 0 and at most 1.
+        Largest share of the images that is kept, above 0 and at most 1.
     risk : {"irm", "rex"}
         Of the outer problem.
     penalty_weight : float
@@ -148,18 +151,18 @@ class MAPLE(TwoStages):
     def prepare(self, train):
         """Infer the environments and search for the scores."""
         reference, y = self.trained_reference(train), torch.from_numpy(train.target)
-        generator = torch.Generator().manual_seed(self.generator.initial_seed())
-        self.environment = infer_environments(torch.from_numpy(reference.logits(train.images)), y, generator=generator)
-        self.score = self.search(whiten(torch.from_numpy(reference.features(train.images))), y, generator)
+        rng = torch.Generator().manual_seed(self.rng.initial_seed())
+        self.environment = infer_environments(torch.from_numpy(reference.logits(train.images)), y, rng=rng)
+        self.score = self.search(whiten(torch.from_numpy(reference.features(train.images))), y, rng)
 
-    def search(self, features, y, generator):
+    def search(self, features, y, rng):
         """Return the scores (n,) of images with whitened features (n, D), a constant one included."""
         total, risk = self.share * len(y), rex_risk if self.risk == "rex" else irm_risk
         scores = torch.full((len(y),), self.share, requires_grad=True)
         optimizer = torch.optim.Adam([scores], self.search_lr)
         for step in range(self.search_steps):
             sharpness = 1 / (1 - 0.97 * step / self.search_steps)  # the masks become less random
-            mask = sample_mask(scores, sharpness, generator)
+            mask = sample_mask(scores, sharpness, rng)
             head = self.train_head(features, y, mask.detach())
             optimizer.zero_grad()
             outer_risk(mask, head, features, y, self.environment, self.inner_lr, self.penalty_weight, risk).backward()
@@ -178,9 +181,10 @@ class MAPLE(TwoStages):
             head = head - self.inner_lr * velocity
         return head
 
-    def sampler(self, train, generator):
+    def sampler(self, train, rng):
         """Draw an epoch, with replacement, in proportion to the scores."""
-        return self.draw(self.score, generator)
+        weight = self.score.double() if self.score.any() else torch.ones(len(self.score))  # none kept: as they come
+        return torch.multinomial(weight, len(weight), replacement=True, generator=rng)
 
 
 def whiten(features):

@@ -1,4 +1,6 @@
-"""The classifiers that every method trains: a small network for 64 x 64 faces, ResNet-18 for large images."""
+"""The classifiers that every method trains: a small network for 64 x 64 images, ResNet-18 for large ones."""
+
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -8,12 +10,8 @@ from torch import nn
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut (the basic block of He et al., 2016).
 
-    Parameters
-    ----------
-    inputs, outputs : int
-        Channels that come in and go out.
-    stride : int
-        Of the first convolution; the shortcut then averages over the same window, so it drops no pixel.
+    It maps (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride)); the shortcut averages over the window
+    of the stride, so it drops no pixel.
     """
 
     def __init__(self, inputs, outputs, stride=1):
@@ -22,16 +20,12 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = (
-            nn.Identity()
-            if stride == 1 and inputs == outputs
-            else nn.Sequential(
-                nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-            )
-        )
+        self.shortcut = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            average, across = nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False)
+            self.shortcut = nn.Sequential(average, across, nn.BatchNorm2d(outputs))
 
     def forward(self, x):
-        """Map (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x), inplace=True)
 
@@ -41,16 +35,11 @@ def _layer(inputs, outputs, stride):
 
 
 def small():
-    """Build the 0.5 M-parameter backbone for images of about 64 pixels.
+    """Build the 0.5 M-parameter backbone for images of about 64 pixels: float (N, 3, H, W), H and W even, to (N, 128).
 
     The stem folds each 2 x 2 patch into channels, which loses nothing and leaves no layer at the full resolution.
     The maps are pooled to 4 x 4, not to one: faces are aligned, so where something is counts, and a smile of a
     few pixels is learned in hundreds of steps instead of thousands.
-
-    Returns
-    -------
-    nn.Sequential
-        Maps float (N, 3, H, W), with even H and W, to (N, 128).
     """
     return nn.Sequential(
         nn.PixelUnshuffle(2),
@@ -68,30 +57,22 @@ def small():
 
 
 def resnet18():
-    """Build the ResNet-18 backbone (random weights) for images of about 224 pixels.
-
-    Returns
-    -------
-    nn.Sequential
-        Maps float (N, 3, H, W) to (N, 512).
+    """Build the ResNet-18 backbone (random weights) for images of about 224 pixels: float (N, 3, H, W) to (N, 512).
 
     References
     ----------
     He, Zhang, Ren and Sun, Deep residual learning for image recognition, CVPR 2016. The shortcuts average
     before they are projected (variant D of He et al., Bag of tricks, CVPR 2019).
     """
-    widths = [64, 64, 128, 256, 512]
-    stages = [
-        block
-        for a, b in zip(widths, widths[1:])
-        for block in (ResidualBlock(a, b, 1 if a == b else 2), ResidualBlock(b, b))
-    ]
+    blocks = []
+    for inputs, outputs in itertools.pairwise([64, 64, 128, 256, 512]):
+        blocks += [ResidualBlock(inputs, outputs, 1 if inputs == outputs else 2), ResidualBlock(outputs, outputs)]
     return nn.Sequential(
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, 2, 1),
-        *stages,
+        *blocks,
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
@@ -101,7 +82,7 @@ BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512)}
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: images in [0, 1] to features to logits.
+    """A backbone and a head: images in [0, 1] to features to logits. Images are normalised here and nowhere else.
 
     Parameters
     ----------
@@ -117,34 +98,16 @@ class Classifier(nn.Module):
 
     def features(self, x):
         """Return the features (N, D) of float images (N, 3, H, W) in [0, 1]."""
-        return self.backbone(x - 0.5)  # the first normalisation sets the scale
+        return self.backbone(x - 0.5)  # the backbone's first normalisation sets the scale
 
     def forward(self, x):
         """Return the logits (N, classes) of float images (N, 3, H, W) in [0, 1]."""
         return self.head(self.features(x))
 
 
-def classifier(name="small", classes=2):
-    """Build an untrained classifier.
-
-    Parameters
-    ----------
-    name : {"small", "resnet18"}
-        The backbone.
-    classes : int
-        Number of logits.
-
-    Returns
-    -------
-    Classifier
-        In channels-last memory order.
-
-    Raises
-    ------
-    ValueError
-        If there is no backbone of that name.
-    """
+def classifier(name="small"):
+    """Build an untrained `Classifier` of two classes, in channels-last order, with one of ``BACKBONES``."""
     if name not in BACKBONES:
         raise ValueError(f"There is no backbone {name!r}; valid names: {', '.join(BACKBONES)}.")
     build, width = BACKBONES[name]
-    return Classifier(build(), nn.Linear(width, classes)).to(memory_format=torch.channels_last)
+    return Classifier(build(), nn.Linear(width, 2)).to(memory_format=torch.channels_last)

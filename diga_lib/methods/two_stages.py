@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import torch
-
 from diga_lib.methods.erm import ERM
 
 
@@ -40,8 +38,4 @@ class TwoStages(ERM):
         """Return the reference that was given, or train one on `train` with the seed of this run."""
         if self.reference is not None:
             return self.reference
-        return ERM(replace(self.settings, epochs=self.first_epochs)).fit(train, seed=self.generator.initial_seed())
-
-    def draw(self, weight, generator):
-        """Draw as many positions (n,) as there are weights (n,), with replacement and in proportion to them."""
-        return torch.multinomial(weight.double().cpu(), len(weight), replacement=True, generator=generator)
+        return ERM(replace(self.settings, epochs=self.first_epochs)).fit(train, seed=self.rng.initial_seed())

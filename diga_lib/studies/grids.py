@@ -132,7 +132,8 @@ def trained(cell: Cell):
     s, row, make, extra = cell.setting(), ROWS[cell.row], None, {"cell": asdict(cell)}
     found = getattr(s, row.direction) if row.direction and not cell.strengths else None
     if cell.strengths:
-        found = directions.spurious_direction(s.codes, s.split.train.target, strengths=cell.strengths, refined=False)
+        sums = [strength * len(s.codes) for strength in cell.strengths]  # per image there, against a sum here
+        found = directions.spurious_direction(s.codes, s.split.train.target, strengths=sums, refined=False)
         extra["coefficient"] = float(found.coefficient)
 
         def make(s, **more):

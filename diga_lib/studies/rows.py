@@ -78,7 +78,7 @@ def _edited(kind: type[ERM], direction: str, **fixed) -> Callable[..., ERM]:
 
 
 def _paper(variant: str, direction: str, short: str = "", **fixed) -> Row:
-    return Row(PAPER, variant, _edited(DiGA, direction, **fixed), direction, short=short)
+    return Row(PAPER, variant, _edited(DiGA, direction, **fixed), direction, short=short, version=1)
 
 
 def _ours(variant: str, direction: str, short: str = "", **fixed) -> Row:
@@ -94,15 +94,15 @@ ROWS = {
     "cvar-dro": Row("CVaR DRO", "", _plainly(CVaRDRO)),
     "eiil": Row("EIIL", "", _in_two_stages(EIIL)),
     "lff": Row("LfF", "", _plainly(LfF)),
-    "jtt": Row("JTT", "", _in_two_stages(JTT)),
-    "maple": Row("MAPLE", "", _in_two_stages(MAPLE)),
+    "jtt": Row("JTT", "", _in_two_stages(JTT), version=1),
+    "maple": Row("MAPLE", "", _in_two_stages(MAPLE), version=1),
     "diga-paper": _paper(f"c by the image–text model, {HEAD}", "judged"),
     "diga-paper-latents": _paper(f"c by the latents, {HEAD}", "plain", f"{PAPER}, c by the latents"),
     "diga-paper-plain-head": _paper(
         "c by the latents, two stages: BYOL, head on the images themselves",
         "plain",
         f"{PAPER}, plain head",
-        conflicting=False,
+        head_degrees=(),
     ),
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", edit="shift", **EDITS_ONLY),
     "diga-one-stage-place": _ours(

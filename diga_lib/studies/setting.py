@@ -15,7 +15,6 @@ from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction, words
 from diga_lib.directions.clusters import fit_clusters
 from diga_lib.methods import ERM
-from diga_lib.methods.diga_one_stage import directions_of
 from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
 from diga_lib.studies import cache
 
@@ -108,7 +107,7 @@ class Setting:
         def judge(images):
             return self.reader.zero_shot(images, self.asked)
 
-        return cache.once(self.kept, "judged", lambda: self.combined(judge))
+        return cache.once(self.kept, "scored", lambda: self.combined(judge))
 
     @cached_property
     def named(self) -> words.Named | Direction:
@@ -177,7 +176,7 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
         size; and "gain", "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
     """
     train, names = setting.split.train, setting.split.spurious.split("&")
-    y, several = train.target, directions_of(found)
+    y, several = train.target, found.directions
     along = np.stack([direction.coordinate(setting.codes).numpy() for direction in several], 1)
     if isinstance(found, words.Named):
         upper, scores = found.probability, {"words": list(found.words)}

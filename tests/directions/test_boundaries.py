@@ -24,7 +24,10 @@ def world(n=4000, bias=1 / 9, seed=0, gap=4.0):
     shifts[1, [4, 5, 6]] = gap * np.array([0.8, -0.5, 0.4])  # spurious
     shifts[2, 8] = 9.0  # glasses: clusters too, larger ones, but in equal shares
     z += np.c_[y, s, glasses] @ shifts
-    as_code = lambda v: torch.tensor(v / np.linalg.norm(v), dtype=torch.float32).view(SHAPE)
+
+    def as_code(v):
+        return torch.tensor(v / np.linalg.norm(v), dtype=torch.float32).view(SHAPE)
+
     return torch.tensor(z, dtype=torch.float32).view(n, *SHAPE), y, s, as_code(shifts[0]), as_code(shifts[1])
 
 
@@ -104,9 +107,23 @@ def test_refining_finds_the_spurious_shift_and_leaves_the_target_out():
 
 def test_the_choice_without_a_judge_is_recorded_and_uses_no_truth():
     codes, y, s, target, spurious = world()
-    found = directions.spurious_direction(codes, y, strengths=(1e-3, 1e-1, 1e2), coefficients=(0.0, 0.5, 1.0))
-    assert len(found.scores) == 3 * 3 and found.scores["agreement"].isna().all()
+    strengths = [len(y) * per_image for per_image in (1e-3, 1e-1, 1e2)]
+    plain = directions.spurious_direction(codes, y, strengths=strengths, coefficients=(0.0, 0.5, 1.0), refined=False)
+    assert len(plain.scores) == 3 * 3 and plain.scores["agreement"].isna().all()
+    assert {plain.strong, plain.weak} <= set(strengths) and plain.coefficient in (0.0, 0.5, 1.0)
+    found = directions.sharpen(codes, y, plain)
     assert directions.cosine(found.direction, spurious) > 0.98
+    # What was thrown away is not told of it.
+    assert np.isnan([found.coefficient, found.strong, found.weak]).all() and found.scores.empty
+
+
+def test_booleans_are_labels_and_other_numbers_one_sentence():
+    codes, y, *_ = world(600)
+    found, same = (directions.spurious_direction(codes, kind, strengths=(1.0, 1e4)) for kind in (y, y == 1))
+    torch.testing.assert_close(found.direction, same.direction)
+    for wrong in (2 * y - 1, np.where(y == 1, "smile", "none"), np.ones_like(y)):
+        with pytest.raises(ValueError, match="valid is one value for each image, 0 or 1, both"):
+            directions.spurious_direction(codes, wrong)
 
 
 class Plain:
@@ -120,8 +137,11 @@ class Plain:
 def test_the_judge_chooses_the_combination_that_keeps_the_target():
     codes, y, _, target, _ = world()
     middle = float((codes * target).sum((1, 2)).mean())
-    judge = lambda images: ((images @ target.flatten() - middle) > 0).numpy().astype(float)
-    found = directions.spurious_direction(codes, y, Plain(), judge, strengths=(1e-1, 1e2), refined=False, images=400)
+
+    def judge(images):
+        return ((images @ target.flatten() - middle) > 0).numpy().astype(float)
+
+    found = directions.spurious_direction(codes, y, Plain(), judge, (1e-1, 1e2), directions.COEFFICIENTS, 3.0, 400)
     assert found.scores["agreement"].max() == found.scores.set_index("coefficient").loc[found.coefficient, "agreement"]
     start = found.scores.iloc[0]
     assert start.coefficient == 0 and found.coefficient > 0 and found.scores["agreement"].max() > start.agreement
@@ -131,7 +151,10 @@ def test_flip_rates_by_hand():
     codes = torch.tensor([[-1.0, 5.0], [-1.0, -5.0], [1.0, 5.0], [1.0, 0.2]]).view(4, 1, 2)
     direction = torch.tensor([[1.0, 0.1]])
     found = directions.Direction(direction, torch.tensor([[1.0, 0.0]]), 1.0)
-    see = lambda column: lambda images: (images[:, column] > 0).numpy().astype(int)
+
+    def see(column):
+        return lambda images: (images[:, column] > 0).numpy().astype(int)
+
     rates = directions.flip_rates(found, codes, [1, 0, 1, 1], [0, 0, 1, 1], Plain(), see(1), see(0), degree=3.0)
     assert rates == {"spurious": 1.0, "target": 0.25}  # only 0.2 - 0.3 changes the target's sign
 
@@ -145,4 +168,4 @@ def test_bad_requests_say_what_is_valid():
     with pytest.raises(ValueError, match="at least two"):
         directions.spurious_direction(codes, y, strengths=[1.0])
     with pytest.raises(ValueError, match="needs the generator"):
-        directions.spurious_direction(codes, y, judge=lambda images: images)
+        directions.spurious_direction(codes, y, scorer=lambda images: images)

@@ -12,7 +12,6 @@ from diga_lib.data import LabelledImages
 from diga_lib.directions import words
 from diga_lib.image_text import PROMPTS
 from diga_lib.methods import DiGAOneStage, PseudoGroups
-from diga_lib.methods.diga_one_stage import sides
 from diga_lib.studies.setting import Setting
 
 WORDS = list(PROMPTS)
@@ -56,7 +55,7 @@ def population(n=1500, spurious=("Male",), bias=1 / 9, seed=0):
     rng = np.random.default_rng(seed)
     shows = rng.random((n, len(WORDS))) < 0.5
     y = shows[:, WORDS.index("Smiling")].copy()
-    for word, rare in zip(spurious, np.broadcast_to(bias, len(spurious))):
+    for word, rare in zip(spurious, np.broadcast_to(bias, len(spurious)), strict=True):
         shows[:, WORDS.index(word)] = np.where(rng.random(n) < 1 / (1 + rare), y, ~y)
     codes = 0.5 + 0.18 * (2 * shows - 1) + 0.06 * rng.normal(size=shows.shape)
     images = Patches().decode(torch.tensor(codes, dtype=torch.float32)[:, None])
@@ -111,11 +110,10 @@ def test_diga_takes_words_in_whichever_order_they_were_found(order):
     train, _ = population(3000, order, (1 / 9, 1 / 5))
     named = found(train)
     assert named.words == order
-    upper, gap, _, known = sides(
-        named, np.stack([d.coordinate(Patches().encode(train.images)) for d in named.directions], 1), train.target
-    )
-    np.testing.assert_array_equal(upper, named.probability)
-    assert known and (abs(gap) > 1).all()
+    codes = Patches().encode(train.images)
+    sides = named.sides(np.stack([d.coordinate(codes) for d in named.directions], 1), train.target)
+    np.testing.assert_array_equal(sides.upper, named.probability)
+    assert sides.known and (abs(sides.gap) > 1).all()
 
 
 def without(train, word, among, keep=0):
@@ -225,7 +223,7 @@ def test_diga_moves_along_every_word_and_visits_the_pseudo_groups_alike():
     index = torch.arange(4000)
     first, second = model.degrees_of_views(index)
     codes = model.faces.codes
-    for k, word in enumerate(named.words):
+    for _k, word in enumerate(named.words):
         pixel = WORDS.index(word)
         one, other = (model.faces.shifted(index, d)[:, 0].flatten(1)[:, pixel] > 0.5 for d in (first, second))
         assert (one != other).float().mean() > 0.99

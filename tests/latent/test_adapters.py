@@ -199,7 +199,7 @@ def test_diga_from_end_to_end_on_principal_components():
     train, test = draw(500, 0.92), draw(400, 0.5)
     generator = PCAGenerator(2, 16).fit(train.images)
     codes = generator.encode(train.images)
-    found = directions.spurious_direction(codes, train.target, strengths=(1e-2, 1e2))
+    found = directions.spurious_direction(codes, train.target, strengths=(1e-2 * len(codes), 1e2 * len(codes)))
     spurious, _ = directions.true_shifts(codes, train.target, train.spurious)
     assert abs(float((found.direction * spurious).sum())) > 0.9
     worst, budget = {}, {"epochs": 5, "batch_size": 25, "lr": 1e-3, "augment": "none"}

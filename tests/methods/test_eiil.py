@@ -54,7 +54,7 @@ def test_no_division_violates_the_principle_more(seed):
         q = np.array(division)
         return (np.mean(q * d) ** 2 + np.mean((1 - q) * d) ** 2) / 2
 
-    found = infer_environments(as_logits(margin), y, generator=torch.Generator().manual_seed(seed))
+    found = infer_environments(as_logits(margin), y, rng=torch.Generator().manual_seed(seed))
     best = max(violation(division) for division in itertools.product((0, 1), repeat=10))
     assert violation(found.numpy()) == pytest.approx(best)
 

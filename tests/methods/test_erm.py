@@ -9,7 +9,7 @@ from sklearn.exceptions import NotFittedError
 from diga_lib.methods import ERM, GroupDRO, Settings
 from diga_lib.methods.networks import Classifier
 
-QUICK = dict(epochs=4, batch_size=64)
+QUICK = {"epochs": 4, "batch_size": 64}
 
 
 def linear():
@@ -65,7 +65,7 @@ def test_each_step_is_adamw_on_the_mean_cross_entropy(train):
     loss = F.cross_entropy(expected(x), y)
     loss.backward()
     assert model.history[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for found, start in zip(model.network.parameters(), expected.parameters()):
+    for found, start in zip(model.network.parameters(), expected.parameters(), strict=True):
         direction = start.grad / (start.grad.abs() + 1e-8)  # m / √v of the first step
         moved = start * (1 - 0.01 * 0.1) - 0.01 * direction
         torch.testing.assert_close(found, moved, atol=1e-5, rtol=1e-4)
@@ -115,12 +115,12 @@ def test_schedules_end_where_they_should(schedule):
 
 def test_bad_settings_are_one_sentence():
     for changes, sentence in [
-        (dict(epoch=3), "ERM has no setting 'epoch'; valid settings: epochs, batch_size"),
-        (dict(epochs=0), "epochs is 0; it must be a whole number of at least 1"),
-        (dict(lr=-1.0), "lr must be above 0"),
-        (dict(backbone="vgg"), "backbone is 'vgg'; valid values: small, resnet18"),
-        (dict(augment="strong"), "augment is 'strong'; valid values: none, light, byol"),
-        (dict(device="abacus"), "device 'abacus' is not available here"),
+        ({"epoch": 3}, "ERM has no setting 'epoch'; valid settings: epochs, batch_size"),
+        ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
+        ({"lr": -1.0}, "lr must be above 0"),
+        ({"backbone": "vgg"}, "backbone is 'vgg'; valid values: small, resnet18"),
+        ({"augment": "strong"}, "augment is 'strong'; valid values: none, light, byol"),
+        ({"device": "abacus"}, "device 'abacus' is not available here"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             ERM(**changes)

@@ -40,10 +40,13 @@ def test_sampler_meets_every_group_equally_often():
     assert len(drawn) == 4000 and (np.abs(counts - 1000) < 5 * np.sqrt(750)).all()  # 5 binomial deviations
 
 
-def test_groups_that_do_not_occur_get_no_weight():
+def test_groups_that_do_not_occur_keep_their_share_as_in_the_original():
     method = GroupDRO()
     method.prepare(labelled([0, 1, 1], [0, 1, 1]))
-    assert method.weights.tolist() == [0.5, 0.5]
+    loss = method.loss(torch.tensor([0, 1]), torch.zeros(2, 2), torch.tensor([0, 1]))
+    up = 0.25 * np.exp(0.01 * np.log(2))  # of both groups that occur; the two others keep exp(0)
+    np.testing.assert_allclose(method.weights, np.array([up, 0.25, 0.25, up]) / (2 * up + 0.5), rtol=1e-6)
+    assert loss.item() == pytest.approx(2 * up / (2 * up + 0.5) * np.log(2), rel=1e-6)
 
 
 def test_helps_the_worst_group_of_a_biased_set():

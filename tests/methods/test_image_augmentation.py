@@ -55,12 +55,12 @@ def test_colours_are_those_of_pil(images, factor):
         (recolour(images, ONE, f, ONE), ImageEnhance.Contrast),
         (recolour(images, ONE, ONE, f), ImageEnhance.Color),
     ]:
-        for image, result in zip(images, found):
+        for image, result in zip(images, found, strict=True):
             close(result, enhancer(pil(image)).enhance(factor), levels=2)
 
 
 def test_saturation_zero_is_pil_grey(images):
-    for image, result in zip(images, recolour(images, ONE, ONE, 0 * ONE)):
+    for image, result in zip(images, recolour(images, ONE, ONE, 0 * ONE), strict=True):
         close(result, pil(image).convert("L").convert("RGB"), levels=1)
 
 

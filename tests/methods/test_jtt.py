@@ -26,18 +26,34 @@ def labelled(target):
 def test_multiplicities_by_hand():
     method = JTT(upweight=20, reference=Says([0, 1, 1, 0, 1]))
     method.prepare(labelled([0, 0, 1, 1, 1]))
-    assert method.multiplicity.tolist() == [1, 20, 1, 20, 1]
+    assert method.multiplicity.tolist() == [1, 21, 1, 21, 1]
 
 
-def test_an_epoch_is_drawn_from_the_larger_set_and_as_long_as_the_training_set():
-    target, said = [0] * 500 + [1] * 500, [0] * 480 + [1] * 520
+def test_an_epoch_is_the_set_and_beside_it_so_many_copies_of_its_errors():
+    """The original concatenates the set and lambda copies of the errors, and shuffles."""
+    target, said = np.repeat([0, 1], 500), np.repeat([0, 1], [480, 520])
     method, train = JTT(upweight=20, reference=Says(said)), labelled(target)
     method.prepare(train)
-    drawn = torch.cat([method.sampler(train, torch.Generator().manual_seed(seed)) for seed in range(20)])
-    assert len(drawn) == 20 * 1000
-    wrong = np.array(target) != np.array(said)
-    share = 20 * 20 / (20 * 20 + 980)  # 20 errors, 20 times each, among 980 others
-    assert abs(wrong[drawn.numpy()].mean() - share) < 5 * np.sqrt(share * (1 - share) / len(drawn))
+    wrong = np.flatnonzero(target != said)
+    whole = np.concatenate([np.arange(1000), *[wrong] * 20])
+    drawn = [method.sampler(train, torch.Generator().manual_seed(seed)).numpy() for seed in (0, 1)]
+    assert len(wrong) == 20 and method.epoch_size(train) == len(whole) == 1400
+    for one in drawn:
+        np.testing.assert_array_equal(np.sort(one), np.sort(whole))
+    assert (drawn[0] != drawn[1]).any()
+
+
+def test_the_steps_are_those_of_the_larger_set(train):
+    seen = []
+
+    class Watched(JTT):
+        def views(self, x, y, index, step):
+            seen.append((step, len(index)))
+            return super().views(x, y, index, step)
+
+    said = np.where(np.arange(len(train)) % 8 == 0, 1 - train.target, train.target)
+    Watched(upweight=4, reference=Says(said), epochs=2, batch_size=64).fit(train.without_spurious())
+    assert seen == [(step, 64) for step in range(2 * (512 + 4 * 64) // 64)]
 
 
 def test_the_reference_has_its_own_schedule_and_may_be_shared(train, test):

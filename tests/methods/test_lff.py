@@ -39,9 +39,9 @@ def test_weights_are_those_of_a_slow_transcription():
         index, losses = random.permutation(12)[:5], random.exponential(size=(2, 5)).astype(np.float32)
         found = method.weights(torch.from_numpy(index), torch.from_numpy(losses))
         for network in (0, 1):
-            for i, loss in zip(index, losses[network]):
+            for i, loss in zip(index, losses[network], strict=True):
                 average[network][i] = 0.4 * average[network][i] + 0.6 * loss if i in average[network] else loss
-        for i, weight in zip(index, found):
+        for i, weight in zip(index, found, strict=True):
             biased, debiased = (one[i] / max(one[j] for j in one if target[j] == target[i]) for one in average)
             assert weight.item() == pytest.approx(biased / (biased + debiased), rel=1e-5)
 
@@ -120,3 +120,9 @@ def test_learns_repeats_and_answers_with_the_debiased_network(train, test):
 def test_bad_parameters_are_one_sentence(parameters, sentence):
     with pytest.raises(ValueError, match=sentence):
         LfF(**parameters)
+
+
+def test_one_class_is_one_sentence(train):
+    one = LabelledImages(train.images, np.zeros(len(train), np.int64), None, train.index)
+    with pytest.raises(ValueError, match="the training set needs both classes"):
+        LfF(epochs=1).fit(one)

@@ -1,0 +1,281 @@
+"""The paper's combination: two boundaries, regularised strongly and weakly, isolate the spurious attribute.
+
+Throughout, a *direction* is a vector in W+ (levels, width) along which faces are moved, and *degrees* are given in
+standard deviations of the training latents along it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from diga_lib.directions.clusters import Clusters, FisherReader, Sides, fit_clusters, labels
+
+COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))  # candidates for c; the paper's begin at 0.5
+STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # candidates for both lambdas, per training image: lambda / N
+PAPER_STRENGTHS = (1e-4, 1e4)
+SCAN = 2000  # images on which candidates are compared without a scorer
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction in W+, and how to read where a face lies along it.
+
+    Attributes
+    ----------
+    direction : Tensor (levels, width)
+        Unit vector: the way faces are moved.
+    reader : Tensor (levels, width)
+        The coordinate of a code is ``<reader, code>``; scaled so that ``<reader, direction> = 1``. For the paper's
+        plain direction it is the direction itself.
+    scale : float
+        One standard deviation of the training latents' coordinate: the unit of degrees.
+    center : float
+        The coordinate halfway between the two clusters (or the mean, if none were fitted).
+    coefficient, strong, weak : float
+        c and the two strengths of the combination; NaN if it is none.
+    scores : DataFrame
+        What the choice of c was based on; empty if there was none.
+    """
+
+    direction: Tensor
+    reader: Tensor
+    scale: float
+    center: float = 0.0
+    coefficient: float = float("nan")
+    strong: float = float("nan")
+    weak: float = float("nan")
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Itself, as several words have several directions."""
+        return [self]
+
+    def coordinate(self, codes: Tensor) -> Tensor:
+        """Coordinate (N,) of codes (N, levels, width), in standard deviations from the center."""
+        return (torch.einsum("nlw,lw->n", codes, self.reader) - self.center) / self.scale
+
+    def move(self, codes: Tensor, degrees: Tensor | float) -> Tensor:
+        """Move codes (N, levels, width) by so many standard deviations, (N,) or one for all."""
+        degrees = torch.as_tensor(degrees, dtype=codes.dtype).expand(len(codes))
+        return codes + degrees[:, None, None] * self.scale * self.direction
+
+    def place(self, codes: Tensor, coordinates: Tensor) -> Tensor:
+        """Move codes so that they come to lie at the given coordinates (N,): an intervention, not a shift."""
+        return self.move(codes, coordinates - self.coordinate(codes))
+
+    def sides(self, coordinate: np.ndarray, target: np.ndarray) -> Sides:
+        """Read on which side images with coordinates (N, 1) and targets (N,) lie, by clusters inside the classes."""
+        found = fit_clusters(coordinate[:, 0], target)
+        middle = np.array([found.offset.mean()])
+        return Sides(found.probability[:, None], np.array([found.gap]), middle, found.clear)
+
+
+def boundary(codes: Tensor, target: np.ndarray, strength: float) -> Tensor:
+    """Unit normal of the regularised boundary between the two target classes.
+
+    ``argmin_w  sum_i log(1 + exp(-y_i <w, z_i>)) + strength / 2 |w|^2``, pointing towards target 1.
+
+    Parameters
+    ----------
+    codes : Tensor (N, levels, width)
+    target : int array (N,), 0 or 1
+    strength : float
+        lambda > 0. It counts against a sum over N images, so its meaning depends on N and on the codes' scale.
+
+    Returns
+    -------
+    Tensor (levels, width), float32
+
+    Raises
+    ------
+    ValueError
+        If the strength is not positive, a target is neither 0 nor 1, or one class is missing.
+
+    References
+    ----------
+    DiGA (arXiv 2403.06606), section 3.2; derived in notebook 02_biased_directions.
+    """
+    if not strength > 0:
+        raise ValueError(f"strength is {strength}; it must be above 0.")
+    model = LogisticRegression(C=1 / strength, max_iter=1000, tol=1e-3)
+    model.fit(codes.flatten(1).numpy(), labels(target))
+    return _unit(torch.from_numpy(model.coef_[0].astype(np.float32))).view(codes.shape[1:])
+
+
+def biased_directions(codes: Tensor, target: np.ndarray, strengths: Sequence[float]) -> list[Tensor]:
+    """One `boundary` per strength: a strong one tends to the difference of the class means, which holds the spurious
+    shift, a weak one to the discriminative direction."""
+    return [boundary(codes, target, strength) for strength in strengths]
+
+
+def combine(strong: Tensor, weak: Tensor, coefficient: float) -> Tensor:
+    """``normalise(n_strong - c n_weak)``: what the biased boundary holds beyond the discriminative one."""
+    return _unit(strong - coefficient * weak)
+
+
+def paper_direction(codes: Tensor, direction: Tensor) -> Direction:
+    """Wrap a unit vector; one degree is one standard deviation of the codes along it."""
+    along = torch.einsum("nlw,lw->n", codes, direction)
+    return Direction(direction, direction, float(along.std()), float(along.mean()))
+
+
+def agreement(found: Direction, codes: Tensor, target: np.ndarray, generator, scorer, degree: float = 5.0) -> float:
+    """How often a scorer still sees the target's label after the direction is added and after it is subtracted.
+
+    Arguments are as for `spurious_direction`. The answer is the share of the 2 N edited images, in [0, 1], on which the
+    scorer says what the *label* says; how it saw the image before the edit does not count.
+    """
+    y = np.asarray(target) == 1
+    kept = [(scorer(generator.decode(found.move(codes, sign * degree))) > 0.5) == y for sign in (-1, 1)]
+    return float(np.mean(kept))
+
+
+def spurious_direction(
+    codes: Tensor,
+    target: np.ndarray,
+    generator=None,
+    scorer: Callable | None = None,
+    strengths: Sequence[float] | None = None,
+    coefficients: Sequence[float] | None = None,
+    degree: float = 5.0,
+    images: int = 100,
+    refined: bool | None = None,
+    seed: int = 0,
+) -> Direction:
+    """Find the direction of the spurious attribute: ``n_strong - c n_weak`` with the best c and strengths.
+
+    With a scorer this is the paper's: of its c, that after whose edits an image-text model still sees the target most
+    often. Without one it is ours: the combination that splits each class into the clearest two clusters, sharpened.
+
+    Parameters
+    ----------
+    codes, target : Tensor (N, levels, width) and array (N,) of 0 and 1
+        Training latents and labels.
+    generator : object with ``decode``, optional
+        Needed with a scorer.
+    scorer : callable, optional
+        Float images (N, 3, R, R) in [0, 1] to P(target = 1), array (N,), as an image-text model says it; for example
+        ``lambda images: model.zero_shot(images, "Smiling")``.
+    strengths : sequence of float, optional
+        Candidates for both lambdas, counted as in `boundary`: the strong one is always the larger. By default 1e4 and
+        1e-4 with a scorer, as in the official code, else ``STRENGTHS`` times N.
+    coefficients : sequence of float, optional
+        Candidates for c. By default 0.5 ... 1.5 with a scorer, else 0 ... 1.5, in steps of 0.1.
+    degree : float
+        Standard deviations of the scorer's edits.
+    images : int
+        How many training images the scorer sees edited, each with both signs (100 in the paper).
+    refined : bool, optional
+        Whether to `sharpen` the result; by default without a scorer.
+    seed : int
+        Chooses the scorer's images.
+
+    Returns
+    -------
+    Direction
+        With ``scores``: a row per candidate (strong, weak, coefficient, agreement, gain, gap, share0, share1).
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two strengths, a scorer without a generator, or targets other than 0 and 1.
+    """
+    y = labels(target)
+    ours = scorer is None
+    if strengths is None:
+        strengths = [s * len(y) for s in STRENGTHS] if ours else PAPER_STRENGTHS
+    if coefficients is None:
+        coefficients = [c for c in COEFFICIENTS if ours or c >= 0.5]
+    levels = sorted(strengths)
+    if len(set(levels)) < 2:
+        raise ValueError(f"strengths are {levels}; at least two different ones are needed.")
+    if scorer is not None and generator is None:
+        raise ValueError("A scorer looks at edited images, so it needs the generator that decodes them.")
+    normals = dict(zip(levels, biased_directions(codes, y, levels), strict=True))
+    some = np.random.default_rng(seed).choice(len(codes), min(images, len(codes)), replace=False)
+    reading, scan = FisherReader(codes, y), np.random.default_rng(seed).permutation(len(y))[:SCAN]
+    rows = []
+    for (weak, strong), c in itertools.product(itertools.combinations(levels, 2), map(float, coefficients)):
+        candidate = combine(normals[strong], normals[weak], c)
+        along = reading.z @ reading.reader(candidate.flatten().double().numpy())
+        clusters = fit_clusters(along[scan], y[scan])
+        row = {"strong": strong, "weak": weak, "coefficient": c, "agreement": np.nan, "gain": clusters.gain}
+        row |= {"gap": abs(clusters.gap) / clusters.spread, "share0": clusters.share[0], "share1": clusters.share[1]}
+        if not ours:
+            moved = paper_direction(codes, candidate)
+            row["agreement"] = agreement(moved, codes[some], y[some], generator, scorer, degree)
+        rows.append(row)
+    scores = pd.DataFrame(rows)
+    best = scores.loc[scores["gain" if ours else "agreement"].idxmax()]
+    found = paper_direction(codes, combine(normals[best.strong], normals[best.weak], best.coefficient))
+    found = replace(found, coefficient=best.coefficient, strong=best.strong, weak=best.weak, scores=scores)
+    return sharpen(codes, y, found) if (ours if refined is None else refined) else found
+
+
+def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
+    """Take the strongest boundary, refined, instead of a combination, if that finds clear clusters.
+
+    Refining needs no c: what it keeps has no part of the target anyway. The result has neither c nor strengths of the
+    combination it replaces.
+    """
+    sharper, clusters = refine(codes, target, boundary(codes, target, max(STRENGTHS) * len(codes)))
+    return sharper if clusters.clear else plain
+
+
+def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) -> tuple[Direction, Clusters]:
+    """Sharpen a direction by the clusters it makes inside each class.
+
+    Alternates two steps of expectation-maximisation for Gaussian clusters of one shape: read which cluster each face
+    lies in, along ``covariance^-1 direction`` (Fisher's reading direction, which is not the direction faces move
+    along); then take the difference of the clusters' means *within each class*, in which the target has no part.
+
+    Parameters
+    ----------
+    codes, target : (N, levels, width) and (N,)
+    start : Tensor (levels, width)
+        Where to begin: the strongest boundary, or the paper's combined direction.
+    rounds : int
+
+    Returns
+    -------
+    Direction, Clusters
+        A degree is then one standard deviation inside a cluster, and coordinate 0 lies between the clusters.
+    """
+    y = labels(target)
+    reading, shift = FisherReader(codes, y), start.flatten().double().numpy()
+    for _ in range(rounds):
+        shift = shift_within(reading.z, y, fit_clusters(reading.z @ reading.reader(shift), y).probability)
+    reader = reading.reader(shift)
+    clusters = fit_clusters(reading.z @ reader, y)
+    shape = codes.shape[1:]
+    found = Direction(as_tensor(shift, shape), as_tensor(reader, shape), clusters.spread, float(clusters.offset.mean()))
+    return found, clusters
+
+
+def shift_within(z: np.ndarray, target: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Unit vector (D,) along which rows z (N, D) move with a probability (N,) inside the target classes."""
+    parts = [np.cov(np.c_[probability[target == k], z[target == k]].T, bias=True)[0, 1:] for k in (0, 1)]
+    shift = sum((target == k).mean() * part for k, part in enumerate(parts))
+    return shift / np.linalg.norm(shift)
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    """Cosine of two directions (levels, width)."""
+    return float((one * other).sum() / one.norm() / other.norm())
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / vector.norm()
+
+
+def as_tensor(vector: np.ndarray, shape) -> Tensor:
+    return torch.from_numpy(vector.astype(np.float32)).view(shape)

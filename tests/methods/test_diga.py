@@ -1,0 +1,181 @@
+"""The paper's two stages on pictures whose generator is known exactly; and one range of input for every method."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diga_lib.data import LabelledImages
+from diga_lib.methods import EIIL, ERM, JTT, MAPLE, CVaRDRO, DiGA, DiGAOneStage, GroupDRO, LfF, PseudoGroups, networks
+
+FEW = {"epochs": 2, "batch_size": 64, "augment": "none", "precision": "fp32"}
+
+
+def paper(world, **changes):
+    settings = FEW | {"degrees": (2.0, 3.0), "head_degrees": (8.0, 16.0), "residual": False, "head_epochs": 20}
+    return DiGA(world.generator, world.shortcut, **settings | changes)
+
+
+def lit(world, images):
+    """Brightness (B,) of the shortcut's lamp."""
+    return world.generator.encode((images * 255).numpy())[:, 0, 1]
+
+
+def test_pairs_are_edits_both_ways_drawn_anew(world, biased):
+    model = paper(world, epochs=1)
+    model.represent(biased)
+    before, rows = model.faces.codes[:50, 0, 1], torch.arange(50)
+    seen = []
+    for _ in range(2):
+        up, down = (lit(world, view) for view in model.pair(rows))
+        steps = torch.stack([up - before, before - down]) / world.shortcut.scale
+        inside = torch.stack([up < 0.99, down > 0.01])
+        assert set(steps[inside].round().tolist()) == {2.0, 3.0}
+        seen.append(steps)
+    assert (seen[0] - seen[1]).abs().max() > 0.5
+
+
+def test_each_edit_is_painted_once(world, biased, monkeypatch):
+    model, decode, painted = paper(world, epochs=3), world.generator.decode, []
+    monkeypatch.setattr(world.generator, "decode", lambda codes: painted.append(len(codes)) or decode(codes))
+    model.fit(biased)
+    assert sum(painted) <= 6 * len(biased)  # two degrees up, two down, two against the label
+
+
+def test_the_loss_falls_and_the_target_network_follows(world, biased):
+    """With momentum m and k steps, what the target has of its start is m^k; a third network is averaged by hand."""
+    model = paper(world, epochs=6, momentum=0.9)
+    model.fit(biased)
+    losses = [record["loss"] for record in model.history if record["stage"] == "byol"]
+    assert len(losses) == 6 and losses[-1] < 0.7 * losses[0]
+    fast = torch.cat([p.flatten() for p in model.network.backbone.parameters()])
+    slow = torch.cat([p.flatten() for p in model.slow.backbone.parameters()])
+    assert 0 < (fast - slow).norm() < 0.2 * fast.norm()
+    still = paper(world, epochs=1, momentum=1.0).represent(biased, seed=3)
+    torch.manual_seed(3)
+    start = networks.classifier()
+    for kept, first in zip(still.slow.backbone.parameters(), start.backbone.parameters(), strict=True):
+        torch.testing.assert_close(kept.detach(), first.detach())
+    followed = paper(world, epochs=1, momentum=0.0).represent(biased, seed=3)
+    for one, other in zip(followed.slow.parameters(), followed.network.backbone.parameters(), strict=False):
+        torch.testing.assert_close(one, other.detach())
+
+
+def test_the_head_is_trained_on_the_rare_side_and_the_backbone_stays(world, biased):
+    test = world.draw(800, 1.0, 1)
+
+    def gap(model):
+        right = model.predict(test.images) == test.target
+        return right[test.target == test.spurious].mean() - right[test.target != test.spurious].mean()
+
+    model = paper(world).represent(biased)
+    frozen = {name: value.clone() for name, value in model.network.backbone.state_dict().items()}
+    against = gap(model.fit_head(biased))
+    for name, value in model.network.backbone.state_dict().items():
+        torch.testing.assert_close(value, frozen[name])
+    model.head_degrees = ()
+    assert against < gap(model.fit_head(biased))
+
+
+def test_the_head_of_the_best_epoch_on_validation_is_kept_and_callbacks_hear_both_stages(world, biased):
+    heard, validation = [], world.draw(300, 1.0, 2)
+    model = paper(world).fit(biased, 0, validation, [lambda method, record: heard.append(record)])
+    assert heard == model.history
+    assert [record["stage"] for record in heard] == ["byol"] * 2 + ["head"] * 20
+    assert model.accuracy(validation) == max(record["accuracy"] for record in heard[2:])
+
+
+def test_the_same_seed_gives_the_same_network_with_and_without_somebody_who_looks(world, biased):
+    def look(method, record):
+        method.features(biased.images[:10])
+
+    one, again = (paper(world).fit(biased, 1, callbacks=c).scores(biased.images[:50]) for c in ((), [look]))
+    np.testing.assert_array_equal(one, again)
+
+
+def test_fewer_images_than_a_batch_are_one_batch(world):
+    model = paper(world, batch_size=512).fit(world.draw(100, 1 / 9, 0))
+    assert np.isfinite([record["loss"] for record in model.history]).all()
+
+
+def test_an_edit_with_its_residual_is_the_image_where_nothing_moves(world, biased):
+    noisy = biased.images.copy()
+    noisy[:, :, 7:9] = np.random.default_rng(0).integers(0, 255, noisy[:, :, 7:9].shape)  # no code knows of these rows
+    model = paper(world, residual=True, degrees=(0.0, 1.0))
+    model.offer(LabelledImages(noisy, biased.target, None, biased.index))
+    images = model.faces.shifted(torch.arange(20), torch.zeros(20, 1))
+    np.testing.assert_allclose(images * 255, noisy[:20], atol=0.01)
+
+
+def test_unknown_starts_are_named(world):
+    with pytest.raises(ValueError, match="valid values: random, encoder"):
+        DiGA(world.generator, world.shortcut, start="imagenet")
+
+
+# ---- one range of input ---------------------------------------------------------------------------------------------
+class Watched(nn.Module):
+    """A backbone that writes down what it is fed: whether in training, and the least and the largest value."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen, self.layers = seen, nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 128), nn.BatchNorm1d(128))
+
+    def forward(self, x):
+        self.seen.append((self.training, float(x.detach().min()), float(x.detach().max())))
+        return self.layers(x)
+
+
+class Encoding(nn.Module):
+    """An encoder that writes down the same; `base` of the generator adds nothing."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.backbone, self.to_codes = Watched(seen), nn.Linear(128, 8)
+
+    def forward(self, x):
+        return self.to_codes(self.backbone(x))[:, None]
+
+    @staticmethod
+    def encode(images):
+        return 0.0
+
+
+METHODS = {
+    "ERM": lambda w, **few: ERM(**few),
+    "byol": lambda w, **few: ERM(**few | {"augment": "byol"}),
+    "CVaR DRO": lambda w, **few: CVaRDRO(**few),
+    "EIIL": lambda w, **few: EIIL(inference_steps=10, **few),
+    "LfF": lambda w, **few: LfF(**few),
+    "JTT": lambda w, **few: JTT(upweight=2, **few),
+    "MAPLE": lambda w, **few: MAPLE(search_steps=2, **few),
+    "GroupDRO": lambda w, **few: GroupDRO(**few),
+    "pseudo groups": lambda w, **few: PseudoGroups(w.generator, w.shortcut, **few),
+    "DiGA, one stage": lambda w, **few: DiGAOneStage(w.generator, w.shortcut, **few),
+    "DiGA, one stage, shift": lambda w, **few: DiGAOneStage(w.generator, w.shortcut, "shift", **few),
+    "DiGA, one stage, place": lambda w, **few: DiGAOneStage(w.generator, w.shortcut, "place", **few),
+    "DiGA": lambda w, **few: DiGA(w.generator, w.shortcut, head_epochs=2, **few),
+    "DiGA, head on images": lambda w, **few: DiGA(w.generator, w.shortcut, head_degrees=(), head_epochs=2, **few),
+    "DiGA from the encoder": lambda w, **few: DiGA(w.generator, w.shortcut, start="encoder", head_epochs=2, **few),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_network_is_trained_and_asked_on_one_range_of_input(name, world, biased, monkeypatch):
+    seen = []
+    monkeypatch.setitem(networks.BACKBONES, "small", (lambda: Watched(seen), 128))
+    monkeypatch.setattr(world.generator, "base", Encoding(seen), raising=False)
+    monkeypatch.setattr(world.generator, "encoder", Encoding(seen), raising=False)
+    few = world.draw(192, 1 / 9, 0)
+    images = few.images.copy()
+    images[:, :, 0, 0], images[:, :, 15, 0] = 0, 255  # every batch has the whole range
+    model = METHODS[name](world, **FEW | {"epochs": 1})
+    model.fit(LabelledImages(images, few.target, few.spurious, few.index))
+    trained, before = [row[1:] for row in seen if row[0]], len(seen)
+    model.predict(images)
+    asked = [row[1:] for row in seen[before:]]
+    assert trained and asked and not any(row[0] for row in seen[before:])
+    ranges = np.array(trained + [row[1:] for row in seen])
+    low, high = np.array(asked).mean(0)
+    assert high - low == pytest.approx(1.0, abs=1e-6)  # images in [0, 1], shifted by the same for all
+    assert ranges[:, 0].min() >= low - 1e-6 and ranges[:, 1].max() <= high + 1e-6
+    assert np.median(ranges[:, 1] - ranges[:, 0]) > 0.4
