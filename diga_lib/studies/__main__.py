@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 
 from diga_lib.pages.profiles import SIZES
-from diga_lib.studies import beyond_faces, grids, representations, runner, sampling, weights
+from diga_lib.studies import beyond_faces, grids, real_photos, representations, runner, sampling, weights
 
-STUDIES = {study.name: study for study in (*grids.STUDIES, representations.STUDY, sampling.STUDY, beyond_faces.STUDY)}
+OTHERS = (representations, sampling, beyond_faces, real_photos)
+STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 
 def pair(text: str) -> tuple[str, str]:

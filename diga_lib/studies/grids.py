@@ -169,12 +169,12 @@ TRIALS = {
 }
 
 
-def chosen(row: str, path: Path = SEARCH) -> str:
+def chosen(row: str, path: Path = SEARCH, kind: type[store.Result] = store.Result) -> str:
     """The arguments, as JSON, of a method's trial with the best accuracy on the biased validation set.
 
     It is the first of several that are equally good. A method that was not searched has its defaults.
     """
-    found = store.kept(path)
+    found = store.kept(path, kind)
     found = found[found["row"] == (ROWS[row].searched or row)]
     return best_trial(found)["extra"]["cell"]["changes"] if len(found) else "{}"
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -147,7 +148,8 @@ def run(
     outcomes: dict[Cell, Outcome] = {}
     for wait in (False, True):  # the second time for what another process had claimed the first time
         missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state == "claimed"]
-        made = _computed(missing, (output, work, kind, renew, wait), jobs or runtime.available_cores(), address)
+        one = partial(attempt, output=output, work=work, kind=kind, renew=renew, wait=wait)
+        made = _computed(missing, one, jobs or runtime.available_cores(), address)
         for outcome in runtime.progress(made, output.stem, total=len(missing)):
             outcomes[outcome.cell] = outcome
             last = outcome.words.strip().rsplit("\n", 1)[-1]  # of a failure's traceback, the error
@@ -158,22 +160,23 @@ def run(
     return failures
 
 
-def _computed(cells: list[Cell], given: tuple, jobs: int, address: str) -> Iterator[Outcome]:
-    """Attempt cells by joblib, in new processes for what is left when the system has killed one."""
+def _computed(cells: list[Cell], one: Callable[[Cell], Outcome], jobs: int, address: str) -> Iterator[Outcome]:
+    """Compute cells by joblib, in new processes for what is left when the system has killed one."""
     client, how, killed = nullcontext(), {"backend": "loky", "inner_max_num_threads": 1}, TerminatedWorkerError
     # Tasks are handed out one by one, so that cells which share a setting run at about the same time.
     parallel = {"n_jobs": min(jobs, max(len(cells), 1)), "return_as": "generator_unordered", "pre_dispatch": "n_jobs"}
     if address:
-        from dask.distributed import Client, KilledWorker  # slow to import, and only needed here
+        from distributed.client import Client, FutureCancelledError  # slow to import
+        from distributed.scheduler import KilledWorker
 
-        client, how, killed = Client(address), {"backend": "dask"}, KilledWorker
+        client, how, killed = Client(address), {"backend": "dask"}, (KilledWorker, FutureCancelledError)
         parallel = {"n_jobs": -1, "pre_dispatch": "all"}  # joblib's Dask backend returns a list
     missing, words = list(cells), ""
     with client:
         for _ in range(ATTEMPTS if cells else 0):
             try:
                 with joblib.parallel_config(**how):
-                    tasks = [joblib.delayed(attempt)(cell, *given) for cell in missing]
+                    tasks = [joblib.delayed(one)(cell) for cell in missing]
                     for outcome in joblib.Parallel(**parallel, batch_size=1)(tasks):
                         missing.remove(outcome.cell)
                         yield outcome

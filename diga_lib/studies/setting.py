@@ -40,8 +40,8 @@ class Setting:
         See :func:`diga_lib.directions.spurious_direction`.
     kept : dict or None
         If given, it describes the setting, and what is computed is kept on disk for other processes.
-    reader : ImageText
-        The image-text model; the one of rendered faces unless another is given.
+    text : callable or None
+        Makes the image-text model, `reader`; the one of rendered faces if None.
     balanced : BiasedSplit
         A balanced training set of the same size with the same test set, for an oracle.
     codes : Tensor (n_train, levels, width)
@@ -62,6 +62,7 @@ class Setting:
     seed: int = 0
     judge: Callable | None = None
     kept: dict | None = field(default=None, repr=False)
+    text: Callable[[], image_text.ImageText] | None = field(default=None, repr=False)
 
     @property
     def train(self) -> LabelledImages:
@@ -71,7 +72,7 @@ class Setting:
     @cached_property
     def balanced(self) -> BiasedSplit:
         s, sizes = self.split, self.sizes
-        more = {"n_test_per_group": sizes.n_test_per_group, "seed": self.seed}
+        more = {"n_validation": len(s.validation), "n_test_per_group": sizes.n_test_per_group, "seed": self.seed}
         return data.biased_split(self.pool, s.target, s.spurious, 1.0, sizes.n_train, **more)
 
     @cached_property
@@ -94,7 +95,7 @@ class Setting:
 
     @cached_property
     def reader(self) -> image_text.ImageText:
-        return image_text.load("rendered-faces-text")
+        return self.text() if self.text else image_text.load("rendered-faces-text")
 
     @property
     def asked(self) -> str:

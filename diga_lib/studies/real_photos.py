@@ -1,0 +1,239 @@
+"""The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder that holds them.
+
+``--data DIR`` has ``celeba``, ``utkface`` and ``dogs-vs-cats`` below it, each in its own layout or as images with an
+``attributes.csv``. Only numbers are kept: generators and image-text models made from the photographs stay in the cache.
+
+Each set has three parts that share nobody: CelebA's are the official ones, in the others every tenth picture is for
+validation and every tenth for testing. The image-text model learns from one half of the validation people, the search
+and the validation of training look at the other half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diga_lib import data, image_text, latent, runtime
+from diga_lib.data import ImageDataset
+from diga_lib.data.bias import group_sizes
+from diga_lib.latent.training import Training
+from diga_lib.pages.profiles import Sizes
+from diga_lib.studies import grids, store
+from diga_lib.studies import rows as all_rows
+from diga_lib.studies.runner import Study
+from diga_lib.studies.setting import Setting
+from diga_lib.studies.weights import contrastive
+
+CELEBA = tuple(pair for pair in grids.PAIRS if pair[1] != "Ethnicity")
+PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (("Dog", "Dark_Fur"),)}
+POOLS = ("train partition", "biased training set")  # what the generator has seen
+SIZES = {
+    "quick": Sizes(0, 2_000, 200, 4, 1, 1),
+    "table": Sizes(0, 4_000, 500, 6, 1, 3),
+    "full": Sizes(0, 10_000, 1_000, 6, 4, 3),
+}
+GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
+ROWS = ("erm", "jtt", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
+ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
+
+
+class PhotoResult(store.Result):
+    """A result on photographs.
+
+    Parameters
+    ----------
+    dataset : {"celeba", "utkface", "dogs-vs-cats"}
+    generator_pool : {"train partition", "biased training set"}
+        What the generator has seen.
+    """
+
+    dataset: str
+    generator_pool: str
+
+
+KEY = (*store.KEY, "dataset", "generator_pool")
+
+
+@dataclass(frozen=True)
+class PhotoCell(grids.Cell):
+    """One training run on photographs.
+
+    Attributes
+    ----------
+    generator_pool : {"train partition", "biased training set"}
+    folder, generator : str
+        Where the photographs are; a trained generator in place of the one of the train partition, or "".
+    """
+
+    dataset: str = "celeba"
+    generator_pool: str = POOLS[0]
+    folder: str = ""
+    generator: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {super().__str__()}, generator: {self.generator_pool}"
+
+    @property
+    def key(self):
+        return super().key | {"dataset": self.dataset, "generator_pool": self.generator_pool}
+
+    def setting(self) -> Setting:
+        what = (self.dataset, self.target, self.spurious, self.bias, self.seed, self.profile)
+        edited = self.generator_pool if all_rows.ROWS[self.row].direction else ""
+        return _setting(*what, edited, self.folder, self.generator, bool(self.variant))
+
+
+@lru_cache(maxsize=1)
+def pool_of(name: str, folder: str) -> ImageDataset:
+    """The photographs of a set with a part for each ("partition": train, validation, test, words)."""
+    root = Path(folder) / name
+    if not root.is_dir():
+        raise ValueError(f"There is no folder {root}: --data is the folder that holds {', '.join(PAIRS)}.")
+    plain = (root / "images").is_dir() and (root / "attributes.csv").is_file()
+    pool = data.load("folder" if plain else name, root=root, missing="drop")
+    if name == "dogs-vs-cats":
+        pool = _with_fur(pool)
+    table, rng = pool.metadata, np.random.default_rng(0)
+    if "partition" in table:
+        part = table["partition"].astype(str).str.lower().replace({"val": "validation"}).to_numpy(object)
+    else:
+        part = rng.permutation(np.resize(np.array(["train"] * 8 + ["validation", "test"], object), len(pool)))
+    people = table["identity"] if "identity" in table else table["image_id"]
+    halves = np.array([hashlib.sha256(str(one).encode()).digest()[0] % 2 == 0 for one in people])
+    part = np.where((part == "validation") & halves, "words", part)
+    return replace(pool, metadata=table.assign(partition=part), name=name)
+
+
+def _with_fur(pool: ImageDataset) -> ImageDataset:
+    """Pictures whose middle is clearly dark or clearly bright, as Dark_Fur; the middle third is left out."""
+    side = pool.images.shape[2]
+    middle = np.asarray(pool.images[:, :, side // 4 : -(side // 4), side // 4 : -(side // 4)])
+    grey = np.median(np.einsum("nchw,c->nhw", middle, np.array([0.299, 0.587, 0.114])), axis=(1, 2))
+    low, high = np.quantile(grey, (1 / 3, 2 / 3))
+    return pool.with_attribute("Dark_Fur", grey <= low).select(np.flatnonzero((grey <= low) | (grey >= high)))
+
+
+def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tuple[int, str]:
+    """The largest biased training set and the alignment that allows it ("opposite" where both do)."""
+    names, train = spurious.split("&"), (pool.metadata["partition"] == "train").to_numpy()
+    columns = pool.attributes.loc[train, [target, *names]].to_numpy(int)
+    have = np.bincount(columns @ (2 ** np.arange(columns.shape[1]))[::-1], minlength=2 ** columns.shape[1])
+    most = {}
+    for aligned in ("opposite", "same"):
+        values = np.array([[int(b) for b in f"{g:0{len(names) + 1}b}"] for g in range(len(have))])
+        goes = (values[:, 1:] == values[:, :1]) == (aligned == "same")
+        share = group_sizes(10**9, bias, (~goes).sum(1)) / 10**9
+        most[aligned] = int((have / share).min())
+    return (best := max(most.values())), next(aligned for aligned, n in most.items() if n == best)
+
+
+@lru_cache(maxsize=2)
+def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, generator, search) -> Setting:
+    pool, sizes = pool_of(name, folder), SIZES[profile]
+    part = pool.metadata["partition"].to_numpy(object).copy()
+    images, _ = GENERATOR[profile]
+    if search:  # the test people are left out, and half of the validation pictures stand in for theirs
+        part[part == "test"] = "words"
+        part[np.flatnonzero(part == "validation")[::2]] = "test"
+    some = replace(pool, metadata=pool.metadata.assign(partition=part)).select(np.flatnonzero(part != "words"))
+    n, aligned = largest(some, target, spurious, bias)
+    held = some.attributes[(some.metadata["partition"] == "test").to_numpy()]
+    least = held.groupby([target, *spurious.split("&")]).size().min()
+    sizes = replace(sizes, n_train=min(n, sizes.n_train), n_test_per_group=int(min(least, sizes.n_test_per_group)))
+    more = {"n_test_per_group": sizes.n_test_per_group, "seed": seed, "aligned": aligned}
+    split = data.biased_split(some, target, spurious, bias, sizes.n_train, sizes.n_train // 20, **more)
+    train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:images]
+    if generator and pool_name == POOLS[0]:
+        network = latent.load_file(generator)
+    else:
+        network = trained_generator(
+            split.train.images if pool_name == POOLS[1] else pool.images[np.sort(train)], profile
+        )
+    kept = {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
+    kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
+    kept |= {"sizes": asdict(sizes), "version": all_rows.VERSION}
+    return Setting(some, split, network, sizes, profile, seed, None, kept, partial(words_model, name, folder))
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def trained_generator(images: np.ndarray, profile: str):
+    """Train a generator on images (N, 3, R, R) or find it in the cache; a training that was stopped goes on."""
+    most, epochs = GENERATOR[profile]
+    epochs = max(1, round(most * epochs / len(images)))  # as many steps whatever the number of images
+    folder = runtime.cache_folder("training", f"photographs-{_digest(images)[:20]}-{epochs}")
+    file = folder / "generator.safetensors"
+    if not file.exists():
+        network = latent.load_factor_network()
+        latent.save_file(Training(images, network, folder, epochs=epochs).run(), file)
+    return latent.load_file(file)
+
+
+@lru_cache(maxsize=1)
+def words_model(name: str, folder: str) -> image_text.ImageText:
+    """An image-text model of captions made from the attributes of people who are in no split and no search."""
+    pool = pool_of(name, folder)
+    some = pool.select(np.flatnonzero(pool.metadata["partition"] == "words"))
+    known = {attribute: some.attributes.get(attribute, -1) for attribute in image_text.PROMPTS}  # -1: it is not said
+    file = runtime.cache_folder("training") / f"words-{_digest(some.images)[:20]}.safetensors"
+    if not file.exists():
+        told = some.attributes.assign(**known)
+        image_text.write(contrastive.train(some.images, told, settings=contrastive.Settings(60, 128)), file)
+    return image_text.read(file)
+
+
+def compute(cell: PhotoCell) -> PhotoResult:
+    """Train and test one cell."""
+    torch.set_num_threads(1)
+    result = grids.trained(cell)[0]
+    private = ("folder", "generator")  # of this machine
+    extra = result.extra | {"cell": {k: v for k, v in result.extra["cell"].items() if k not in private}}
+    extra |= {"generator_images": GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]}
+    more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
+    return PhotoResult(**result.model_dump() | more)
+
+
+def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="table", generator="") -> list[PhotoCell]:
+    """Smiling/Male on CelebA with every row and seed and both generators; then the other pairs, seed after seed."""
+    all_rows.check(rows or ())
+    sets = [name for name in PAIRS if (Path(data) / name).is_dir()]
+    if not sets:
+        raise ValueError(f"{data} holds none of {', '.join(PAIRS)}.")
+    wanted = [(name, pair) for name in sets for pair in PAIRS[name] if pairs is None or pair in pairs]
+    if not wanted:
+        raise ValueError(f"No such pair; valid pairs: {', '.join('/'.join(p) for name in sets for p in PAIRS[name])}.")
+    changes, made = {row: chosen(row) for row in rows or ROWS}, []
+    for first, seed, (name, pair) in itertools.product((True, False), seeds, wanted):
+        if (pair == CELEBA[0]) == first:
+            same = {"bias": bias, "seed": seed, "profile": profile, "dataset": name, "folder": str(data)}
+            same |= {"generator": str(generator)} if name == "celeba" else {}
+            made += [PhotoCell(row, *pair, changes=changes[row], **same) for row in changes]
+    edited = [cell for cell in made if all_rows.ROWS[cell.row].direction and (cell.target, cell.spurious) == CELEBA[0]]
+    return made + [replace(cell, generator_pool=POOLS[1], generator="") for cell in edited]
+
+
+def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> list[PhotoCell]:
+    """Four trials of each method on Smiling/Male, that look at no test person."""
+    all_rows.check(rows)
+    same = {"profile": profile, "folder": str(data), "generator": str(generator)}
+    trials = [(row, k, changes) for row in rows for k, changes in enumerate(grids.TRIALS[row])]
+    return [PhotoCell(row, changes=json.dumps(c, sort_keys=True), variant=f"trial {k}", **same) for row, k, c in trials]
+
+
+def chosen(row: str) -> str:
+    """The arguments of a method's best trial on photographs; those of the search on faces where there was none."""
+    searched = SEARCH.path.exists() and (store.read(SEARCH.path, PhotoResult)["row"] == row).any()
+    return grids.chosen(row, SEARCH.path, PhotoResult) if searched else grids.chosen(row)
+
+
+STUDY = Study("real_photos", cells, compute, PhotoResult)
+SEARCH = Study("real_photos_search", search, compute, PhotoResult)
