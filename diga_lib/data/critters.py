@@ -45,127 +45,46 @@ FLOPPY = (0.15, 0.62)  # probability of hanging ears: cats, dogs
 TONGUE = (0.06, 0.30)
 STRIPED = (0.36, 0.22)
 
-_SHARED = (
-    "dog",
-    "dark",
-    "fur_level",
-    "fur_hue",
-    "second_on",
-    "second_level",
-    "snout_on",
-    "snout_level",
-    "ear_tone",
-    "floppy",
-    "droop",
-    "ear_spread",
-    "ear_uneven",
-    "dome",
-    "jaw",
-    "fluff",
-    "eye_colour",
-    "eye_light",
-    "eye_opening",
-    "eye_apart",
-    "nose_colour",
-    "nose_pink",
-    "whisker_tilt",
-    "whisker_length",
-    "stripes_on",
-    "stripes",
-    "blots_on",
-    "eye_patch_on",
-    "patch_side",
-    "blaze_on",
-    "bib_on",
-    "brow_dots_on",
-    "furrow",
-    "collar",
-    "collar_hue",
-    "tag",
-    "tongue_on",
-    "tongue",
-    "gaze",
-    "grain_strength",
-)
-_CAMERA = {
-    "shift_x": (-0.05, 0.05),
-    "shift_y": (-0.045, 0.045),
-    "roll": (-0.10, 0.10),
-    "yaw": (-1, 1),
-    "pitch": (-1, 1),
-    "light_x": (-1, 1),
-    "light_y": (-1, 0.35),
-    "light_strength": (0.04, 0.24),
-    "exposure": (0.84, 1.16),
-    "contrast": (0.85, 1.12),
-    "blur": (0.0, 0.55),
-    "noise": (0.003, 0.018),
-    "background_tilt": (-1, 1),
-}
-_UNIFORMS = (
-    *_SHARED,
-    *RANGES,
-    *(f"{cue}_swap" for cue in RANGES),
-    *_CAMERA,
-    "warm",
-    "green",
-    "bg_r",
-    "bg_g",
-    "bg_b",
-    "bg_grey",
-)
+_SHARED = """
+    dog dark fur_level fur_hue second_on second_level snout_on snout_level ear_tone floppy droop ear_spread
+    ear_uneven dome jaw fluff eye_colour eye_light eye_opening eye_apart nose_colour nose_pink whisker_tilt
+    whisker_length stripes_on stripes blots_on eye_patch_on patch_side blaze_on bib_on brow_dots_on furrow collar
+    collar_hue tag tongue_on tongue gaze grain_strength
+"""
+_CAMERA_RANGES = """
+    shift_x -0.05 0.05; shift_y -0.045 0.045; roll -0.1 0.1; yaw -1 1; pitch -1 1; light_x -1 1; light_y -1
+    0.35; light_strength 0.04 0.24; exposure 0.84 1.16; contrast 0.85 1.12; blur 0 0.55; noise 0.003 0.018;
+    background_tilt -1 1
+"""
+_CAMERA = {name: (float(low), float(high)) for name, low, high in map(str.split, _CAMERA_RANGES.split(";"))}
+_LAST = "warm green bg_r bg_g bg_b bg_grey"
+_UNIFORMS = (*_SHARED.split(), *RANGES, *(f"{cue}_swap" for cue in RANGES), *_CAMERA, *_LAST.split())
 _GRIDS = {"coat_noise": (6, 6), "strand_noise": (26, 22), "background_noise": (4, 4)}
 
 # Coats from dark to light, one palette a row; the first half of each is Dark_Fur, the second half is not.
-COATS = np.array(
-    [
-        [
-            [0.05, 0.05, 0.055],
-            [0.17, 0.165, 0.17],
-            [0.34, 0.34, 0.35],
-            [0.66, 0.66, 0.66],
-            [0.88, 0.87, 0.86],
-        ],  # black to white
-        [
-            [0.10, 0.065, 0.05],
-            [0.24, 0.155, 0.11],
-            [0.42, 0.28, 0.19],
-            [0.74, 0.56, 0.38],
-            [0.93, 0.83, 0.68],
-        ],  # chocolate to cream
-        [
-            [0.13, 0.06, 0.04],
-            [0.28, 0.13, 0.075],
-            [0.48, 0.26, 0.13],
-            [0.82, 0.52, 0.24],
-            [0.95, 0.76, 0.52],
-        ],  # mahogany to ginger
-        [
-            [0.08, 0.085, 0.10],
-            [0.19, 0.205, 0.24],
-            [0.35, 0.37, 0.42],
-            [0.62, 0.65, 0.70],
-            [0.82, 0.84, 0.87],
-        ],  # slate to silver
-    ],
-    np.float32,
-)
+_COATS = """
+    0.05 0.05 0.055  0.17 0.165 0.17  0.34 0.34 0.35  0.66 0.66 0.66  0.88 0.87 0.86
+    0.10 0.065 0.05  0.24 0.155 0.11  0.42 0.28 0.19  0.74 0.56 0.38  0.93 0.83 0.68
+    0.13 0.06 0.04  0.28 0.13 0.075  0.48 0.26 0.13  0.82 0.52 0.24  0.95 0.76 0.52
+    0.08 0.085 0.10  0.19 0.205 0.24  0.35 0.37 0.42  0.62 0.65 0.70  0.82 0.84 0.87
+"""  # black to white, chocolate to cream, mahogany to ginger, slate to silver
+COATS = np.array(_COATS.split(), np.float32).reshape(4, 5, 3)
 COLLARS = [[0.75, 0.12, 0.15], [0.14, 0.32, 0.70], [0.15, 0.55, 0.30], [0.85, 0.65, 0.15], [0.45, 0.20, 0.55]]
 LIGHT_EYES = [[0.50, 0.66, 0.30], [0.80, 0.66, 0.22], [0.85, 0.52, 0.16], [0.42, 0.60, 0.78]]
 BROWN_EYES = [[0.20, 0.11, 0.06], [0.42, 0.25, 0.11], [0.58, 0.36, 0.14]]
 
 
 def _draws(seed: int, indices: np.ndarray, resolution: int) -> dict[str, np.ndarray]:
-    """Uniform numbers (n,) and noise grids, from a generator of each critter's own."""
+    """Uniform numbers (n,) and noise grids, from random numbers of each critter's own."""
     grids = _GRIDS | {"grain": (3, resolution, resolution)}
     uniforms = np.empty((len(indices), len(_UNIFORMS)), np.float32)
     noise = {key: np.empty((len(indices), *shape), np.float32) for key, shape in grids.items()}
     for row, index in enumerate(indices):
-        generator = np.random.Generator(np.random.SFC64([seed, 4, int(index)]))  # 1 to 3 are the faces' streams
-        generator.random(dtype=np.float32, out=uniforms[row])
+        rng = np.random.Generator(np.random.SFC64([seed, 4, int(index)]))  # 1 to 3 are the faces' streams
+        rng.random(dtype=np.float32, out=uniforms[row])
         for key in noise:
-            generator.standard_normal(dtype=np.float32, out=noise[key][row])
-    return dict(zip(_UNIFORMS, uniforms.T)) | noise
+            rng.standard_normal(dtype=np.float32, out=noise[key][row])
+    return dict(zip(_UNIFORMS, uniforms.T, strict=True)) | noise
 
 
 def _coat(level: np.ndarray, hue: np.ndarray) -> np.ndarray:
@@ -208,9 +127,15 @@ def parameters(
             f"seed and critter numbers must be 0 or more, not seed {seed} and critter {indices.min(initial=0)}."
         )
     u = _draws(int(seed), indices, resolution)
-    on = lambda name, chance: (u[name] < chance).astype(np.float32)
+
+    def on(name, chance):
+        return (u[name] < chance).astype(np.float32)
+
     dog, dark = on("dog", 0.5), on("dark", 0.5)
-    by_species = lambda pair: np.where(dog > 0, pair[1], pair[0])
+
+    def by_species(pair):
+        return np.where(dog > 0, pair[1], pair[0])
+
     p = {name: _between(u[name], *limits) for name, limits in _CAMERA.items()}
     p |= {name: u[name] for name in (*_GRIDS, "grain")}
     for cue, (cat, hound) in RANGES.items():

@@ -23,28 +23,11 @@ __all__ = ["ACTION_UNITS", "ATTRIBUTES", "EYE_X", "EYE_Y", "VERSION", "draw", "p
 
 VERSION = "1"
 ACTION_UNITS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
-ATTRIBUTES = (
-    "Smiling",
-    "Male",
-    "Young",
-    "Eyeglasses",
-    "Black_Hair",
-    "Blond_Hair",
-    "Brown_Hair",
-    "Gray_Hair",
-    "Big_Nose",
-    "Heavy_Makeup",
-    "Wearing_Lipstick",
-    "No_Beard",
-    "Mustache",
-    "Bald",
-    "Bangs",
-    "Mouth_Slightly_Open",
-    "Narrow_Eyes",
-    "Pale_Skin",
-    "Attractive",
-    "Ethnicity",
-)
+_ATTRIBUTES = """
+    Smiling Male Young Eyeglasses Black_Hair Blond_Hair Brown_Hair Gray_Hair Big_Nose Heavy_Makeup Wearing_Lipstick
+    No_Beard Mustache Bald Bangs Mouth_Slightly_Open Narrow_Eyes Pale_Skin Attractive Ethnicity
+"""
+ATTRIBUTES = tuple(_ATTRIBUTES.split())
 
 # Calibrated once on seeds 900-902, which nothing else uses: see "How hard the faces are" in the data card.
 SMILE_RANGE, NO_SMILE_RANGE = (0.42, 1.0), (0.0, 0.40)
@@ -53,127 +36,24 @@ SMILE_RANGE, NO_SMILE_RANGE = (0.42, 1.0), (0.0, 0.40)
 # array differently in the last bit, so a fixed shape is what makes a face independent of its batch.
 _BATCH = 32
 _STREAMS = {"identity": 1, "expression": 2, "camera": 3}
-_UNIFORMS = {
-    "identity": (
-        "male",
-        "young",
-        "ethnicity",
-        "glasses",
-        "hair",
-        "big_nose",
-        "makeup",
-        "lipstick",
-        "beard",
-        "mustache",
-        "bald",
-        "bangs",
-        "narrow",
-        "male_shape",
-        "age",
-        "skin",
-        "hair_shade",
-        "gray",
-        "gray_shade",
-        "nose_size",
-        "makeup_strength",
-        "lip_tone",
-        "lip_strength",
-        "lip_fullness",
-        "beard_strength",
-        "beard_length",
-        "stubble",
-        "bangs_strength",
-        "hair_length",
-        "hair_long",
-        "hair_volume",
-        "hair_wave",
-        "hair_phase",
-        "hair_forward",
-        "parting",
-        "receding",
-        "strand_contrast",
-        "fuzz",
-        "fat",
-        "long_face",
-        "brow_weight",
-        "eye_opening",
-        "eye_size",
-        "eye_slant",
-        "eye_colour",
-        "lashes",
-        "sunglasses",
-        "frame_square",
-        "frame_height",
-        "frame_weight",
-        "frame_colour",
-        "shadow_tone",
-        "tooth_light",
-        "crooked",
-        "skin_red",
-        "hair_red",
-        "attractive_noise",
-        "fold",
-        "mouth_drop",
-        "mouth_width",
-        "nose_length",
-        "brow_height",
-    ),
-    "expression": (
-        "smile",
-        "smile_strength",
-        "au6",
-        "au1",
-        "au2",
-        "au12_",
-        "brow_up",
-        "au4",
-        "au4_on",
-        "au5",
-        "au5_on",
-        "au9",
-        "au9_on",
-        "au15",
-        "au15_on",
-        "au17",
-        "au17_on",
-        "au20",
-        "au20_on",
-        "au25",
-        "au25_on",
-        "au26",
-        "au26_on",
-        "blink",
-        "blink_on",
-        "gaze",
-        "teeth",
-        "squint_on",
-    ),
-    "camera": (
-        "shift_x",
-        "shift_y",
-        "roll",
-        "yaw",
-        "pitch",
-        "light_x",
-        "light_y",
-        "light_strength",
-        "exposure",
-        "contrast",
-        "blur",
-        "noise",
-        "warm",
-        "green",
-        "background_tilt",
-        "neckline",
-        "bg_r",
-        "bg_g",
-        "bg_b",
-        "bg_grey",
-        "cl_r",
-        "cl_g",
-        "cl_b",
-    ),
-}
+# The names of a stream's uniform numbers, in the order in which they are drawn.
+_IDENTITY = """
+    male young ethnicity glasses hair big_nose makeup lipstick beard mustache bald bangs narrow male_shape age skin
+    hair_shade gray gray_shade nose_size makeup_strength lip_tone lip_strength lip_fullness beard_strength
+    beard_length stubble bangs_strength hair_length hair_long hair_volume hair_wave hair_phase hair_forward parting
+    receding strand_contrast fuzz fat long_face brow_weight eye_opening eye_size eye_slant eye_colour lashes
+    sunglasses frame_square frame_height frame_weight frame_colour shadow_tone tooth_light crooked skin_red hair_red
+    attractive_noise fold mouth_drop mouth_width nose_length brow_height
+"""
+_EXPRESSION = """
+    smile smile_strength au6 au1 au2 au12_ brow_up au4 au4_on au5 au5_on au9 au9_on au15 au15_on au17 au17_on au20
+    au20_on au25 au25_on au26 au26_on blink blink_on gaze teeth squint_on
+"""
+_CAMERA = """
+    shift_x shift_y roll yaw pitch light_x light_y light_strength exposure contrast blur noise warm green
+    background_tilt neckline bg_r bg_g bg_b bg_grey cl_r cl_g cl_b
+"""
+_UNIFORMS = {"identity": _IDENTITY.split(), "expression": _EXPRESSION.split(), "camera": _CAMERA.split()}
 _NOISE = {
     "identity": {"skin_noise": (12, 12), "strand_noise": (7, 30)},
     "expression": {},
@@ -182,18 +62,18 @@ _NOISE = {
 
 
 def _stream(name: str, seed: int, indices: np.ndarray, resolution: int) -> dict[str, np.ndarray]:
-    """Uniform numbers (n,) and noise grids of one stream, from a generator of each face's own."""
+    """Uniform numbers (n,) and noise grids of one stream, from random numbers of each face's own."""
     names, grids = _UNIFORMS[name], dict(_NOISE[name])
     if name == "camera":
         grids["grain"] = (3, resolution, resolution)
     uniforms = np.empty((len(indices), len(names)), np.float32)
     noise = {key: np.empty((len(indices), *shape), np.float32) for key, shape in grids.items()}
     for row, index in enumerate(indices):
-        generator = np.random.Generator(np.random.SFC64([seed, _STREAMS[name], int(index)]))
-        generator.random(dtype=np.float32, out=uniforms[row])
+        rng = np.random.Generator(np.random.SFC64([seed, _STREAMS[name], int(index)]))
+        rng.random(dtype=np.float32, out=uniforms[row])
         for key in noise:
-            generator.standard_normal(dtype=np.float32, out=noise[key][row])
-    return dict(zip(names, uniforms.T)) | noise
+            rng.standard_normal(dtype=np.float32, out=noise[key][row])
+    return dict(zip(names, uniforms.T, strict=True)) | noise
 
 
 def _between(u: np.ndarray, low, high) -> np.ndarray:
@@ -230,7 +110,9 @@ SKIN_RANGE = np.array([[0.0, 0.34], [0.14, 0.52], [0.34, 0.78], [0.58, 1.0]])
 
 
 def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
-    flag = lambda name, p: (u[name] < p).astype(np.float32)
+    def flag(name, p):
+        return (u[name] < p).astype(np.float32)
+
     male, young = flag("male", 0.5), flag("young", 0.55)
     ethnicity = np.minimum((u["ethnicity"] * 4).astype(int), 3)
     glasses, big_nose = flag("glasses", 0.22), flag("big_nose", 0.45)
@@ -359,7 +241,9 @@ def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
 
 
 def _expression(u: dict[str, np.ndarray]) -> tuple[dict, dict]:
-    on = lambda name, p: u[name] < p
+    def on(name, p):
+        return u[name] < p
+
     smiling = on("smile", 0.5)
     p = {}
     p["AU12"] = np.where(
@@ -379,26 +263,18 @@ def _expression(u: dict[str, np.ndarray]) -> tuple[dict, dict]:
     return p, {"Smiling": smiling}
 
 
+_CAMERA_RANGES = """
+    shift_x -0.025 0.025; shift_y -0.025 0.025; roll -0.04 0.04; yaw -1 1; pitch -1 1; light_x -1 1; light_y
+    -1 0.35; light_strength 0.04 0.24; exposure 0.86 1.14; contrast 0.85 1.12; blur 0 0.55; noise 0.003 0.018;
+    background_tilt -1 1; neckline -1 1
+"""
+
+
 def _camera(u: dict[str, np.ndarray]) -> dict:
     p = {"grain": u["grain"], "background_noise": u["background_noise"]}
-    ranges = {
-        "shift_x": (-0.025, 0.025),
-        "shift_y": (-0.025, 0.025),
-        "roll": (-0.04, 0.04),
-        "yaw": (-1, 1),
-        "pitch": (-1, 1),
-        "light_x": (-1, 1),
-        "light_y": (-1, 0.35),
-        "light_strength": (0.04, 0.24),
-        "exposure": (0.86, 1.14),
-        "contrast": (0.85, 1.12),
-        "blur": (0.0, 0.55),
-        "noise": (0.003, 0.018),
-        "background_tilt": (-1, 1),
-        "neckline": (-1, 1),
-    }
-    for name, (low, high) in ranges.items():
-        p[name] = _between(u[name], low, high)
+    for line in _CAMERA_RANGES.strip().split(";"):
+        name, low, high = line.split()
+        p[name] = _between(u[name], float(low), float(high))
     tint = np.stack([(u["warm"] - 0.5) * 0.08, (u["green"] - 0.5) * 0.03, (0.5 - u["warm"]) * 0.08], 1)
     p["white_balance"] = (1 + tint).astype(np.float32)
     raw = 0.08 + 0.86 * np.stack([u["bg_r"], u["bg_g"], u["bg_b"]], 1)
@@ -441,18 +317,18 @@ def parameters(
     if seed < 0 or min(identities, default=0) < 0:
         raise ValueError(f"seed and face numbers must be 0 or more, not seed {seed} and face {min(identities)}.")
     identities = np.asarray(identities, int)
-    pick = lambda given: identities if given is None else np.asarray(given, int)
+    expressions, cameras = (identities if given is None else np.asarray(given, int) for given in (expressions, cameras))
     who = _stream("identity", seed, identities, resolution)
     p, attributes, factors = _identity(who)
     p |= {"skin_noise": who["skin_noise"], "strand_noise": who["strand_noise"]}
-    expression, expressed = _expression(_stream("expression", seed, pick(expressions), resolution))
+    expression, expressed = _expression(_stream("expression", seed, expressions, resolution))
     if units is not None:
         unknown = set(units.columns) - set(ACTION_UNITS)
         if unknown:
             raise ValueError(f"Unknown action units {sorted(unknown)}; valid are {', '.join(ACTION_UNITS)}.")
         for unit in units.columns:
             expression[unit] = units[unit].to_numpy(np.float32) / 5
-    p |= expression | _camera(_stream("camera", seed, pick(cameras), resolution))
+    p |= expression | _camera(_stream("camera", seed, cameras, resolution))
     opened = (p["AU25"] > 0.3) | (p["AU26"] > 0.2)
     attributes |= expressed | {"Mouth_Slightly_Open": opened}
     table = pd.DataFrame({name: np.asarray(attributes[name]).astype(np.int8) for name in ATTRIBUTES})

@@ -42,7 +42,9 @@ class Canvas:
         self.resolution = resolution
 
     def window(self, left: float, right: float, top: float, bottom: float) -> Window:
-        edge = lambda v: min(max(round((v + 1) / self.pixel), 0), self.resolution)
+        def edge(v):
+            return min(max(round((v + 1) / self.pixel), 0), self.resolution)
+
         return Window(self, slice(edge(top), edge(bottom)), slice(edge(left), edge(right)))
 
 
