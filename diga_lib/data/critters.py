@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from diga_lib.data.critter_painter import paint
-from diga_lib.data.faces import _BATCH, _between, _gradient
+from diga_lib.data.faces import _between, _gradient, draws
+from diga_lib.data.painter import in_batches
 
 __all__ = ["ATTRIBUTES", "CUES", "FACTORS", "VERSION", "draw", "parameters", "render"]
 
@@ -74,19 +74,6 @@ LIGHT_EYES = [[0.50, 0.66, 0.30], [0.80, 0.66, 0.22], [0.85, 0.52, 0.16], [0.42,
 BROWN_EYES = [[0.20, 0.11, 0.06], [0.42, 0.25, 0.11], [0.58, 0.36, 0.14]]
 
 
-def _draws(seed: int, indices: np.ndarray, resolution: int) -> dict[str, np.ndarray]:
-    """Uniform numbers (n,) and noise grids, from random numbers of each critter's own."""
-    grids = _GRIDS | {"grain": (3, resolution, resolution)}
-    uniforms = np.empty((len(indices), len(_UNIFORMS)), np.float32)
-    noise = {key: np.empty((len(indices), *shape), np.float32) for key, shape in grids.items()}
-    for row, index in enumerate(indices):
-        rng = np.random.Generator(np.random.SFC64([seed, 4, int(index)]))  # 1 to 3 are the faces' streams
-        rng.random(dtype=np.float32, out=uniforms[row])
-        for key in noise:
-            rng.standard_normal(dtype=np.float32, out=noise[key][row])
-    return dict(zip(_UNIFORMS, uniforms.T, strict=True)) | noise
-
-
 def _coat(level: np.ndarray, hue: np.ndarray) -> np.ndarray:
     """Colours (n, 3) of coats at a level in [0, 1] (dark to light) and a hue in [0, 1] (which palette)."""
     each = np.stack([_gradient(level, palette) for palette in COATS])
@@ -126,7 +113,7 @@ def parameters(
         raise ValueError(
             f"seed and critter numbers must be 0 or more, not seed {seed} and critter {indices.min(initial=0)}."
         )
-    u = _draws(int(seed), indices, resolution)
+    u = draws(int(seed), 4, indices, _UNIFORMS, _GRIDS | {"grain": (3, resolution, resolution)})  # 1 to 3: faces
 
     def on(name, chance):
         return (u[name] < chance).astype(np.float32)
@@ -215,19 +202,7 @@ def parameters(
 
 def draw(p: dict[str, np.ndarray], resolution: int = 64) -> np.ndarray:
     """Paint critters from their parameters: uint8 images (n, 3, resolution, resolution)."""
-    count = len(p["droop"])
-    images = np.empty((count, 3, resolution, resolution), np.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as for faces: neither threads nor the batch may show in the last bit
-    try:
-        with torch.inference_mode():
-            for start in range(0, count, _BATCH):
-                rows = np.minimum(np.arange(start, start + _BATCH), count - 1)
-                painted = paint({name: torch.from_numpy(value[rows]) for name, value in p.items()}, resolution)
-                images[start : start + _BATCH] = (painted * 255 + 0.5).to(torch.uint8).numpy()[: count - start]
-    finally:
-        torch.set_num_threads(threads)
-    return images
+    return in_batches(paint, p, resolution)
 
 
 def render(seed: int, indices: Sequence[int], resolution: int = 64) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:

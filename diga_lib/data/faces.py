@@ -15,9 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
-from diga_lib.data.painter import EYE_X, EYE_Y, paint
+from diga_lib.data.painter import EYE_X, EYE_Y, in_batches, paint
 
 __all__ = ["ACTION_UNITS", "ATTRIBUTES", "EYE_X", "EYE_Y", "VERSION", "draw", "parameters", "render"]
 
@@ -32,10 +31,6 @@ ATTRIBUTES = tuple(_ATTRIBUTES.split())
 # Calibrated once on seeds 900-902, which nothing else uses: see "How hard the faces are" in the data card.
 SMILE_RANGE, NO_SMILE_RANGE = (0.42, 1.0), (0.0, 0.40)
 
-# Faces are painted in batches of exactly this many, the last one padded. Vector instructions treat the tail of an
-# array differently in the last bit, so a fixed shape is what makes a face independent of its batch.
-_BATCH = 32
-_STREAMS = {"identity": 1, "expression": 2, "camera": 3}
 # The names of a stream's uniform numbers, in the order in which they are drawn.
 _IDENTITY = """
     male young ethnicity glasses hair big_nose makeup lipstick beard mustache bald bangs narrow male_shape age skin
@@ -53,23 +48,14 @@ _CAMERA = """
     shift_x shift_y roll yaw pitch light_x light_y light_strength exposure contrast blur noise warm green
     background_tilt neckline bg_r bg_g bg_b bg_grey cl_r cl_g cl_b
 """
-_UNIFORMS = {"identity": _IDENTITY.split(), "expression": _EXPRESSION.split(), "camera": _CAMERA.split()}
-_NOISE = {
-    "identity": {"skin_noise": (12, 12), "strand_noise": (7, 30)},
-    "expression": {},
-    "camera": {"background_noise": (4, 4)},
-}
 
 
-def _stream(name: str, seed: int, indices: np.ndarray, resolution: int) -> dict[str, np.ndarray]:
-    """Uniform numbers (n,) and noise grids of one stream, from random numbers of each face's own."""
-    names, grids = _UNIFORMS[name], dict(_NOISE[name])
-    if name == "camera":
-        grids["grain"] = (3, resolution, resolution)
+def draws(seed: int, stream: int, indices: np.ndarray, names: Sequence[str], grids: dict) -> dict[str, np.ndarray]:
+    """Uniform numbers (n,) by name and standard normal grids by shape, from random numbers of each picture's own."""
     uniforms = np.empty((len(indices), len(names)), np.float32)
     noise = {key: np.empty((len(indices), *shape), np.float32) for key, shape in grids.items()}
     for row, index in enumerate(indices):
-        rng = np.random.Generator(np.random.SFC64([seed, _STREAMS[name], int(index)]))
+        rng = np.random.Generator(np.random.SFC64([seed, stream, int(index)]))
         rng.random(dtype=np.float32, out=uniforms[row])
         for key in noise:
             rng.standard_normal(dtype=np.float32, out=noise[key][row])
@@ -227,16 +213,8 @@ def _identity(u: dict[str, np.ndarray]) -> tuple[dict, dict, dict]:
             a[name] = (colour == code) & (bald == 0)
     # "Attractive" is somebody's judgement and is not drawn: the column is Heavy_Makeup with 10 % of labels flipped.
     a["Attractive"] = np.where(u["attractive_noise"] < 0.10, 1 - makeup, makeup)
-    truth = {
-        "ethnicity": ethnicity,
-        "skin_tone": tone,
-        "male_shape": p["male_shape"],
-        "age": p["age"],
-        "nose_size": p["nose_size"],
-        "makeup": p["makeup"],
-        "hair_length": p["hair_length"],
-        "eye_opening": p["eye_opening"],
-    }
+    truth = {"ethnicity": ethnicity, "skin_tone": tone}
+    truth |= {name: p[name] for name in ("male_shape", "age", "nose_size", "makeup", "hair_length", "eye_opening")}
     return p, a, truth
 
 
@@ -318,17 +296,19 @@ def parameters(
         raise ValueError(f"seed and face numbers must be 0 or more, not seed {seed} and face {min(identities)}.")
     identities = np.asarray(identities, int)
     expressions, cameras = (identities if given is None else np.asarray(given, int) for given in (expressions, cameras))
-    who = _stream("identity", seed, identities, resolution)
+    grids = {"skin_noise": (12, 12), "strand_noise": (7, 30)}
+    who = draws(seed, 1, identities, _IDENTITY.split(), grids)
     p, attributes, factors = _identity(who)
-    p |= {"skin_noise": who["skin_noise"], "strand_noise": who["strand_noise"]}
-    expression, expressed = _expression(_stream("expression", seed, expressions, resolution))
+    p |= {name: who[name] for name in grids}
+    expression, expressed = _expression(draws(seed, 2, expressions, _EXPRESSION.split(), {}))
     if units is not None:
         unknown = set(units.columns) - set(ACTION_UNITS)
         if unknown:
             raise ValueError(f"Unknown action units {sorted(unknown)}; valid are {', '.join(ACTION_UNITS)}.")
         for unit in units.columns:
             expression[unit] = units[unit].to_numpy(np.float32) / 5
-    p |= expression | _camera(_stream("camera", seed, cameras, resolution))
+    grids = {"background_noise": (4, 4), "grain": (3, resolution, resolution)}
+    p |= expression | _camera(draws(seed, 3, cameras, _CAMERA.split(), grids))
     opened = (p["AU25"] > 0.3) | (p["AU26"] > 0.2)
     attributes |= expressed | {"Mouth_Slightly_Open": opened}
     table = pd.DataFrame({name: np.asarray(attributes[name]).astype(np.int8) for name in ATTRIBUTES})
@@ -339,20 +319,7 @@ def parameters(
 
 def draw(p: dict[str, np.ndarray], resolution: int = 64) -> np.ndarray:
     """Paint faces from their parameters: uint8 images (n, 3, resolution, resolution)."""
-    count = len(p["male_shape"])
-    images = np.empty((count, 3, resolution, resolution), np.uint8)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # one thread: how work is split must not show in the last bit (nor pay at this size)
-    try:
-        with torch.inference_mode():
-            for start in range(0, count, _BATCH):
-                rows = np.minimum(np.arange(start, start + _BATCH), count - 1)
-                batch = {name: torch.from_numpy(value[rows]) for name, value in p.items()}
-                painted = (paint(batch, resolution) * 255 + 0.5).to(torch.uint8).numpy()
-                images[start : start + _BATCH] = painted[: count - start]
-    finally:
-        torch.set_num_threads(threads)
-    return images
+    return in_batches(paint, p, resolution)
 
 
 def render(seed: int, indices: Sequence[int], resolution: int = 64) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:

@@ -10,6 +10,9 @@ Only :mod:`diga_lib.data.faces` decides *which* numbers are drawn; nothing here 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -74,6 +77,27 @@ class Window:
 def _field(noise: Tensor, resolution: int) -> Tensor:
     """Smooth (N, R, R) texture from a small grid of standard normal numbers (N, h, w)."""
     return F.interpolate(noise[:, None], (resolution, resolution), mode="bilinear", align_corners=False)[:, 0]
+
+
+def in_batches(paint, p: dict[str, np.ndarray], resolution: int) -> np.ndarray:
+    """Paint the pictures of parameters as uint8 images (n, 3, resolution, resolution).
+
+    Batches are of exactly 32 pictures, the last one padded, and one thread paints them: vector instructions treat the
+    tail of an array differently in the last bit, and neither that nor how work is split may show in a picture.
+    """
+    count, size = len(p["shift_x"]), 32
+    images = np.empty((count, 3, resolution, resolution), np.uint8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for start in range(0, count, size):
+                rows = np.minimum(np.arange(start, start + size), count - 1)
+                painted = paint({name: torch.from_numpy(value[rows]) for name, value in p.items()}, resolution)
+                images[start : start + size] = (painted * 255 + 0.5).to(torch.uint8).numpy()[: count - start]
+    finally:
+        torch.set_num_threads(threads)
+    return images
 
 
 def paint(p: dict[str, Tensor], resolution: int = 64) -> Tensor:
@@ -251,18 +275,13 @@ class _Face:
         w.shade(-(0.12 + 0.10 * size) * tip)
 
     # ------------------------------------------------------------------ mouth and beard
-    def _mouth_lines(self, x: Tensor) -> dict[str, Tensor]:
+    def _mouth_lines(self, x: Tensor) -> SimpleNamespace:
         """Outer and inner edges of both lips as functions of x, relative to the mouth's rest height."""
         v = self.v
         smile, frown, part, drop = v("AU12"), v("AU15"), v("AU25"), v("AU26")
         stretch, raise_, wrinkle = v("AU20"), v("AU17"), v("AU9")
-        half = (
-            0.215 * v("mouth_width")
-            + 0.012 * v("male_shape")
-            + 0.085 * smile
-            + 0.120 * stretch
-            - 0.045 * drop * (1 - smile)
-        )
+        half = 0.215 * v("mouth_width") + 0.012 * v("male_shape") + 0.085 * smile + 0.120 * stretch
+        half = half - 0.045 * drop * (1 - smile)
         half = half - 0.020 * raise_ - 0.012 * frown
         t = x / half
         bow = (1 - t * t).clamp(min=0)
@@ -277,18 +296,8 @@ class _Face:
         notch = 1 - 0.20 * _bell(t / 0.20)
         upper = upper_in - (0.040 + 0.032 * full) * thin * notch * bow**0.62 - 0.012 * wrinkle * bow
         lower = lower_in + (0.052 + 0.038 * full) * (thin - 0.35 * raise_) * bow**0.72
-        return {
-            "half": half,
-            "t": t,
-            "bow": bow,
-            "line": line,
-            "gap": gap,
-            "upper_in": upper_in,
-            "lower_in": lower_in,
-            "upper": upper,
-            "lower": lower,
-            "corner": lift + line * 0,
-        }
+        lips = {"upper_in": upper_in, "lower_in": lower_in, "upper": upper, "lower": lower}
+        return SimpleNamespace(half=half, t=t, line=line, gap=gap, **lips)
 
     def mouth(self) -> None:
         w, v = self.canvas.window(-0.46, 0.46, 0.28, 0.94), self.v
@@ -296,10 +305,10 @@ class _Face:
         y = y - v("mouth_drop")
         x = x - 0.010 * v("yaw")
         m = self._mouth_lines(x)
-        within = w.inside((m["t"].abs() - 1) * m["half"])
+        within = w.inside((m.t.abs() - 1) * m.half)
         here = w.cut(self.on_head)
         # Light from above: the lower lip casts a shadow, the chin's boss catches light.
-        w.shade(0.20 * _bell((y - m["lower"] - 0.035) / 0.035) * _bell(x / 0.15) * here)
+        w.shade(0.20 * _bell((y - m.lower - 0.035) / 0.035) * _bell(x / 0.15) * here)
         boss = 0.29 + 0.03 * v("AU26")
         here = here * (1 - 0.8 * v("beard"))
         w.shade(-(0.05 + 0.07 * v("AU17")) * _bell((y - boss) / 0.06) * _bell(x / 0.13) * here)
@@ -308,27 +317,25 @@ class _Face:
         for k in (-1, 0, 1):  # AU 17: the chin's skin puckers
             w.shade(0.30 * v("AU17") * _bell((x - 0.055 * k) / 0.018) * _bell((y - boss) / 0.045) * here)
         red = self.c("lip")
-        lips = w.inside(torch.maximum(m["upper"] - y, y - m["lower"])) * within
-        w.paint(
-            lips, red * (1 - 0.16 * (y < m["line"]).float() + 0.05 * _bell((y - m["lower"] + 0.03) / 0.02)).unsqueeze(1)
-        )
-        opening = w.inside(torch.maximum(m["upper_in"] - y, y - m["lower_in"])) * within * _ramp(m["gap"] / 0.03)
+        lips = w.inside(torch.maximum(m.upper - y, y - m.lower)) * within
+        w.paint(lips, red * (1 - 0.16 * (y < m.line).float() + 0.05 * _bell((y - m.lower + 0.03) / 0.02)).unsqueeze(1))
+        opening = w.inside(torch.maximum(m.upper_in - y, y - m.lower_in)) * within * _ramp(m.gap / 0.03)
         dark = torch.tensor([0.20, 0.05, 0.06]).view(1, 3, 1, 1)
         w.paint(opening, dark.expand(self.n, 3, 1, 1))
-        tongue = opening * _ramp((y - m["lower_in"] + 0.085) / 0.05) * _ramp((m["gap"] - 0.11) / 0.08)
+        tongue = opening * _ramp((y - m.lower_in + 0.085) / 0.05) * _ramp((m.gap - 0.11) / 0.08)
         w.paint(tongue * 0.75, torch.tensor([0.70, 0.30, 0.31]).view(1, 3, 1, 1))
         show = _ramp(
             (v("AU12") + 0.5 * v("AU20") + 0.55 * v("AU25") + 0.3 * v("AU26") + 0.2 * v("teeth") - 0.25) / 0.35
         )
-        edge = m["upper_in"] + torch.minimum(0.085 + 0 * m["gap"], 0.85 * m["gap"])
+        edge = m.upper_in + torch.minimum(0.085 + 0 * m.gap, 0.85 * m.gap)
         enamel = torch.tensor([0.95, 0.93, 0.88]).view(1, 3, 1, 1) * (1 - 0.20 * (x / 0.28) ** 2).clamp(
             0.6, 1
         ).unsqueeze(1)
         w.paint(opening * w.inside(y - edge) * show, enamel * self.v("tooth_light").unsqueeze(1))
-        closed = 1 - _ramp(m["gap"] / 0.03)
-        w.shade(0.50 * w.inside((y - m["line"]).abs() - 0.008, 1.3) * within * closed)
+        closed = 1 - _ramp(m.gap / 0.03)
+        w.shade(0.50 * w.inside((y - m.line).abs() - 0.008, 1.3) * within * closed)
         for side in (-1, 1):
-            cx, cy = side * m["half"], m["line"].gather(2, self._column(m["t"], side))
+            cx, cy = side * m.half, m.line.gather(2, self._column(m.t, side))
             w.shade(
                 (0.24 + 0.20 * v("AU12") + 0.12 * v("AU15")) * _bell((x - cx) / 0.026) * _bell((y - cy) / 0.026) * here
             )
@@ -336,7 +343,6 @@ class _Face:
             w.shade(droop * _bell((x - cx - side * 0.03) / 0.02) * _bell((y - cy - 0.06) / 0.045) * here)
             brackets = _bell((x - cx - side * 0.055) / 0.018) * _bell((y - cy) / 0.07)
             w.shade((0.20 * v("AU20") + 0.16 * v("AU12") ** 2) * brackets * here)
-        self.lip_top = m
 
     @staticmethod
     def _column(t: Tensor, side: int) -> Tensor:
@@ -354,12 +360,12 @@ class _Face:
         line = -0.10 - 0.55 * ((x.abs() - 0.16).clamp(min=0)) ** 1.5 + 0.03 * w.cut(self.strands)
         longer = 0.13 * v("beard_length") * _ramp((w.y - 0.55) / 0.3)
         jaw = w.inside(w.cut(self.head_distance) - longer, 1.5) * _ramp((y - line) / 0.10)
-        bare = (1 - _bell(x / 0.19) * _bell((y - m["lower"] + 0.015) / 0.050)).clamp(0, 1)
-        bare = bare * (1 - _bell(x / 0.24) * _bell((y - m["line"]) / 0.060))
+        bare = (1 - _bell(x / 0.19) * _bell((y - m.lower + 0.015) / 0.050)).clamp(0, 1)
+        bare = bare * (1 - _bell(x / 0.24) * _bell((y - m.line) / 0.060))
         w.paint((jaw * bare * v("beard") * (0.94 + 0.12 * w.cut(self.texture))).clamp(0, 1), hair.clamp(0, 1))
-        arch = m["upper"] - 0.036 + 0.070 * (m["t"].abs() * 0.85) ** 2
-        d = (y - arch).abs() - 0.042 * (1 - 0.45 * m["t"].abs()).clamp(min=0)
-        w.paint(w.inside(d, 1.6) * _ramp((1.30 - m["t"].abs()) / 0.25) * v("mustache"), (hair * 0.95).clamp(0, 1))
+        arch = m.upper - 0.036 + 0.070 * (m.t.abs() * 0.85) ** 2
+        d = (y - arch).abs() - 0.042 * (1 - 0.45 * m.t.abs()).clamp(min=0)
+        w.paint(w.inside(d, 1.6) * _ramp((1.30 - m.t.abs()) / 0.25) * v("mustache"), (hair * 0.95).clamp(0, 1))
 
     # ------------------------------------------------------------------ eyes and brows
     def _eye_window(self, side: int) -> Window:
