@@ -30,7 +30,8 @@ class ImageDataset:
     Raises
     ------
     ValueError
-        When the parts do not have the same number of rows, or the images are not uint8 (N, 3, H, W).
+        When the parts do not have the same number of rows, the images are not uint8 (N, 3, H, W), or an attribute has
+        other values than 0 and 1.
     """
 
     images: np.ndarray
@@ -47,6 +48,10 @@ class ImageDataset:
                 raise ValueError(
                     f"{part} has {len(table)} rows for {len(self.images)} images: valid is one row for each image."
                 )
+        for name, values in self.attributes.items():
+            if not values.isin([0, 1]).all():
+                wrong = values[~values.isin([0, 1])].iloc[0]
+                raise ValueError(f"The attribute {name!r} of {self.name} has the value {wrong!r}: valid are 0 and 1.")
 
     def __len__(self) -> int:
         return len(self.images)

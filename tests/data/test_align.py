@@ -52,7 +52,7 @@ def test_dots_on_the_eyes_land_on_the_targets(angle, scale, shift):
     spots = sum(np.exp(-((x - ex) ** 2 + (y - ey) ** 2) / (2 * (1.5 * scale) ** 2)) for ex, ey in eyes)
     photo = Image.fromarray(np.repeat((255 * spots)[..., None], 3, 2).clip(0, 255).astype(np.uint8))
     image = align.align(photo, eyes, 64)[0].astype(float)
-    for half, (tx, ty) in zip((slice(0, 32), slice(32, 64)), align.target_eyes(64)):
+    for half, (tx, ty) in zip((slice(0, 32), slice(32, 64)), align.target_eyes(64), strict=True):
         weight = image[:, half] / image[:, half].sum()
         x, y = np.arange(64)[half] + 0.5, np.arange(64) + 0.5
         assert abs((weight.sum(0) * x).sum() - tx) < 0.15 and abs((weight.sum(1) * y).sum() - ty) < 0.15

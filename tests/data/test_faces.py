@@ -40,7 +40,7 @@ def test_seeds_and_numbers_draw_different_faces(population):
 def test_any_resolution_shows_the_same_face(population):
     large = faces.render(31, range(40), resolution=128)[0]
     small = large.reshape(40, 3, 64, 2, 64, 2).mean((3, 5))
-    for a, b in zip(small, population[0][:40]):
+    for a, b in zip(small, population[0][:40], strict=True):
         assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.95
 
 

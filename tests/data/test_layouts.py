@@ -33,7 +33,7 @@ def celeba(tmp_path):
     ids = [f"{i:06d}.jpg" for i in range(1, 13)]
     for i, name in enumerate(ids):
         picture(i).save(root / "img_align_celeba" / name, quality=95)
-    lines = [f"{name}  {'  '.join(f'{2 * v - 1:2d}' for v in row)}" for name, row in zip(ids, values)]
+    lines = [f"{name}  {'  '.join(f'{2 * v - 1:2d}' for v in row)}" for name, row in zip(ids, values, strict=True)]
     (root / "list_attr_celeba.txt").write_text("\n".join(["12", " ".join(NAMES) + " ", *lines]) + "\n")
     (root / "list_eval_partition.txt").write_text("".join(f"{name} {i // 4}\n" for i, name in enumerate(ids)))
     return root, pd.DataFrame(values, columns=NAMES)

@@ -102,9 +102,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     """A table of words with one header; rows without a word are left out."""
     try:
         with open(path, "rb") as file:
-            columns = file.readline(1_000_000).count(b",") + 1
-        if columns > MOST_COLUMNS:
-            raise ValueError(f"{columns:,} columns, where at most {MOST_COLUMNS:,} are valid")
+            if file.readline(1_000_000).count(b",") >= MOST_COLUMNS:
+                raise ValueError(f"more than {MOST_COLUMNS:,} columns, the most that are valid")
         # Without `header`, pandas would rename columns that occur twice instead of telling.
         cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as fault:  # pandas' own errors and wrong encodings are of this kind
