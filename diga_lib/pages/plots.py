@@ -49,10 +49,10 @@ def ends(attribute: str, flipped: bool = False) -> tuple[str, str]:
 
 
 def group_words(target: str, spurious: str) -> list[str]:
-    """Name the groups in words, in the order of ``group``: "not Smiling, not Male" first, "Smiling, Male" last."""
-    names = [target, *spurious.split("&")]
-    values = itertools.product((0, 1), repeat=len(names))
-    return [", ".join(name if on else f"not {name}" for name, on in zip(names, row, strict=True)) for row in values]
+    """Name the groups in words, in the order of ``group``: "not smiling, not Male" first, "smiling, Male" last."""
+    words = {"Dog": ("cat", "dog"), "Dark_Fur": ("light fur", "dark fur"), "Smiling": ("not smiling", "smiling")}
+    names = [words.get(name, (f"not {name}", name)) for name in (target, *spurious.split("&"))]
+    return [", ".join(row).replace("_", " ") for row in itertools.product(*names)]
 
 
 # ------------------------------------------------------------------------------------------------------------- faces
