@@ -55,7 +55,7 @@ lab: set-up
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
 
 bench: set-up
-	@$(PY) tools/bench.py
+	@$(PY) -m diga_lib.studies.bench
 
 style: set-up
 	$(PY) -m ruff check --fix

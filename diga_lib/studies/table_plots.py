@@ -1,4 +1,4 @@
-"""Pictures of the large tables; like those of :mod:`diga_lib.pages.plots`, each takes data and axes and returns the axes."""
+"""Pictures of the large tables; as in :mod:`diga_lib.pages.plots`, each takes data and axes and returns the axes."""
 
 from __future__ import annotations
 
@@ -56,19 +56,11 @@ def by_pair(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
         # A little above or below the line, so that equal values do not hide one another.
         places = [pairs.index(pair) + (k - 5) * 0.06 for pair in values.index]
         front = row.startswith("diga") or row == "balanced"
-        ax.plot(
-            values,
-            places,
-            marker,
-            color=colour,
-            markersize=8 if front else 6,
-            label=label(row),
-            zorder=3 if front else 2,
-        )
+        look = {"markersize": 8, "zorder": 3} if front else {"markersize": 6, "zorder": 2}
+        ax.plot(values, places, marker, color=colour, label=label(row), **look)
     ax.set_yticks(range(len(pairs)), pairs)
-    ax.set(
-        ylim=(len(pairs) - 0.5, -0.5), xlabel=metric.replace("_", " ").replace("equalized odds", "EO (lower is better)")
-    )
+    name = "EO (lower is better)" if metric == "equalized_odds" else metric.replace("_", " ")
+    ax.set(ylim=(len(pairs) - 0.5, -0.5), xlabel=name)
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     sns.despine(ax=ax)
@@ -82,18 +74,9 @@ def rank_map(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return nothing(ax, "no pair is complete yet")
     table = agreement.pivot(index="pair", columns="metric", values="rank_correlation")
     table = table.reindex([pair for pair in ORDER if pair in table.index])[list(WORDS.values())]
-    sns.heatmap(
-        table,
-        annot=True,
-        fmt=".2f",
-        vmin=-1,
-        vmax=1,
-        cmap="vlag_r",
-        linewidths=1,
-        ax=ax,
-        cbar_kws={"label": "rank correlation"},
-        annot_kws={"fontsize": 9},
-    )
+    look = {"annot": True, "fmt": ".2f", "annot_kws": {"fontsize": 9}, "linewidths": 1}
+    bar = {"label": "rank correlation"}
+    sns.heatmap(table, vmin=-1, vmax=1, cmap="vlag_r", cbar_kws=bar, ax=ax, **look)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0, labelrotation=0)
     return ax
@@ -104,9 +87,9 @@ def gains(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = axes(ax, height=4.0, width=4.2)
     if agreement.empty:
         return nothing(ax, "no pair is complete yet")
-    for (metric, some), colour, marker in zip(
-        agreement.groupby("metric", sort=False), (TARGET, SPURIOUS, COLOURS[2]), "os^"
-    ):
+    looks = {"Acc": (TARGET, "o"), "Wst": (SPURIOUS, "s"), "EO": (COLOURS[2], "^")}
+    for metric, some in agreement.groupby("metric", sort=False):
+        colour, marker = looks[metric]
         ax.scatter(some["reported"], some["measured"], color=colour, marker=marker, label=metric, s=30)
     low, high = ax.get_xlim()
     ax.axline((0, 0), slope=1, color=OTHER, linewidth=0.8, linestyle=":", label="equal")
@@ -163,27 +146,19 @@ def found_and_gained(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.scatter(table["right pseudo groups"], table["gain"], color=SPURIOUS, s=40, zorder=2)
     # Labels of neighbouring points go to different heights.
     for k, (pair, line) in enumerate(table.sort_values("right pseudo groups").iterrows()):
-        ax.annotate(
-            pair,
-            (line["right pseudo groups"], line["gain"]),
-            xytext=(5, 7 if k % 2 else -11),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        beside = {"xytext": (5, 7 if k % 2 else -11), "textcoords": "offset points", "fontsize": 8}
+        ax.annotate(pair, (line["right pseudo groups"], line["gain"]), **beside)
     ax.axhline(0, color=OTHER, linewidth=0.8)
     low, high = ax.get_xlim()
-    ax.set(
-        xlabel="training faces in the right pseudo group",
-        ylabel="worst group over ERM, points",
-        xlim=(low, high + 0.15 * (high - low)),
-    )
+    ax.set(xlim=(low, high + 0.15 * (high - low)), ylabel="worst group over ERM, points")
+    ax.set_xlabel("training faces in the right pseudo group")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     sns.despine(ax=ax)
     return ax
 
 
 def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
-    """Draw the three metrics against the bias, a curve for each method, with 95 % t intervals where there are three seeds.
+    """Draw the three metrics against the bias, a curve for each method, with 95 % t intervals from three seeds on.
 
     Two seeds would give an interval of nearly thirteen standard errors, which hides everything else.
 
@@ -194,7 +169,7 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
     axs : sequence of three Axes
     rows : tuple of str
     """
-    for ax, metric in zip(axs, METRICS):
+    for ax, metric in zip(axs, METRICS, strict=True):
         some = frame[frame["row"].isin(rows)]
         if some.empty:
             nothing(ax)
@@ -203,34 +178,20 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
             table = results_by_bias(lines, metric)
             colour, marker = STYLES[row]
             beside = 1.03 ** (k - some["row"].nunique() // 2)  # so that intervals do not hide one another
-            ax.errorbar(
-                table.index * beside,
-                table["mean"],
-                table["interval"].fillna(0),
-                color=colour,
-                marker=marker,
-                label=label(row),
-                linewidth=2.2 if row.startswith("diga") else 1,
-                elinewidth=0.8,
-                markersize=5,
-            )
+            look = {"linewidth": 2.2 if row.startswith("diga") else 1, "elinewidth": 0.8, "markersize": 5}
+            look |= {"color": colour, "marker": marker, "label": label(row)}
+            ax.errorbar(table.index * beside, table["mean"], table["interval"].fillna(0), **look)
         ax.set_xscale("log")
         biases = sorted(some["bias"].unique())
         ax.set_xticks(biases, ["1" if b == 1 else f"1/{1 / b:.0f}" for b in biases], minor=False)
         ax.minorticks_off()
-        ax.set(
-            xlabel="bias (minority / majority)",
-            title=WORDS[metric] + (" (lower is better)" if BETTER[metric] < 0 else ""),
-        )
+        title = WORDS[metric] + (" (lower is better)" if BETTER[metric] < 0 else "")
+        ax.set(xlabel="bias (minority / majority)", title=title)
         sns.despine(ax=ax)
 
 
 def results_by_bias(lines: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean and half width of the 95 % t interval at each bias (NaN for fewer than three seeds)."""
-    table = pd.DataFrame(
-        {
-            bias: dict(zip(("mean", "interval", "runs"), (*mean_and_interval(some[metric]), len(some))))
-            for bias, some in lines.groupby("bias")
-        }
-    ).T
-    return table.assign(interval=table["interval"].where(table["runs"] > 2))
+    groups = lines.groupby("bias")[metric]
+    table = pd.DataFrame({bias: mean_and_interval(some) for bias, some in groups}, index=["mean", "interval"]).T
+    return table.assign(interval=table["interval"].where(groups.size() > 2), runs=groups.size())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -113,7 +114,7 @@ def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
 
 
 def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
-    """For each complete pair and metric: the best row, whether it is `row`, whether `row` is tied, and by how much it leads.
+    """For each complete pair and metric: the best row, and how `row` stands.
 
     Returns
     -------
@@ -122,21 +123,11 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
         `row` less that of the best of the others, in points of a hundred, positive if `row` is better.
     """
     table, lines = means(frame), []
-    for pair in complete(frame, rows):
-        for metric, sign in BETTER.items():
-            first, tied = best(frame, metric, pair, rows)
-            others = sign * table.loc[pair].loc[[other for other in rows if other != row], metric]
-            lead = sign * table.loc[(pair, row), metric] - others.max()
-            lines.append(
-                {
-                    "pair": pair,
-                    "metric": WORDS[metric],
-                    "best": first,
-                    "won": lead > 1e-9,
-                    "tied": row in tied,
-                    "lead": 100 * lead,
-                }
-            )
+    for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
+        first, tied = best(frame, metric, pair, rows)
+        mine, others = (sign * table.loc[pair].loc[some, metric] for some in (row, [r for r in rows if r != row]))
+        lead = mine - others.max()
+        lines.append((pair, WORDS[metric], first, lead > 1e-9, row in tied, 100 * lead))
     return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
 
 
@@ -164,21 +155,12 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tupl
         Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain of
         DiGA over ERM in points, positive if DiGA is better.
     """
-    ours, theirs, lines = means(frame), means(reported() if other is None else other), []
-    for pair in complete(frame, rows):
-        for metric, sign in BETTER.items():
-            one, two = (table.loc[pair].loc[list(rows), metric] for table in (ours, theirs))
-            varied = one.nunique() > 1 and two.nunique() > 1
-            gain = lambda values: 100 * sign * (values["diga-one-stage"] - values["erm"])
-            lines.append(
-                {
-                    "pair": pair,
-                    "metric": WORDS[metric],
-                    "rank_correlation": stats.spearmanr(one, two).statistic if varied else np.nan,
-                    "measured": gain(one),
-                    "reported": gain(two),
-                }
-            )
+    both, lines = (means(frame), means(reported() if other is None else other)), []
+    for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
+        one, two = (table.loc[pair].loc[list(rows), metric] for table in both)
+        rank = stats.spearmanr(one, two).statistic if one.nunique() > 1 and two.nunique() > 1 else np.nan
+        gains = [100 * sign * (values["diga-one-stage"] - values["erm"]) for values in (one, two)]
+        lines.append((pair, WORDS[metric], rank, *gains))
     return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
 
 
@@ -199,22 +181,19 @@ def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.Dat
     """
     lines = []
     for _, line in frame[frame["row"] == row].iterrows():
-        found, names = line["extra"]["direction"], line["spurious"].split("&")
-        name = max(found["carries"], key=lambda key: abs(found["carries"][key]))
-        lines.append(
-            {
-                "pair": line["pair"],
-                "cosine with spurious": max(found["cosine"][name] for name in names),
-                "cosine with target": found["cosine"][line["target"]],
-                "right pseudo groups": max(found["pseudo_groups"][name] for name in names),
-                "carries most": f"{name} ({abs(found['carries'][name]):.2f})",
-            }
+        found, names, carries = (
+            line["extra"]["direction"],
+            line["spurious"].split("&"),
+            line["extra"]["direction"]["carries"],
         )
-    table = pd.DataFrame(
-        lines, columns=["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
-    )
-    numbers = table.groupby("pair").mean(numeric_only=True)
-    words = table.groupby("pair")["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
+        most = max(carries, key=lambda key: abs(carries[key]))
+        best_of = [max(found[what][name] for name in names) for what in ("cosine", "pseudo_groups")]
+        told = f"{most} ({abs(carries[most]):.2f})"
+        lines.append((line["pair"], best_of[0], found["cosine"][line["target"]], best_of[1], told))
+    columns = ["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
+    groups = pd.DataFrame(lines, columns=columns).groupby("pair")
+    words = groups["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
+    numbers = groups.mean(numeric_only=True)
     return numbers.join(words).reindex([pair for pair in ORDER if pair in numbers.index])
 
 
@@ -231,15 +210,8 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
     for _, line in frame[frame["row"] == "diga-one-stage-words"].iterrows():
         words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
         if not set(words) <= set(line["spurious"].split("&")):
-            lines.append(
-                {
-                    "pair": line["pair"],
-                    "seed": line["seed"],
-                    "words": ", ".join(words),
-                    "worst group": line["worst_group"],
-                    "of ERM": erm.get((line["pair"], line["seed"])),
-                }
-            )
+            where = line["pair"], line["seed"]
+            lines.append((*where, ", ".join(words), line["worst_group"], erm.get(where)))
     return pd.DataFrame(lines, columns=["pair", "seed", "words", "worst group", "of ERM"]).set_index("pair")
 
 
@@ -247,8 +219,8 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     """How far a recomputed cell may lie from the published one: half of a 95 % prediction interval.
 
     Two trainings that differ in nothing but rounding end as differently as two seeds. Their difference has a standard
-    deviation of sqrt(2) times that of the seeds, pooled over the pairs; but no less is assumed than what a test group of
-    so many images allows, since seeds may by chance agree.
+    deviation of sqrt(2) times that of the seeds, pooled over the pairs; but no less is assumed than what a test group
+    of so many images allows, since seeds may by chance agree.
 
     Parameters
     ----------
@@ -274,8 +246,8 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> 
     Returns
     -------
     text : DataFrame of str
-        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run is older
-        than its code, and "–" where there is no run.
+        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run
+        is older than its code, and "–" where there is no run.
     bold : DataFrame of bool
         The best of the seven methods, and what is tied with it.
     """
@@ -294,7 +266,7 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> 
 
 def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = TABLE):
     """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
-    heading = lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")
+    heading = {pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>") for pair in ORDER}
     text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
     text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
     marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
