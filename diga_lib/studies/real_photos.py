@@ -149,15 +149,16 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     sizes = replace(sizes, n_train=min(n, sizes.n_train), n_test_per_group=int(min(least, sizes.n_test_per_group)))
     more = {"n_test_per_group": sizes.n_test_per_group, "seed": seed, "aligned": aligned}
     split = data.biased_split(some, target, spurious, bias, sizes.n_train, sizes.n_train // 20, **more)
-    train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:images]
-    if generator and pool_name == POOLS[0]:
-        network = latent.load_file(generator)
-    else:
-        network = trained_generator(
-            split.train.images if pool_name == POOLS[1] else pool.images[np.sort(train)], profile
-        )
     kept = {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
-    kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
+    network = None
+    if pool_name == POOLS[1]:
+        network = trained_generator(split.train.images, profile)
+    elif pool_name:
+        train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:images]
+        given = latent.load_file(generator) if generator else None
+        network = given or trained_generator(pool.images[np.sort(train)], profile)
+    if network:  # a row that edits nothing needs none
+        kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
     kept |= {"sizes": asdict(sizes), "version": all_rows.VERSION}
     return Setting(some, split, network, sizes, profile, seed, None, kept, partial(words_model, name, folder))
 
