@@ -20,7 +20,7 @@ from diga_lib.runtime import atomic_write, sha256
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from execution import ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why
-from pages import PROFILES, api_page, data_card, page_from
+from pages import PROFILES, api_pages, data_card, page_from
 
 NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "pdf.py", "runs.yml", "results", "__pycache__")
 PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
@@ -31,14 +31,22 @@ def assemble(runs: list[Run], folder: Path) -> None:
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
-    for name, fill in (("api.md", api_page), ("data_card.md", data_card), ("_config.yml", configure)):
+    for name, fill in (("data_card.md", data_card), ("start.md", start), ("_config.yml", configure)):
         (source / name).write_text(fill((source / name).read_text()))
+    for name, text in api_pages().items():
+        (source / name).write_text(text)
     for kind in ("executed", "clean"):
         (source / "downloads" / kind).mkdir(parents=True)
     for run in runs:
         nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
         shutil.copy(folder / "executed" / f"{run.page}.ipynb", source / "downloads" / "executed")
         shutil.copy(run.notebook, source / "downloads" / "clean" / f"{run.page}.ipynb")
+
+
+def start(text: str) -> str:
+    """Put the repository's address into the page on how to begin, once there is one."""
+    address = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())["repository"]["url"]
+    return text if PLACEHOLDER in address else text.replace("ADDRESS", address)
 
 
 def configure(config: str) -> str:

@@ -126,16 +126,14 @@ def data_card(text: str, weights: Path = ROOT / "diga_lib" / "weights") -> str:
     return text.replace("<!-- weights -->", "\n".join(["| file | MB | sha256 |", "|---|---|---|", *rows]))
 
 
-def api_page(text: str, package: Path = ROOT / "diga_lib") -> str:
-    """Fill in the page of all functions: a section for each module, from its docstrings."""
-    modules = []
+def api_pages(package: Path = ROOT / "diga_lib") -> dict[str, str]:
+    """Return file name → text of the pages of all functions: one for each package, a section for each module."""
+    pages: dict[str, list[str]] = {}
     for path in sorted(package.rglob("*.py")):
-        parts = list(path.relative_to(package.parent).with_suffix("").parts)
-        if parts[-1] == "__main__":
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        if parts[-1] == "__main__" or parts == (package.name, "__init__"):
             continue
-        modules.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    sections = [
-        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :ignore-module-all:\n```\n"
-        for name in sorted(set(modules))
-    ]
-    return text.replace("<!-- modules -->", "\n".join(sections))
+        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        directive = f".. automodule:: {module}\n   :members:\n   :ignore-module-all:\n"
+        pages.setdefault(parts[1], []).append(f"## {module}\n\n```{{eval-rst}}\n{directive}```\n")
+    return {f"api_{name}.md": f"# {package.name}.{name}\n\n" + "\n".join(found) for name, found in pages.items()}

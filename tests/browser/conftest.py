@@ -63,7 +63,7 @@ def chromium():
 
 
 class Reader:
-    """A browser's page that remembers its complaints and every address that it asked for, inside and outside the book."""
+    """A browser's page that remembers its complaints and every address that it asked for."""
 
     def __init__(self, browser: Browser, address: str, page: str, script: str = "", **options):
         self.complaints, self.asked, self.address = [], [], address
@@ -82,7 +82,7 @@ class Reader:
         return [url for url in self.asked if not url.startswith((self.address, "data:", "blob:" + self.address))]
 
     def ask(self, function: str, *arguments, limit: float = SECONDS):
-        """What a JavaScript function returns; a page that hangs raises TimeoutError, where evaluate() would wait for ever."""
+        """What a JavaScript function returns; a page that hangs raises TimeoutError, while evaluate() would wait."""
         answer = self.page.wait_for_function(
             f"async all => ({{ value: await ({function})(...all) }})",
             arg=list(arguments),

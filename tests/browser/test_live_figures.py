@@ -35,7 +35,7 @@ def generator():
 
 @pytest.fixture(scope="module")
 def at(open_book):
-    """at("live-edits", "phone") leads to a figure as it began; its page is opened once for all tests, and again if it hangs."""
+    """at("live-edits", "phone") leads to a figure as it began; its page is opened once, and again if it hangs."""
     readers = {}
 
     def figure(name: str, place: str = "desk"):
@@ -112,7 +112,7 @@ def test_the_page_paints_what_python_paints(at, generator, name):
         seen.append(painted(figure))
         difference = np.abs(seen[-1] - 255 * expected.permute(1, 2, 0).numpy())
         assert difference.max() <= 2, f"{difference.max():.2f} of 255 at {values}"
-    assert min(np.abs(one - other).max() for one, other in zip(seen, seen[1:])) > 10
+    assert min(np.abs(one - other).max() for one, other in zip(seen, seen[1:], strict=False)) > 10
 
 
 def test_the_decoder_is_loaded_only_when_the_figure_comes_near(read):
@@ -148,7 +148,7 @@ def test_mouse_keys_and_typed_numbers_change_the_picture(at):
     pictures.append(painted(figure))
     assert float(slider.input_value()) == 2.5
     assert "2.5" in figure.locator("canvas").get_attribute("aria-label")
-    for one, other in zip(pictures, pictures[1:]):
+    for one, other in zip(pictures, pictures[1:], strict=False):
         assert np.abs(one - other).max() > 5
     figure.get_by_role("button", name="Reset").click()
     np.testing.assert_array_equal(painted(figure), pictures[0])
@@ -214,3 +214,15 @@ def test_sliders_over_stored_frames_answer_on_the_page(at):
         arg=[None, before],
     )
     assert picture.get_attribute("alt") != before
+
+
+@each_figure
+def test_on_a_phone_the_face_stays_in_sight_beside_its_sliders(at, name):
+    figure = at(name, "phone")
+    for slider in figure.locator("input[type=range]").all():
+        slider.scroll_into_view_if_needed()
+        face, track = figure.locator(".live-stage").bounding_box(), slider.bounding_box()
+        assert face["y"] >= 0 and face["y"] + face["height"] <= 740, "the face is out of sight"
+        assert track["width"] >= 120
+        beside = track["x"] >= face["x"] + face["width"] or track["y"] >= face["y"] + face["height"]
+        assert beside or track["y"] + track["height"] <= face["y"], "the face covers a slider"

@@ -1,4 +1,4 @@
-"""A page printed to PDF: on A4, over several sheets, with its pictures, tagged for screen readers and with an outline."""
+"""A page printed to PDF: on A4, over several sheets, with its pictures, tagged and with an outline."""
 
 import re
 from pathlib import Path

@@ -16,11 +16,11 @@ CHAPTERS = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter
 RULES = ["image-alt", "role-img-alt", "svg-img-alt", "label", "button-name", "link-name", "input-button-name"]
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
 each_theme = pytest.mark.parametrize("theme", ["light", "dark"])
-WIDTHS = {"phone": 360, "desk": 1300}
+WIDTHS = {"phone": 360, "desk": 1280}
 each_width = pytest.mark.parametrize("place", WIDTHS)
 
-# One visible element for each look that text has on the page: its colour, size, weight and all grounds behind it. A long
-# page repeats a few looks thousands of times, and axe takes milliseconds for each.
+# One visible element for each look that text has on the page: its colour, size, weight and all grounds behind it. A
+# long page repeats a few looks thousands of times, and axe takes milliseconds for each.
 LOOKS = """() => {
   const grounds = new Map();
   const ground = element => {
@@ -60,6 +60,54 @@ def violations(reader) -> list[str]:
     return reader.ask(VIOLATIONS, RULES)
 
 
+# What is wider than the box that it lies in, equations under their number, and, of what scrolls, what has no sign.
+CUT = """() => {
+  const article = document.querySelector("main article"), cut = [], unsigned = [];
+  const scrolls = box => box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
+  const kinds = "table, pre, div.math, mjx-container[display=true], .live-figure";
+  for (const element of article.querySelectorAll(kinds)) {
+    if (!element.checkVisibility()) continue;
+    const words = `${element.tagName} ${element.textContent.trim().replace(/\\s+/g, " ").slice(0, 60)}`;
+    let box = element;
+    while (box !== article && !scrolls(box)) box = box.parentElement;
+    if (box !== article) {
+      cut.push(words);
+      if (!getComputedStyle(box).backgroundAttachment.includes("local")) unsigned.push(words);
+    } else if (element.getBoundingClientRect().right > article.getBoundingClientRect().right + 1) cut.push(words);
+  }
+  for (const number of article.querySelectorAll("span.eqno")) {
+    const { left, top, bottom } = number.getBoundingClientRect();
+    for (const part of number.parentElement.querySelectorAll("mjx-math > *")) {
+      const rect = part.getBoundingClientRect();
+      if (rect.right > left + 1 && rect.bottom > top && rect.top < bottom)
+        cut.push(`equation under ${number.textContent}`);
+    }
+  }
+  return { cut, unsigned };
+}"""
+SLIDERS = """() => [...document.querySelectorAll("main input[type=range], main .noUi-target")]
+  .filter(track => track.checkVisibility()).flatMap(track => {
+    const handle = track.matches("input") ? track : track.querySelector("[role=slider]"), found = [];
+    const width = Math.round(track.getBoundingClientRect().width), name = handle?.getAttribute("aria-label");
+    if (width < 120) found.push(`${name}: ${width} pixels wide`);
+    if (!name) found.push("a slider without a name");
+    if (!/[^0-9]/.test(handle?.getAttribute("aria-valuetext") ?? "")) found.push(`${name} does not say its place`);
+    return found;
+  })"""
+CHANGED_PICTURES = """() => {
+  const page = getComputedStyle(document.body).backgroundColor, found = [];
+  for (const picture of document.querySelectorAll("main img, main canvas, main .live-figure"))
+    for (let box = picture; box !== document.body; box = box.parentElement) {
+      const { filter, backgroundColor } = getComputedStyle(box);
+      if (filter !== "none") found.push(`${filter}: ${picture.outerHTML.slice(0, 80)}`);
+      const pale = (backgroundColor.match(/[\\d.]+/g) ?? []).map(Number);
+      if (picture.matches(".live-figure") && pale[3] !== 0 && Math.min(...pale.slice(0, 3)) > 128)
+        found.push(`pale: ${picture.id}`);
+    }
+  return found;
+}"""
+
+
 @dataclass
 class Visit:
     """What one visit to a page found out, on a phone and then on a desk."""
@@ -71,11 +119,15 @@ class Visit:
     tables: dict[str, list[str]] = field(
         default_factory=dict
     )  # place -> cells that run together, words that are broken
+    cut: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # place -> what is cut, and what has no sign
+    sliders: dict[str, list[str]] = field(default_factory=dict)  # place -> those that cannot be used
+    changed_pictures: list[str] = field(default_factory=list)  # in the dark
     violations: dict[str, list[str]] = field(default_factory=dict)  # theme -> what axe says
 
 
 SMALL = """() => [...document.querySelectorAll("main section p, main section li, main section dd, main section td")]
-  .filter(e => e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 14).map(e => e.outerHTML.slice(0, 160))"""
+  .filter(e => e.checkVisibility() && parseFloat(getComputedStyle(e).fontSize) < 14)
+  .map(e => e.outerHTML.slice(0, 160))"""
 
 TABLES = """() => {
   const found = [], lines = node => {
@@ -90,7 +142,8 @@ TABLES = """() => {
     if (!table.checkVisibility()) continue;
     let box = table;
     while (box.matches("main *") && getComputedStyle(box).overflowX !== "auto") box = box.parentElement;
-    if (table.getBoundingClientRect().width > document.querySelector("main article").clientWidth && !box.matches("main *"))
+    const { width } = table.getBoundingClientRect();
+    if (width > document.querySelector("main article").clientWidth && !box.matches("main *"))
       found.push(`wider than the page, and does not scroll: ${table.id || table.className}`);
     for (const row of table.rows) {
       let before = -Infinity;
@@ -127,9 +180,12 @@ def visit(open_book):
                 seen.widths[place] = reader.ask("() => document.documentElement.scrollWidth")
                 seen.small[place] = reader.ask(SMALL)
                 seen.tables[place] = reader.ask(TABLES)
+                seen.cut[place] = reader.ask(CUT)
+                seen.sliders[place] = reader.ask(SLIDERS)
             for theme in ("light", "dark"):
                 assert reader.ask("theme => document.documentElement.dataset.theme = theme", theme) == theme
                 seen.violations[theme] = violations(reader)
+            seen.changed_pictures = reader.ask(CHANGED_PICTURES)
             seen.asked_outside, seen.complaints = reader.outside, reader.complaints
         finally:
             reader.context.close()
@@ -177,6 +233,27 @@ def test_tables_can_be_read(visit, name, place):
 
 
 @each_chapter
+def test_on_a_desk_nothing_is_cut(visit, name):
+    assert visit(name).cut["desk"]["cut"] == []
+
+
+@each_chapter
+def test_on_a_phone_what_scrolls_has_a_sign(visit, name):
+    assert visit(name).cut["phone"]["unsigned"] == []
+
+
+@each_chapter
+@each_width
+def test_sliders_are_wide_and_say_what_the_screen_shows(visit, name, place):
+    assert visit(name).sliders[place] == []
+
+
+@each_chapter
+def test_the_dark_changes_no_picture(visit, name):
+    assert visit(name).changed_pictures == []
+
+
+@each_chapter
 @each_theme
 def test_text_stands_out_and_everything_has_words(visit, name, theme):
     assert visit(name).violations[theme] == []
@@ -186,6 +263,21 @@ def test_the_check_of_contrast_sees_grey_on_grey(read):
     reader = read("intro.html")
     reader.page.evaluate("document.querySelector('main p').style.cssText = 'color: #999; background: #aaa'")
     assert any(found.startswith("color-contrast") for found in violations(reader))
+
+
+def test_the_check_of_what_is_cut_sees_it(read):
+    page = read("intro.html").page
+    page.evaluate(
+        """() => {
+          const article = document.querySelector("main article");
+          const table = "<table><tr><td>" + "wide&nbsp;".repeat(200) + "</td></tr></table>";
+          article.insertAdjacentHTML("beforeend", `<div style="overflow-x: auto">${table}</div>` +
+            '<pre style="white-space: pre; overflow-x: auto">' + "x".repeat(900) + "</pre>");
+        }"""
+    )
+    found = page.evaluate(CUT)
+    assert [words.split()[0] for words in found["cut"]] == ["TABLE", "PRE"]
+    assert any(words.startswith("TABLE") for words in found["unsigned"])
 
 
 def test_a_page_that_hangs_fails_alone(read):
@@ -208,11 +300,12 @@ def test_the_theme_can_be_switched(read):
     assert brightness["light"] > 600 > 200 > brightness["dark"]
 
 
-def test_the_search_finds_a_word_of_the_text(read):
-    reader = read("search.html?q=shortcut")
+@pytest.mark.parametrize(("word", "page"), [("shortcut", "00_tour"), ("install", "start"), ("cite", "start")])
+def test_the_search_finds_a_word_of_the_text(read, word, page):
+    reader = read(f"search.html?q={word}")
     results = reader.page.locator("#search-results li a")
     results.first.wait_for()
-    assert any("00_tour" in link.get_attribute("href") for link in results.all())
+    assert any(page in link.get_attribute("href") for link in results.all())
     assert reader.outside == []
 
 
@@ -228,7 +321,7 @@ def test_the_notebook_can_be_downloaded_with_and_without_outputs(read):
     page = read("02_biased_directions.html").page
     links = page.locator(".how-made a.download")
     assert links.count() == 2
-    for link, has_outputs in zip(links.all(), (True, False)):
+    for link, has_outputs in zip(links.all(), (True, False), strict=True):
         notebook = page.request.get(page.url.rsplit("/", 1)[0] + "/" + link.get_attribute("href")).json()
         outputs = [cell for cell in notebook["cells"] if cell.get("outputs")]
         assert bool(outputs) == has_outputs

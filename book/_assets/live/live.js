@@ -91,7 +91,8 @@
 
     slider(control) {
       const id = `${this.spec.name}-${control.name}`;
-      const range = element("input", { type: "range", id, min: control.low, max: control.high, step: control.step });
+      const range = element("input", { type: "range", id, min: control.low, max: control.high, step: control.step,
+        "aria-label": control.label });
       const shown = control.places.length
         ? element("output", { for: id })
         : element("input", { type: "number", min: control.low, max: control.high, step: control.step,
@@ -103,7 +104,7 @@
         const words = control.places.length ? control.places[Math.round(value)] : String(Math.round(value * 1e4) / 1e4);
         if (control.places.length) shown.textContent = words;
         else if (!typed) shown.value = words;
-        range.setAttribute("aria-valuetext", words);
+        range.setAttribute("aria-valuetext", `${control.label}: ${words}`);
       };
       range.value = control.value;
       range.addEventListener("input", () => { set(Number(range.value)); this.changed(control.name); });
@@ -264,7 +265,28 @@
     }
   }
 
+  /* Sliders of ipywidgets say their place as an index: let them say their name and what the screen shows. */
+  function name(slider) {
+    const handle = slider.querySelector("[role=slider]"), readout = slider.querySelector(".widget-readout");
+    if (!handle || !readout || handle.dataset.named) return;
+    handle.dataset.named = "yes";
+    const label = slider.querySelector(".widget-label")?.textContent ?? "";
+    const say = () => {
+      const words = `${label}: ${readout.textContent}`;
+      if (handle.getAttribute("aria-valuetext") !== words) handle.setAttribute("aria-valuetext", words);
+    };
+    handle.setAttribute("aria-label", label);
+    new MutationObserver(say).observe(readout, { childList: true, characterData: true, subtree: true });
+    new MutationObserver(say).observe(handle, { attributeFilter: ["aria-valuetext"] });
+    say();
+  }
+
   function begin() {
+    const named = () => document.querySelectorAll(".widget-hslider").forEach(name);
+    if (document.querySelector("script[type='application/vnd.jupyter.widget-view+json']")) {
+      new MutationObserver(named).observe(document.querySelector("main"), { childList: true, subtree: true });
+      named();
+    }
     const seen = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries)
         if (isIntersecting) {

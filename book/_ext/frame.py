@@ -1,0 +1,94 @@
+"""Sphinx extension: what frames each page. Page numbers that agree with the text, a description and a picture for those
+who link to a page, readable keys of references, and nothing that would load a script from the network.
+"""
+
+import html
+import itertools
+import re
+
+from docutils import nodes
+from pybtex.plugin import register_plugin
+from pybtex.style.formatting.unsrt import Style
+from pybtex.style.labels import BaseLabelStyle
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+
+PICTURE = "_static/social.png"
+LONGEST = 200  # characters of a description
+
+
+class AuthorAndYear(BaseLabelStyle):
+    """Labels such as "Zhang and others 2024"; a second one of the same name gets a letter."""
+
+    def format_labels(self, entries):
+        seen: dict[str, int] = {}
+        for entry in entries:
+            people = [" ".join([*one.prelast_names, *one.last_names]) for one in entry.persons["author"]]
+            people[1:] = people[1:] if len(people) <= 2 else ["others"]
+            names = " and ".join(people)
+            label = f"{names} {entry.fields['year']}"
+            seen[label] = seen.get(label, 0) + 1
+            yield label + (chr(ord("a") + seen[label] - 1) if seen[label] > 1 else "")
+
+
+class Readable(Style):
+    default_label_style = AuthorAndYear
+    default_sorting_style = "author_year_title"
+
+
+def number_from_zero(app: Sphinx, env: BuildEnvironment) -> None:
+    """Let the first numbered page be 0, as the notebooks' names have it; its sections and figures follow."""
+
+    def earlier(number):
+        return (number[0] - 1, *number[1:]) if number else number
+
+    for anchors in env.toc_secnumbers.values():
+        anchors.update({anchor: earlier(number) for anchor, number in anchors.items()})
+    for kinds in env.toc_fignumbers.values():
+        for figures in kinds.values():
+            figures.update({name: earlier(number) for name, number in figures.items()})
+    numbered = itertools.chain(*(toc.findall(nodes.reference) for toc in env.tocs.values()), env.titles.values())
+    for node in numbered:
+        if "secnumber" in node:
+            node["secnumber"] = earlier(node["secnumber"])
+
+
+def describe(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Give a page its description: its first paragraph that is not in a banner."""
+    if doctree is None:
+        return
+    title = html.unescape(re.sub(r"<[^>]*>", "", context.get("title", "")))
+    if page == app.config.root_doc:
+        context["title"] = "Introduction"  # in the browser's tab, where the book's own title follows
+    texts = [
+        " ".join(found.astext().split())
+        for found in doctree.findall(nodes.paragraph)
+        if "profile-banner" not in found.parent.get("classes", [])
+    ]
+    words = next((text for text in texts if len(text) > 40), title)
+    if len(words) > LONGEST:
+        words = words[:LONGEST].rsplit(" ", 1)[0] + " …"
+    picture = (app.config.html_baseurl or context["pathto"]("", 1)) + PICTURE
+    tags = {"description": words}
+    properties = {"og:type": "article", "og:title": title, "og:description": words, "og:image": picture}
+    properties |= {"og:image:alt": "Drawn faces, each beside its counterfactual", "og:site_name": app.config.html_title}
+    tags |= {"twitter:card": "summary_large_image"}
+    written = [f'<meta name="{name}" content="{html.escape(text)}">' for name, text in tags.items()]
+    written += [f'<meta property="{name}" content="{html.escape(text)}">' for name, text in properties.items()]
+    context["metatags"] = context.get("metatags", "") + "\n".join(written)
+
+
+def take_out_live_code(app: Sphinx) -> None:
+    """jupyter-book always loads sphinx-thebe, which puts an address outside on every page, twice."""
+    for listeners in app.events.listeners.values():
+        for listener in [entry for entry in listeners if entry.handler.__module__ == "sphinx_thebe"]:
+            listeners.remove(listener)
+    app.registry.css_files[:] = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    take_out_live_code(app)
+    register_plugin("pybtex.style.formatting", "readable", Readable)
+    app.connect("env-check-consistency", number_from_zero)
+    app.connect("html-page-context", describe)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
