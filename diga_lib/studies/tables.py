@@ -13,7 +13,7 @@ from scipy import stats
 from diga_lib.metrics import mean_and_interval
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies import store
-from diga_lib.studies.grids import PAIRS, SEVEN, TABLE, Cell, chosen
+from diga_lib.studies.grids import PAIRS, REPORTED, SEVEN, SIX, TABLE, Cell, chosen
 from diga_lib.studies.rows import label
 from diga_lib.studies.store import FOLDER, METRICS
 
@@ -23,6 +23,7 @@ LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everyth
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
+UNTOLD = (*REPORTED, "diga-one-stage", "diga-one-stage-words")  # of the spurious attribute
 THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
@@ -65,13 +66,10 @@ def runs(target: str, spurious: str, bias: float, path: Path = FOLDER / "fair_tr
 
 
 def reported() -> pd.DataFrame:
-    """The papers' table as columns row, pair and the three metrics, as shares in [0, 1].
-
-    Its DiGA stands in the row of ours in one stage, beside which pages show it.
-    """
+    """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
     frame = pd.read_csv(REPORTED / "classification.csv")
     frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
-    frame["row"] = frame["method"].map(THEIRS | {"DiGA": "diga-one-stage"})
+    frame["row"] = frame["method"].map(THEIRS | {"DiGA": "diga-paper"})
     frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
     frame[list(METRICS)] /= 100
     return frame[["row", "pair", *METRICS]]
@@ -84,7 +82,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(pd.MultiIndex.from_tuples(index, names=["pair", "row"])) if index else table
 
 
-def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = SEVEN) -> tuple[str | None, set[str]]:
+def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
     """The row with the best mean, and those that cannot be told from it.
 
     Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than ``LEAST_SEEDS``
@@ -146,21 +144,21 @@ def gap_closed(
     return share.dropna().reindex([pair for pair in ORDER if pair in share.dropna().index]).rename(row)
 
 
-def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
+def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str = "diga-one-stage") -> pd.DataFrame:
     """Rank correlation of the methods' order with the reported one, for each complete pair and metric.
 
     Returns
     -------
     DataFrame
-        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain of
-        DiGA over ERM in points, positive if DiGA is better.
+        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain over
+        ERM in points of `row` and of the reported DiGA (paper), whose place among the seven `row` takes.
     """
-    both, lines = (means(frame), means(reported() if other is None else other)), []
-    for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
-        one, two = (table.loc[pair].loc[list(rows), metric] for table in both)
-        rank = stats.spearmanr(one, two).statistic if one.nunique() > 1 and two.nunique() > 1 else np.nan
-        gains = [100 * sign * (values["diga-one-stage"] - values["erm"]) for values in (one, two)]
-        lines.append((pair, WORDS[metric], rank, *gains))
+    sides = ((means(frame), (*SIX, row)), (means(reported() if other is None else other), PAPERS_SEVEN))
+    lines = []
+    for pair, (metric, sign) in itertools.product(complete(frame, (*SIX, row)), BETTER.items()):
+        one, two = (table.loc[pair].loc[list(rows), metric].to_numpy() for table, rows in sides)
+        rank = stats.spearmanr(one, two).statistic if np.ptp(one) and np.ptp(two) else np.nan
+        lines.append((pair, WORDS[metric], rank, *(100 * sign * (values[-1] - values[0]) for values in (one, two))))
     return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
 
 
@@ -249,7 +247,7 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> 
         "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run
         is older than its code, and "–" where there is no run.
     bold : DataFrame of bool
-        The best of the seven methods, and what is tied with it.
+        The best mean of the methods that are not told the spurious attribute.
     """
     rows = [row for row in rows if row in set(frame["row"])]
     text = pd.DataFrame("–", ORDER, rows)
@@ -259,8 +257,8 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> 
         spread = f" ± {100 * half:.1f}" if len(lines) >= LEAST_SEEDS else ""
         text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if lines.get('stale', pd.Series([False])).any() else ''}"
     for pair in ORDER:
-        tied = best(frame, metric, pair)[1]
-        bold.loc[pair, [row for row in rows if row in tied]] = True
+        first, _ = best(frame, metric, pair)
+        bold.loc[pair, [row for row in rows if row == first]] = True
     return text, bold
 
 
