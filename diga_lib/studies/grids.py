@@ -36,7 +36,7 @@ PAIRS = (
 )
 SIX = ("erm", "cvar-dro", "eiil", "lff", "jtt", "maple")
 SEVEN = (*SIX, "diga-one-stage")  # with ours
-REPORTED = (*SIX, "diga-paper")  # the rows of the papers' own table
+PAPERS_SEVEN = (*SIX, "diga-paper")  # the rows of the papers' own table
 ORACLES = ("group-dro", "balanced")
 TABLE = (*SEVEN, "diga-one-stage-words", *ORACLES, "diga-paper")  # the rows of the large table, in its order
 STEPS = ("diga-paper-latents", "diga-paper-plain-head", "diga-one-stage-shift", "diga-one-stage-place", "pseudo-groups")

@@ -9,7 +9,7 @@ from scipy import stats
 
 from diga_lib.studies import store as results_store
 from diga_lib.studies import tables
-from diga_lib.studies.grids import ORACLES, PAIRS, REPORTED, SEVEN, Cell
+from diga_lib.studies.grids import ORACLES, PAIRS, PAPERS_SEVEN, SEVEN, Cell
 from diga_lib.studies.store import METRICS, Result
 
 FOUND = {
@@ -58,10 +58,10 @@ def test_rows_of_older_code_or_of_another_search_are_marked(store):
 
 def test_the_reported_table_is_complete_and_as_printed():
     frame = tables.reported()
-    assert len(frame) == 63 and set(frame["row"]) == set(REPORTED) and set(frame["pair"]) == set(tables.ORDER)
+    assert len(frame) == 63 and set(frame["row"]) == set(PAPERS_SEVEN) and set(frame["pair"]) == set(tables.ORDER)
     diga = frame.set_index(["row", "pair"]).loc[("diga-paper", "Smiling/Male")]
     assert diga.tolist() == pytest.approx([0.884, 0.819, 0.074])
-    assert tables.wins(frame.assign(seed=0), "diga-paper", REPORTED)["won"].sum() == 27, "the paper reports all 27"
+    assert tables.wins(frame.assign(seed=0), "diga-paper", PAPERS_SEVEN)["won"].sum() == 27, "the paper reports all 27"
 
 
 def test_the_best_and_its_ties_by_the_interval_of_the_differences(store):
@@ -110,7 +110,7 @@ def test_agreement_against_scipy(store):
     values = dict(zip(SEVEN, rng.uniform(0.5, 0.9, (7, 3))))
     frame = store(*[line(row, *value) for row, value in values.items()])
     table = tables.agreement(frame).set_index("metric")
-    theirs = tables.reported().query("pair == 'Smiling/Male'").set_index("row").loc[list(REPORTED)]
+    theirs = tables.reported().query("pair == 'Smiling/Male'").set_index("row").loc[list(PAPERS_SEVEN)]
     for k, (metric, word) in enumerate(tables.WORDS.items()):
         ours = [values[row][k] for row in SEVEN]
         assert table.loc[word, "rank_correlation"] == pytest.approx(stats.spearmanr(ours, theirs[metric]).statistic)
