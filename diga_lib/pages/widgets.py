@@ -16,7 +16,7 @@ from ipywidgets import HTML, Layout, SelectionSlider, Stack, VBox, jslink
 from PIL import Image
 from torch import Tensor
 
-from diga_lib.directions import Direction, boundary, combine, paper_direction
+from diga_lib.directions import Direction, paper_direction
 
 DEGREES = (-3.0, -1.5, 0.0, 1.5, 3.0)
 
@@ -95,56 +95,35 @@ def degree_slider(
     return frames_slider(frames, [f"{d:+.2g}" for d in degrees], "degree", f"{len(codes)} faces in a row")
 
 
-def strength_slider(
+def normals_slider(
     generator,
     codes: Tensor,
     train_codes: Tensor,
-    target: np.ndarray,
-    strengths: Sequence[float],
+    normals: Sequence[Tensor],
+    labels: Sequence[str],
+    description: str,
     degrees: Sequence[float] = DEGREES,
 ) -> VBox:
-    """Let a reader choose the strength of regularisation and see the faces move along the boundary's normal.
+    """Let a reader choose a boundary, by its strength or its c, and see the faces move along its normal.
 
     Parameters
     ----------
     generator : object with ``decode``
     codes : Tensor (N, levels, width)
         The faces, one row each, with a column for each degree.
-    train_codes, target : Tensor (M, levels, width) and int array (M,)
-        What the boundaries are fitted to.
-    strengths : sequence of float
-        Places of the slider: lambda for each training image.
+    train_codes : Tensor (M, levels, width)
+        A degree is a standard deviation of these.
+    normals : sequence of Tensor (levels, width)
+        One for each place of the slider.
+    labels, description
+        As for :func:`frames_slider`.
     degrees : sequence of float
-        In standard deviations of the training latents.
     """
-    normals = [boundary(train_codes, target, strength * len(train_codes)) for strength in strengths]
-    directions = [paper_direction(train_codes, normal) for normal in normals]
-    labels = [f"{strength:.3g}" for strength in strengths]
-    return _direction_slider(generator, directions, codes, degrees, labels, "λ per image")
-
-
-def coefficient_slider(
-    generator,
-    codes: Tensor,
-    train_codes: Tensor,
-    strong: Tensor,
-    weak: Tensor,
-    coefficients: Sequence[float],
-    degrees: Sequence[float] = DEGREES,
-) -> VBox:
-    """Let a reader choose c and see the faces move along ``n_strong - c n_weak``.
-
-    Parameters
-    ----------
-    generator, codes, train_codes, degrees
-        As for :func:`strength_slider`.
-    strong, weak : Tensor (levels, width)
-        Normals of the two boundaries.
-    coefficients : sequence of float
-        Places of the slider.
-    """
-    directions = [paper_direction(train_codes, combine(strong, weak, float(c))) for c in coefficients]
-    return _direction_slider(generator, directions, codes, degrees, [f"{c:.2g}" for c in coefficients], "c")
+    repeated = codes.repeat_interleave(len(degrees), 0)
+    steps = np.tile(np.asarray(degrees, np.float32), len(codes))
+    found = [paper_direction(train_codes, normal) for normal in normals]
+    frames = [tile(generator.decode(one.move(repeated, steps)), len(degrees)) for one in found]
+    return frames_slider(frames, labels, description, f"{len(codes)} faces at {len(degrees)} degrees")
 
 
 def tile(images: Tensor, columns: int) -> np.ndarray:
@@ -155,13 +134,6 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
     count, channels, height, width = x.shape
     x = x.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     return x.reshape(count // columns * height, columns * width, channels)
-
-
-def _direction_slider(generator, directions, codes, degrees, labels, description) -> VBox:
-    repeated = codes.repeat_interleave(len(degrees), 0)
-    steps = np.tile(np.asarray(degrees, np.float32), len(codes))
-    frames = [tile(generator.decode(found.move(repeated, steps)), len(degrees)) for found in directions]
-    return frames_slider(frames, labels, description, f"{len(codes)} faces at {len(degrees)} degrees")
 
 
 def _picture(frame: np.ndarray, alt: str, zoom: float) -> str:

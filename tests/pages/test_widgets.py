@@ -10,7 +10,7 @@ import torch
 from ipywidgets.embed import dependency_state
 from PIL import Image
 
-from diga_lib.directions import boundary, combine, paper_direction
+from diga_lib.directions import paper_direction
 from diga_lib.pages import widgets
 
 
@@ -58,18 +58,13 @@ def test_the_degree_moves_each_face_by_standard_deviations(codes):
         np.testing.assert_allclose(pixels[4, 4::8, 1], expected, atol=6)
 
 
-def test_strength_and_coefficient_move_along_their_own_direction(codes):
-    target = (codes[:, 0, 0] + codes[:, 1, 1] > 0).long().numpy()
-    strong, weak = (boundary(codes, target, s * len(codes)) for s in (1.0, 1e-3))
-    by_strength = widgets.strength_slider(Painter(), codes[:2], codes, target, (1e-3, 1.0), degrees=(-2, 2))
-    by_coefficient = widgets.coefficient_slider(Painter(), codes[:2], codes, strong, weak, (0, 0.5), (-2, 2))
-    assert by_strength.children[0].options == ("0.001", "1")
-    assert by_coefficient.children[0].options == ("0", "0.5")
-    np.testing.assert_array_equal(pictures(by_strength)[1][1], pictures(by_coefficient)[0][1])  # c = 0
-    found = paper_direction(codes, combine(strong, weak, 0.5))
-    moved = found.move(codes[:2].repeat_interleave(2, 0), [-2, 2, -2, 2])
-    expected = widgets.tile(Painter().decode(moved), 2)
-    np.testing.assert_allclose(pictures(by_coefficient)[1][1].astype(int), expected, atol=6)
+def test_each_place_of_a_slider_of_normals_moves_along_its_own(codes):
+    normals = [torch.eye(6)[k].view(2, 3) for k in (0, 3)]
+    box = widgets.normals_slider(Painter(), codes[:2], codes, normals, ("0.001", "1"), "λ", (-2, 2))
+    assert box.children[0].options == ("0.001", "1")
+    for normal, (_, pixels) in zip(normals, pictures(box), strict=True):
+        moved = paper_direction(codes, normal).move(codes[:2].repeat_interleave(2, 0), [-2, 2, -2, 2])
+        np.testing.assert_allclose(pixels.astype(int), widgets.tile(Painter().decode(moved), 2), atol=6)
 
 
 def test_tiles_are_in_reading_order():
