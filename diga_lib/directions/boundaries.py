@@ -237,18 +237,8 @@ def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) ->
     Alternates two steps of expectation-maximisation for Gaussian clusters of one shape: read which cluster each face
     lies in, along ``covariance^-1 direction`` (Fisher's reading direction, which is not the direction faces move
     along); then take the difference of the clusters' means *within each class*, in which the target has no part.
-
-    Parameters
-    ----------
-    codes, target : (N, levels, width) and (N,)
-    start : Tensor (levels, width)
-        Where to begin: the strongest boundary, or the paper's combined direction.
-    rounds : int
-
-    Returns
-    -------
-    Direction, Clusters
-        A degree is then one standard deviation inside a cluster, and coordinate 0 lies between the clusters.
+    It begins at `start` (levels, width), the strongest boundary or the paper's combined direction. A degree of the
+    result is one standard deviation inside a cluster, and its coordinate 0 lies between the clusters.
     """
     y = labels(target)
     reading, shift = FisherReader(codes, y), start.flatten().double().numpy()

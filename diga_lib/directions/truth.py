@@ -28,20 +28,10 @@ def flip_rates(
 ) -> dict[str, float]:
     """How often edits against a face's own spurious attribute change what two probes see in the decoded picture.
 
-    Parameters
-    ----------
-    found, codes, target, spurious, generator
-        Direction, latents (N, levels, width), labels (N,) and attributes (N,) of unseen faces, and what decodes.
-    target_probe, spurious_probe : callables
-        Float images (N, 3, R, R) in [0, 1] to 0/1 predictions (N,). Train them on unbiased original images.
-    degree : float
-        Standard deviations moved.
-
-    Returns
-    -------
-    dict
-        "spurious": share of faces the spurious probe then puts on the other side, among those it reads rightly
-        before the edit; "target": share on which the target probe changes its mind.
+    Unseen faces have latents (N, levels, width), labels and attributes (N,), and are moved by `degree` standard
+    deviations. The probes map float images (N, 3, R, R) in [0, 1] to 0/1 predictions (N,); train them on unbiased
+    original images. The answer has "spurious", the share of faces that the spurious probe then puts on the other side,
+    among those it reads rightly before the edit, and "target", the share on which the target probe changes its mind.
     """
     s = np.asarray(spurious)
     means = [float(found.coordinate(codes[s == k]).mean()) for k in (0, 1)]

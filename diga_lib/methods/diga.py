@@ -10,10 +10,8 @@ from torch import nn
 from diga_lib import runtime
 from diga_lib.methods.erm import ERM, Settings, as_tensor
 from diga_lib.methods.image_augmentation import augment
-from diga_lib.methods.networks import Classifier, classifier
+from diga_lib.methods.networks import Classifier
 from diga_lib.methods.views import CounterfactualViews
-
-STARTS = ("random", "encoder")
 
 
 def _mlp(inputs, hidden, outputs):
@@ -22,44 +20,32 @@ def _mlp(inputs, hidden, outputs):
     )
 
 
-class _EncoderBackbone(nn.Module):
-    """The generator's encoder as a backbone: its codes, flattened, are the features."""
-
-    def __init__(self, generator):
-        super().__init__()
-        self.base, self.encoder = copy.deepcopy(generator.base), copy.deepcopy(generator.encoder).requires_grad_(True)
-
-    def forward(self, x):
-        images = x + 0.5  # as the encoder was trained
-        return (self.base.encode(images) + self.encoder(images)).flatten(1)
-
-
 class DiGA(ERM):
     """The paper's second stage: BYOL on views G(z + a n) and G(z - a' n), without labels; then a linear head.
 
     As in the official code, each view of a pair is moved by one of `degrees`, up or down, drawn anew for each image
     and epoch; batch normalisation sees the two views apart; the loss is summed over both orders; the head is trained
     with Adam (rate 1e-3, weight decay 1e-6, batches of 128) on the frozen backbone, on edits *against* the label:
-    class 0 moved up, class 1 down. The edits are painted once for each degree and kept as bytes.
+    class 0 moved to where class 1 lies, class 1 the other way. Edits are painted once a degree and kept as bytes.
 
     It departs from the official code where 64 pixels and two cores ask for it. The backbone is small (or
     ``backbone="resnet18"``), and sees `epochs` of some thousand images, not 135 of 20,000. A degree is one standard
     deviation of the codes along the direction, not one unit of length. `found` lies in all levels of W+: ours are no
-    copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. The head's features
-    are standardised; degree, crop and flip of its images are drawn `head_draws` times, not in each epoch, so that the
-    frozen backbone need not see them again.
+    copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. Of the head's images
+    there are `head_draws` draws of degree, crop and flip, and each epoch takes one for each image, so that the frozen
+    backbone sees them only once.
 
     Parameters
     ----------
-    generator : object with ``encode`` and ``decode``, and, for `start` "encoder", ``base`` and ``encoder``
+    generator : object with ``encode`` and ``decode``
     found : Direction
         The paper's is `directions.spurious_direction` with a scorer.
     degrees : sequence of float
         Degrees of the views, in standard deviations.
     head_degrees : sequence of float
         Degrees of the head's images; empty trains it on the images themselves.
-    start : {"random", "encoder"}
-        What the backbone is before the first stage: random weights, or the generator's encoder.
+    start : Classifier, optional
+        A network whose backbone the first stage starts from; random weights by default.
     momentum : float
         Of the target network (0.99 in the official code).
     head_epochs, head_draws : int
@@ -74,11 +60,6 @@ class DiGA(ERM):
     history : list of dict
         After `fit`: stage ("byol" or "head"), epoch, loss, seconds, and the head's accuracy on a validation set.
 
-    Raises
-    ------
-    ValueError
-        If there is no such start.
-
     References
     ----------
     Grill et al., Bootstrap your own latent, NeurIPS 2020; DiGA (arXiv 2403.06606), section 3.3.
@@ -92,7 +73,7 @@ class DiGA(ERM):
         found,
         degrees=(3.0, 4.0, 5.0),
         head_degrees=(4.0, 5.0, 6.0),
-        start="random",
+        start=None,
         momentum=0.99,
         head_epochs=300,
         head_draws=8,
@@ -101,17 +82,12 @@ class DiGA(ERM):
         **changes,
     ):
         super().__init__(settings, **changes)
-        if start not in STARTS:
-            raise ValueError(f"start is {start!r}; valid values: {', '.join(STARTS)}.")
         self.generator, self.found, self.degrees, self.head_degrees = generator, found, degrees, head_degrees
         self.start, self.momentum, self.residual = start, momentum, residual
         self.head_epochs, self.head_draws = head_epochs, head_draws
 
     def build(self):
-        if self.start == "random":
-            return classifier(self.settings.backbone)
-        backbone = _EncoderBackbone(self.generator)
-        return Classifier(backbone, nn.Linear(backbone.encoder.to_codes.out_features, 2))
+        return copy.deepcopy(self.start) if self.start else super().build()
 
     def fit(self, train, seed=0, validation=None, callbacks=()):
         """Train both stages; parameters as for `ERM.fit`.
@@ -157,9 +133,7 @@ class DiGA(ERM):
                         slow.lerp_(fast, 1 - self.momentum)
                 total += loss.item()
             record = {"stage": "byol", "epoch": epoch, "loss": total / steps, "seconds": time.perf_counter() - start}
-            self.history.append(record)
-            for callback in callbacks:
-                callback(self, record)
+            self._tell(record, callbacks)
         self.slow = target
         return self
 
@@ -185,35 +159,26 @@ class DiGA(ERM):
         """Second stage: train a linear head on the frozen backbone."""
         images, y = as_tensor(train.images, self.device), as_tensor(train.target, self.device).long()
         self.rng = torch.Generator(self.device).manual_seed(seed)
-        draws = [self.head_features(images, y) for _ in range(self.head_draws)]
+        features = torch.stack([self.head_features(images, y) for _ in range(self.head_draws)])
         torch.manual_seed(seed)
-        width = draws[0].shape[1]
-        head = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, 2)).to(self.device).eval()
-        head[0].running_mean, head[0].running_var = (
-            torch.cat(draws).mean(0),
-            torch.cat(draws).var(0),
-        )  # once and for all
-        self.network.head, best = head, (-1.0, None)
+        self.network.head = head = nn.Linear(features.shape[2], 2).to(self.device)
         seen = None if validation is None else torch.from_numpy(self.features(validation.images)).to(self.device)
-        optimizer = torch.optim.Adam(head.parameters(), 1e-3, weight_decay=1e-6)
+        optimizer, best = torch.optim.Adam(head.parameters(), 1e-3, weight_decay=1e-6), (-1.0, None)
         for epoch in range(self.head_epochs):
             start, total = time.perf_counter(), 0.0
-            features = draws[epoch % len(draws)]
-            for rows in torch.randperm(len(y)).to(self.device).split(128):
-                loss = F.cross_entropy(head(features[rows]), y[rows])
+            drawn = torch.randint(len(features), (len(y),), generator=self.rng, device=self.device)
+            for rows in torch.randperm(len(y), generator=self.rng, device=self.device).split(128):
+                loss = F.cross_entropy(head(features[drawn[rows], rows]), y[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
             record = {"stage": "head", "epoch": epoch, "loss": total / len(y), "seconds": time.perf_counter() - start}
             if validation is not None:
-                right = head(seen).argmax(1).cpu().numpy() == validation.target
-                record["accuracy"] = float(right.mean())
+                record["accuracy"] = float((head(seen).argmax(1).cpu().numpy() == validation.target).mean())
                 if record["accuracy"] > best[0]:
                     best = record["accuracy"], copy.deepcopy(head.state_dict())
-            self.history.append(record)
-            for callback in callbacks:
-                callback(self, record)
+            self._tell(record, callbacks)
         if validation is not None:
             head.load_state_dict(best[1])
         return self
@@ -222,12 +187,18 @@ class DiGA(ERM):
     def head_features(self, images, y):
         """Return the features (N, D) of one draw of the head's images: degree, crop and flip."""
         self.network.eval()
-        parts = []
+        along, parts = self.faces.coordinate[:, 0], []
+        away = 1.0 if along[y == 0].mean() < along[y == 1].mean() else -1.0  # moves class 0 to where class 1 lies
         for index in torch.arange(len(y), device=self.device).split(256):
             if self.head_degrees:
-                x = self.edits(index, 1.0 - 2.0 * y[index], self.head_degrees)
+                x = self.edits(index, away * (1.0 - 2.0 * y[index]), self.head_degrees)
             else:
                 x = images[index].float() / 255
             with self.autocast():
                 parts.append(self.network.features(augment(x, "crop", self.rng)).float())
         return torch.cat(parts)
+
+    def _tell(self, record, callbacks):
+        self.history.append(record)
+        for callback in callbacks:
+            callback(self, record)

@@ -6,7 +6,7 @@ The paper's own two stages are in `diga`.
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.erm import ERM, equally_often
+from diga_lib.methods.erm import ERM, equally_often, require
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.methods.views import CounterfactualViews
 
@@ -58,7 +58,7 @@ class PseudoGroups(ERM):
 class DiGAOneStage(PseudoGroups):
     """Train on faces edited along the spurious direction that was found, whose two views must agree.
 
-    Where the sides of the direction are not known, the two views are those of "shift", and images come as they are.
+    Where the sides of the direction are not known, edits that flip them would follow noise: then this is ERM.
 
     Parameters
     ----------
@@ -78,13 +78,7 @@ class DiGAOneStage(PseudoGroups):
     balance : bool
         Whether an epoch meets the pseudo groups equally often.
     settings, **changes
-        As for `ERM`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such edit.
-    """
+        As for `ERM`."""
 
     def __init__(
         self,
@@ -99,26 +93,25 @@ class DiGAOneStage(PseudoGroups):
         **changes,
     ):
         super().__init__(generator, found, settings, **changes)
-        if edit not in EDITS:
-            raise ValueError(f"edit is {edit!r}; valid values: {', '.join(EDITS)}.")
+        require(edit in EDITS, "edit", edit, f"one of {', '.join(EDITS)}")
         self.edit, self.degrees = edit, degrees
-        self.invariance, self.originals, self.balance = invariance, originals, balance
+        self.invariance, self.originals, self.balance, self.acts = invariance, originals, balance, True
 
     def prepare(self, train):
         super().prepare(train)
-        self.flips, self.balanced = (
-            self.edit == "flip" and self.known,
-            self.balance and (self.known or self.edit != "flip"),
-        )
+        self.acts = self.known or self.edit != "flip"
+        self.flips = self.known and self.edit == "flip"
         if self.flips:
             # Moving by the sides' distance, less what the face has already: its place inside a side is kept.
             corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * len(self.gap)).view(1, -1, len(self.gap))
             self.faces.offer((corners.to(self.device) - self.upper[:, None]) * self.gap)
 
     def sampler(self, train, rng):
-        return equally_often(self.group, rng) if self.balanced else ERM.sampler(self, train, rng)
+        return equally_often(self.group, rng) if self.balance and self.acts else ERM.sampler(self, train, rng)
 
     def views(self, x, y, index, step):
+        if not self.acts:
+            return super().views(x, y, index, step)
         first, second = self.opposite_sides(index) if self.flips else self.degrees_of_views(index)
         edited = torch.rand(len(x), generator=self.rng, device=x.device) >= self.originals
         paint = self.faces.option if self.flips else self.faces.shifted
@@ -151,5 +144,8 @@ class DiGAOneStage(PseudoGroups):
         return low + (high - low) * torch.rand(shape, generator=self.rng, device=self.device)
 
     def loss(self, index, logits, y):
-        first, second = logits.chunk(2)
-        return F.cross_entropy(logits, y) + self.invariance * (first - second).square().mean()
+        loss = F.cross_entropy(logits, y)
+        if self.acts:
+            first, second = logits.chunk(2)
+            loss = loss + self.invariance * (first - second).square().mean()
+        return loss

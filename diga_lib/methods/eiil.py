@@ -3,24 +3,15 @@
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.erm import equally_often
+from diga_lib.methods.erm import equally_often, require, require_whole
 from diga_lib.methods.two_stages import TwoStages
 
 
 def scale_gradients(margin, y):
-    """Return the gradient of each image's loss with respect to a scale s of its logits, at s = 1, (n,).
+    """Return the gradient (n,) of each image's loss with respect to a scale s of its logits, at s = 1.
 
-    Parameters
-    ----------
-    margin : torch.Tensor
-        Logit of target 1 less that of target 0, (n,), float.
-    y : torch.Tensor
-        Targets 0 or 1, (n,).
-
-    Returns
-    -------
-    torch.Tensor
-        ``margin * (sigmoid(margin) - y)``: above 0 where the prediction is wrong, below 0 where it is right.
+    It is ``margin * (sigmoid(margin) - y)``, where the margin (n,) is the logit of target 1 less that of target 0:
+    above 0 where the prediction is wrong, below 0 where it is right.
     """
     return margin * (margin.sigmoid() - y)
 
@@ -50,17 +41,12 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, rng=None):
     torch.Tensor
         Environment of each image, 0 or 1 (which is which does not matter), int64 (n,); where q ends above 0.5 it is 1.
 
-    Raises
-    ------
-    ValueError
-        If `steps` or `lr` is not in its range.
-
     References
     ----------
     Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021.
     """
-    if not isinstance(steps, int) or steps < 1 or not lr > 0:
-        raise ValueError(f"steps is {steps!r} and lr {lr!r}; steps must be a whole number of at least 1, lr above 0.")
+    require_whole("steps", steps)
+    require(lr > 0, "lr", lr, "above 0")
     d = scale_gradients((logits[:, 1] - logits[:, 0]).double(), y)
     d = d / d.abs().mean().clamp(min=1e-12)
     w = torch.randn(len(d), generator=rng, dtype=d.dtype, device=d.device).requires_grad_()
@@ -75,22 +61,11 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, rng=None):
 
 
 def irm_risk(margin, y, environment, weight):
-    """Return the environments' mean risk plus `weight` times their mean IRMv1 penalty.
+    """Return the environments' mean risk plus `weight` times their mean IRMv1 penalty, a scalar.
 
-    Parameters
-    ----------
-    margin : torch.Tensor
-        Logit of target 1 less that of target 0, (n,), float.
-    y, environment : torch.Tensor
-        Targets and environments, each 0 or 1, (n,); an environment that does not occur does not count.
-    weight : float
-        Of the penalty, the squared gradient of an environment's risk with respect to the logits' scale. Above 1
-        the sum is divided by it, which keeps the gradients in a reasonable range.
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar.
+    Margins (n,) are as for `scale_gradients`, targets and environments (n,) are 0 or 1; an environment that does not
+    occur does not count. The penalty is the squared gradient of an environment's risk with respect to the logits'
+    scale. Where its weight is above 1 the sum is divided by it, which keeps the gradients in a reasonable range.
 
     References
     ----------
@@ -111,26 +86,19 @@ class EIIL(TwoStages):
 
     Parameters
     ----------
-    settings : Settings, optional
-        As for `ERM`.
     penalty_weight : float
         Of the penalty once it is annealed, at least 0.
     anneal : float
         Share of the steps, 0 to 1, in which the penalty's weight is at most 1.
     inference_steps : int
         Of Adam in `infer_environments`, at least 1.
-    first_epochs, reference, **changes
+    first_epochs, reference, settings, **changes
         As for `TwoStages`.
 
     Attributes
     ----------
     environment : torch.Tensor
         After `fit`: the environment of each training image, int64 (n,).
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not in its range.
 
     References
     ----------
@@ -150,16 +118,12 @@ class EIIL(TwoStages):
         **changes,
     ):
         super().__init__(settings, first_epochs, reference, **changes)
-        if not penalty_weight >= 0:
-            raise ValueError(f"penalty_weight is {penalty_weight!r}; it must be at least 0.")
-        if not 0 <= anneal <= 1:
-            raise ValueError(f"anneal is {anneal!r}; it must be a share of the steps, 0 to 1.")
-        if not isinstance(inference_steps, int) or inference_steps < 1:
-            raise ValueError(f"inference_steps is {inference_steps!r}; it must be a whole number of at least 1.")
+        require(penalty_weight >= 0, "penalty_weight", penalty_weight, "at least 0")
+        require(0 <= anneal <= 1, "anneal", anneal, "a share of the steps, 0 to 1")
+        require_whole("inference_steps", inference_steps)
         self.penalty_weight, self.anneal, self.inference_steps = penalty_weight, anneal, inference_steps
 
     def prepare(self, train):
-        """Infer the environments, and count the steps with a small penalty."""
         logits = torch.from_numpy(self.trained_reference(train).logits(train.images))
         rng = torch.Generator().manual_seed(self.rng.initial_seed())
         environment = infer_environments(logits, torch.from_numpy(train.target), self.inference_steps, rng=rng)
@@ -168,11 +132,9 @@ class EIIL(TwoStages):
         self.step, self.annealed_from = 0, self.anneal * steps
 
     def sampler(self, train, rng):
-        """Draw an epoch, with replacement, in which both environments come equally often."""
         return equally_often(self.environment, rng)
 
     def loss(self, index, logits, y):
-        """Return the IRMv1 risk of the batch."""
         weight = self.penalty_weight if self.step >= self.annealed_from else min(1.0, self.penalty_weight)
         self.step += 1
         return irm_risk(logits[:, 1] - logits[:, 0], y, self.environment[index], weight)

@@ -15,6 +15,17 @@ from diga_lib.methods.networks import BACKBONES, classifier
 SCHEDULES = ("one-cycle", "cosine", "constant")
 
 
+def require(condition, name, value, rule):
+    """Raise a ValueError that names a parameter, its value and what it must be, if the condition does not hold."""
+    if not condition:
+        raise ValueError(f"{name} is {value!r}; it must be {rule}.")
+
+
+def require_whole(name, value, least=1):
+    """Raise a ValueError if a parameter is no whole number of at least so much."""
+    require(isinstance(value, int) and value >= least, name, value, f"a whole number of at least {least}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the training loop needs to know; one set of values for every method that is compared.
@@ -40,10 +51,6 @@ class Settings:
     precision : {"auto", "fp32", "bf16"}
         Of convolutions and matrix products; "auto" takes bfloat16 where the hardware has it.
 
-    Raises
-    ------
-    ValueError
-        If a value is not valid.
     """
 
     epochs: int = 8
@@ -57,23 +64,13 @@ class Settings:
     precision: str = "auto"
 
     def __post_init__(self):
-        for name, least in [("epochs", 1), ("batch_size", 2)]:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
-        if not self.lr > 0 or not self.weight_decay >= 0:
-            raise ValueError(
-                f"lr is {self.lr!r} and weight_decay {self.weight_decay!r}; "
-                "lr must be above 0 and weight_decay at least 0."
-            )
-        for name, valid in [
-            ("schedule", SCHEDULES),
-            ("augment", tuple(STRENGTHS)),
-            ("backbone", tuple(BACKBONES)),
-            ("precision", runtime.PRECISIONS),
-        ]:
-            if getattr(self, name) not in valid:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; valid values: {', '.join(valid)}.")
+        require_whole("epochs", self.epochs)
+        require_whole("batch_size", self.batch_size, 2)
+        require(self.lr > 0, "lr", self.lr, "above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        choices = {"schedule": SCHEDULES, "augment": STRENGTHS, "backbone": BACKBONES, "precision": runtime.PRECISIONS}
+        for name, valid in choices.items():
+            require(getattr(self, name) in valid, name, getattr(self, name), f"one of {', '.join(valid)}")
         runtime.device(self.device)  # raises if the machine has no such device
 
 
@@ -81,7 +78,8 @@ class ERM:
     """Minimise the mean cross-entropy; the base of all methods.
 
     A method overrides the one step in which it differs: `prepare` (once, before training), `build` (the network),
-    `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`.
+    `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`. A parameter that is not in
+    its range is a ValueError.
 
     Parameters
     ----------
@@ -202,7 +200,7 @@ class ERM:
         Raises
         ------
         ValueError
-            If the targets are not 0 and 1, or an oracle is given a set without spurious attribute.
+            If a target is not 0 or 1, or an oracle is given a set without spurious attribute.
         """
         self.check(train)
         runtime.seed_everything(seed)
@@ -254,15 +252,11 @@ class ERM:
     def check(self, train):
         """Raise a ValueError if the method cannot be trained on this set."""
         if self.needs_spurious and train.spurious is None:
-            raise ValueError(
-                f"{type(self).__name__} is an oracle that reads the spurious attribute, "
-                "and this training set comes without it."
-            )
+            name = type(self).__name__
+            raise ValueError(f"{name} is an oracle that reads the spurious attribute, and this training set has none.")
         if len(train) < 2 or not np.isin(train.target, (0, 1)).all():
-            raise ValueError(
-                f"The training set has {len(train)} images with targets "
-                f"{np.unique(train.target).tolist()}; it needs at least 2 with targets 0 and 1."
-            )
+            have = f"{len(train)} images with targets {np.unique(train.target).tolist()}"
+            raise ValueError(f"The training set has {have}; it needs at least 2 with targets 0 and 1.")
 
     # ---- what a trained method says -----------------------------------------------------------------
 
@@ -295,10 +289,7 @@ class ERM:
         for start in range(0, len(images), batch_size):
             x = as_tensor(images[start : start + batch_size], self.device)
             if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-                raise ValueError(
-                    f"The images are {x.dtype} of shape {tuple(x.shape)}; "
-                    "they must be uint8 of shape (n, 3, height, width)."
-                )
+                require(False, "The array of images", (x.dtype, tuple(x.shape)), "uint8 of shape (n, 3, height, width)")
             with self.autocast():
                 parts.append(function(x.float() / 255).cpu().numpy())
         return np.concatenate(parts) if parts else np.empty(0, np.float32)

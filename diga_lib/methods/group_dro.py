@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.erm import ERM, equally_often
+from diga_lib.methods.erm import ERM, equally_often, require
 
 
 class GroupDRO(ERM):
@@ -32,17 +32,14 @@ class GroupDRO(ERM):
 
     def __init__(self, settings=None, step_size=0.01, **changes):
         super().__init__(settings, **changes)
-        if not step_size > 0:
-            raise ValueError(f"step_size is {step_size!r}; it must be above 0.")
+        require(step_size > 0, "step_size", step_size, "above 0")
         self.step_size = step_size
 
     def prepare(self, train):
-        """Give all groups of target and spurious attribute equal weights."""
         self.group = torch.as_tensor(train.group, device=self.device)
         self.weights = torch.full((2 * train.n_spurious,), 1 / (2 * train.n_spurious), device=self.device)
 
     def sampler(self, train, rng):
-        """Draw with replacement so that every group is met equally often."""
         return equally_often(self.group, rng, torch.float32)  # the published runs drew in single precision
 
     def loss(self, index, logits, y):

@@ -2,6 +2,7 @@
 
 import torch
 
+from diga_lib.methods.erm import require_whole
 from diga_lib.methods.two_stages import TwoStages
 
 
@@ -14,22 +15,15 @@ class JTT(TwoStages):
 
     Parameters
     ----------
-    settings : Settings, optional
-        As for `ERM`.
     upweight : int
         Copies of an image that the reference gets wrong (lambda), at least 1.
-    first_epochs, reference, **changes
+    first_epochs, reference, settings, **changes
         As for `TwoStages`.
 
     Attributes
     ----------
     multiplicity : torch.Tensor
         After `fit`: how often an epoch visits each training image, int64 (n,).
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not in its range.
 
     References
     ----------
@@ -39,20 +33,16 @@ class JTT(TwoStages):
 
     def __init__(self, settings=None, upweight=20, first_epochs=1, reference=None, **changes):
         super().__init__(settings, first_epochs, reference, **changes)
-        if not isinstance(upweight, int) or upweight < 1:
-            raise ValueError(f"upweight is {upweight!r}; it must be a whole number of at least 1.")
+        require_whole("upweight", upweight)
         self.upweight = upweight
 
     def prepare(self, train):
-        """Count each image once, and those that the reference gets wrong `upweight` times more."""
         wrong = torch.from_numpy(self.trained_reference(train).predict(train.images) != train.target)
         self.multiplicity = 1 + self.upweight * wrong.long()
 
     def epoch_size(self, train):
-        """Return the size of the larger set."""
         return int(self.multiplicity.sum())
 
     def sampler(self, train, rng):
-        """Return the larger set in random order."""
         larger = torch.arange(len(train)).repeat_interleave(self.multiplicity)
         return larger[torch.randperm(len(larger), generator=rng)]

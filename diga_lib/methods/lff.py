@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from diga_lib.methods.erm import ERM
+from diga_lib.methods.erm import ERM, require
 from diga_lib.methods.networks import Classifier, classifier
 
 
@@ -33,19 +33,12 @@ class LfF(ERM):
 
     Parameters
     ----------
-    settings : Settings, optional
-        As for `ERM`.
     q : float
         Of the generalised cross-entropy, above 0 and at most 1; larger trusts the easy images more.
     momentum : float
         Of the moving averages of each image's losses, at least 0 and below 1.
-    **changes
+    settings, **changes
         As for `ERM`.
-
-    Raises
-    ------
-    ValueError
-        If `q` or `momentum` is not in its range.
 
     References
     ----------
@@ -55,10 +48,8 @@ class LfF(ERM):
 
     def __init__(self, settings=None, q=0.7, momentum=0.7, **changes):
         super().__init__(settings, **changes)
-        if not 0 < q <= 1:
-            raise ValueError(f"q is {q!r}; it must be above 0 and at most 1.")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum!r}; it must be at least 0 and below 1.")
+        require(0 < q <= 1, "q", q, "above 0 and at most 1")
+        require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
         self.q, self.momentum = q, momentum
 
     def build(self):

@@ -1,12 +1,10 @@
 """MAPLE: choose the training images such that a network trained on them has a low out-of-distribution risk."""
 
 import torch
-import torch.nn.functional as F
 
 from diga_lib.methods.eiil import infer_environments, irm_risk
+from diga_lib.methods.erm import require, require_whole
 from diga_lib.methods.two_stages import TwoStages
-
-RISKS = ("irm", "rex")
 
 
 def project(scores, total):
@@ -37,39 +35,13 @@ def head_gradient(head, features, y, mask):
     return ((features @ head).sigmoid() - y) * mask @ features / mask.sum().clamp(min=1)
 
 
-def rex_risk(margin, y, environment, weight):
-    """Return the environments' mean risk plus `weight` times the variance of their risks; divided as `irm_risk`."""
-    losses = F.binary_cross_entropy_with_logits(margin, y.to(margin), reduction="none")
-    risks = torch.stack([losses[environment == e].mean() for e in (0, 1) if (environment == e).any()])
-    return (risks.mean() + weight * risks.var(correction=0)) / max(1.0, weight)
+def outer_risk(mask, head, features, y, environment, lr, weight):
+    """Return the risk over both environments after one step of SGD, of rate `lr`, on the images of the mask: a scalar.
 
-
-def outer_risk(mask, head, features, y, environment, lr, weight, risk=irm_risk):
-    """Return the risk over both environments after one step of SGD on the images of the mask.
-
-    Parameters
-    ----------
-    mask : torch.Tensor
-        Weight of each image in the step, (n,); the risk can be differentiated with respect to it.
-    head : torch.Tensor
-        Weights of a linear head before the step, (D,).
-    features : torch.Tensor
-        (n, D), one of them constant.
-    y, environment : torch.Tensor
-        Targets and environments, each 0 or 1, (n,).
-    lr : float
-        Of the step.
-    weight : float
-        Of the penalty in the risk.
-    risk : callable
-        `irm_risk` or `rex_risk`.
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar.
+    The mask (n,) is the weight of each image in the step, and the risk can be differentiated with respect to it; the
+    head (D,) is linear, on features (n, D) of which one is constant; `weight` is that of the penalty in the risk.
     """
-    return risk(features @ (head - lr * head_gradient(head, features, y, mask)), y, environment, weight)
+    return irm_risk(features @ (head - lr * head_gradient(head, features, y, mask)), y, environment, weight)
 
 
 class MAPLE(TwoStages):
@@ -81,37 +53,28 @@ class MAPLE(TwoStages):
     the scores; these move by Adam and are projected so that they are in [0, 1] and sum to at most ``share * n``.
     Afterwards a new network is trained on images that are drawn in proportion to their scores.
 
-    Assumptions. The authors train a whole (small) network in each step of the search and know the environments.
-    Here the search trains a linear head only, on the reference's frozen and whitened features, an approximation
-    that makes it seconds; the environments are inferred as in `EIIL`, from the same reference. The final network is
-    trained as long as every other method's, so an image that is kept is met more often.
+    The authors train a whole (small) network in each step of the search and know the environments. Here the search
+    trains a linear head only, on the reference's frozen and whitened features, which makes it seconds; the environments
+    are inferred as in `EIIL`, from the same reference. The final network is trained as long as every other method's, so
+    an image that is kept is met more often.
 
     Parameters
     ----------
-    settings : Settings, optional
-        As for `ERM`.
     share : float
         Largest share of the images that is kept, above 0 and at most 1.
-    risk : {"irm", "rex"}
-        Of the outer problem.
     penalty_weight : float
-        Of the penalty in that risk, at least 0; the authors' code has the penalty alone.
+        Of the IRMv1 penalty in the outer risk, at least 0; the authors' code has the penalty alone.
     search_steps : int
         Of the outer problem, at least 1.
     search_lr : float
         Of Adam on the scores, above 0.
-    first_epochs, reference, **changes
+    first_epochs, reference, settings, **changes
         As for `TwoStages`.
 
     Attributes
     ----------
     environment, score : torch.Tensor
         After `fit`: the inferred environment, int64 (n,), and the score, float32 (n,), of each training image.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is not in its range.
 
     References
     ----------
@@ -125,7 +88,6 @@ class MAPLE(TwoStages):
         self,
         settings=None,
         share=0.3,
-        risk="irm",
         penalty_weight=1e4,
         search_steps=30,
         search_lr=1.5,
@@ -134,18 +96,11 @@ class MAPLE(TwoStages):
         **changes,
     ):
         super().__init__(settings, first_epochs, reference, **changes)
-        if not 0 < share <= 1:
-            raise ValueError(f"share is {share!r}; it must be above 0 and at most 1.")
-        if risk not in RISKS:
-            raise ValueError(f"risk is {risk!r}; valid values: {', '.join(RISKS)}.")
-        if not penalty_weight >= 0 or not search_lr > 0:
-            raise ValueError(
-                f"penalty_weight is {penalty_weight!r} and search_lr {search_lr!r}; "
-                "penalty_weight must be at least 0 and search_lr above 0."
-            )
-        if not isinstance(search_steps, int) or search_steps < 1:
-            raise ValueError(f"search_steps is {search_steps!r}; it must be a whole number of at least 1.")
-        self.share, self.risk, self.penalty_weight = share, risk, penalty_weight
+        require(0 < share <= 1, "share", share, "above 0 and at most 1")
+        require(penalty_weight >= 0, "penalty_weight", penalty_weight, "at least 0")
+        require(search_lr > 0, "search_lr", search_lr, "above 0")
+        require_whole("search_steps", search_steps)
+        self.share, self.penalty_weight = share, penalty_weight
         self.search_steps, self.search_lr = search_steps, search_lr
 
     def prepare(self, train):
@@ -157,7 +112,7 @@ class MAPLE(TwoStages):
 
     def search(self, features, y, rng):
         """Return the scores (n,) of images with whitened features (n, D), a constant one included."""
-        total, risk = self.share * len(y), rex_risk if self.risk == "rex" else irm_risk
+        total = self.share * len(y)
         scores = torch.full((len(y),), self.share, requires_grad=True)
         optimizer = torch.optim.Adam([scores], self.search_lr)
         for step in range(self.search_steps):
@@ -165,7 +120,7 @@ class MAPLE(TwoStages):
             mask = sample_mask(scores, sharpness, rng)
             head = self.train_head(features, y, mask.detach())
             optimizer.zero_grad()
-            outer_risk(mask, head, features, y, self.environment, self.inner_lr, self.penalty_weight, risk).backward()
+            outer_risk(mask, head, features, y, self.environment, self.inner_lr, self.penalty_weight).backward()
             torch.nn.utils.clip_grad_norm_(scores, 3.0)
             optimizer.step()
             with torch.no_grad():
@@ -182,7 +137,6 @@ class MAPLE(TwoStages):
         return head
 
     def sampler(self, train, rng):
-        """Draw an epoch, with replacement, in proportion to the scores."""
         weight = self.score.double() if self.score.any() else torch.ones(len(self.score))  # none kept: as they come
         return torch.multinomial(weight, len(weight), replacement=True, generator=rng)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from diga_lib.methods.erm import ERM
+from diga_lib.methods.erm import ERM, require_whole
 
 
 class TwoStages(ERM):
@@ -10,26 +10,18 @@ class TwoStages(ERM):
 
     Parameters
     ----------
-    settings : Settings, optional
-        As for `ERM`.
     first_epochs : int
         Epochs of the reference, at least 1; it has a learning-rate schedule of that length to itself, and otherwise
         the same settings and seed. A network that was trained for long makes no errors to learn from.
     reference : ERM, optional
         A reference that was trained before, so that several runs may share it; `first_epochs` is then not used.
-    **changes
+    settings, **changes
         As for `ERM`.
-
-    Raises
-    ------
-    ValueError
-        If `first_epochs` is not in its range, or `reference` has not been trained.
     """
 
     def __init__(self, settings=None, first_epochs=1, reference=None, **changes):
         super().__init__(settings, **changes)
-        if not isinstance(first_epochs, int) or first_epochs < 1:
-            raise ValueError(f"first_epochs is {first_epochs!r}; it must be a whole number of at least 1.")
+        require_whole("first_epochs", first_epochs)
         if reference is not None and reference.network is None:
             raise ValueError("The reference has not been trained; call its fit first.")
         self.first_epochs, self.reference = first_epochs, reference

@@ -113,19 +113,6 @@ def test_schedules_end_where_they_should(schedule):
     assert rates[-1] == 0.5 if schedule == "constant" else rates[-1] < 0.01
 
 
-def test_bad_settings_are_one_sentence():
-    for changes, sentence in [
-        ({"epoch": 3}, "ERM has no setting 'epoch'; valid settings: epochs, batch_size"),
-        ({"epochs": 0}, "epochs is 0; it must be a whole number of at least 1"),
-        ({"lr": -1.0}, "lr must be above 0"),
-        ({"backbone": "vgg"}, "backbone is 'vgg'; valid values: small, resnet18"),
-        ({"augment": "strong"}, "augment is 'strong'; valid values: none, light, byol"),
-        ({"device": "abacus"}, "device 'abacus' is not available here"),
-    ]:
-        with pytest.raises(ValueError, match=sentence):
-            ERM(**changes)
-
-
 def test_bad_sets_are_one_sentence(train, test):
     with pytest.raises(ValueError, match="GroupDRO is an oracle that reads the spurious attribute"):
         GroupDRO().fit(train.without_spurious())
@@ -133,7 +120,7 @@ def test_bad_sets_are_one_sentence(train, test):
         ERM().fit(type(train)(train.images, train.target + 1, None, train.index))
     with pytest.raises(NotFittedError, match="has not been trained; call fit first"):
         ERM().predict(test.images)
-    with pytest.raises(ValueError, match=r"they must be uint8 of shape \(n, 3, height, width\)"):
+    with pytest.raises(ValueError, match=r"must be uint8 of shape \(n, 3, height, width\)"):
         Linear(epochs=1).fit(train).predict(test.images / 255)
 
 

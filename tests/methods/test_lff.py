@@ -108,20 +108,6 @@ def test_learns_repeats_and_answers_with_the_debiased_network(train, test):
     np.testing.assert_allclose(one, debiased, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "parameters, sentence",
-    [
-        ({"q": 0}, "q is 0; it must be above 0 and at most 1"),
-        ({"q": 1.5}, "q is 1.5; it must be above 0"),
-        ({"momentum": 1.0}, "momentum is 1.0; it must be at least 0 and below 1"),
-        ({"momentum": -0.1}, "momentum is -0.1; it must be at least 0"),
-    ],
-)
-def test_bad_parameters_are_one_sentence(parameters, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        LfF(**parameters)
-
-
 def test_one_class_is_one_sentence(train):
     one = LabelledImages(train.images, np.zeros(len(train), np.int64), None, train.index)
     with pytest.raises(ValueError, match="the training set needs both classes"):
