@@ -40,7 +40,9 @@ def test_the_numbers_of_a_line_agree_with_each_other(table):
 
 
 def test_erm_shows_the_problem_and_diga_meets_the_bars(table):
-    mean = lambda name, column: rows(table, name)[column].mean()
+    def mean(name, column):
+        return rows(table, name)[column].mean()
+
     assert mean("erm", "equalized_odds") >= 0.15
     assert mean("diga-one-stage", "equalized_odds") <= 0.35 * mean("erm", "equalized_odds")
     assert mean("diga-one-stage", "worst_group") >= mean("erm", "worst_group") + 0.10

@@ -1,14 +1,13 @@
-"""The large table, checked: its lines are whole, and a few cells, another few at each commit, come out again.
+"""The large table, checked: its lines are whole, and a few cells, others at each commit, come out again.
 
-A recomputed cell must lie within the 95 % prediction interval of `tables.tolerance`: on another machine rounding differs
-in the last bits, and after hundreds of steps a training then ends as differently as with another seed.
+A recomputed cell must lie within the 95 % prediction interval of `tables.tolerance`: on another machine rounding
+differs in the last bits, and after hundreds of steps a training then ends as differently as with another seed.
 """
 
 import hashlib
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from diga_lib import runtime
@@ -54,11 +53,11 @@ def test_every_published_cell_is_one_that_the_grid_would_run(table):
 
 def chosen_by_commit(table):
     """A few rows of one setting: which, the commit decides."""
-    fresh = table[~table["stale"] & (table["row"] != "diga-paper")]
+    fresh = table[~table["stale"]]
     if fresh.empty:
         return []
     rng = np.random.default_rng(int(hashlib.sha256(runtime.commit().encode()).hexdigest()[:8], 16))
-    settings = sorted(set(zip(fresh["pair"], fresh["seed"])))
+    settings = sorted(set(zip(fresh["pair"], fresh["seed"], strict=True)))
     pair, seed = settings[rng.integers(len(settings))]
     some = fresh[(fresh["pair"] == pair) & (fresh["seed"] == seed)]
     picked, cost = [], 0.0
@@ -75,7 +74,8 @@ def drawn_pool(cell, balanced):
     _, attributes, _ = faces.parameters(POOL_SEED, np.arange(size.pool), resolution=16)
     pool = ImageDataset(np.zeros((size.pool, 3, 64, 64), np.uint8), attributes, None, "rendered-faces")
     blank = setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, object(), seed=cell.seed)
-    parts = [blank.split.train, blank.split.test] + ([blank.balanced.train] if balanced else [])
+    parts = [blank.split.train, blank.split.validation, blank.split.test]
+    parts += [blank.balanced.train] if balanced else []
     rows = np.unique(np.concatenate([part.index for part in parts]))
     pool.images[rows] = faces.render(POOL_SEED, rows)[0]
     return pool
@@ -84,9 +84,7 @@ def drawn_pool(cell, balanced):
 def test_cells_chosen_by_the_commit_come_out_again(table):
     lines = chosen_by_commit(table)
     if not lines:
-        assert table["stale"].all() or set(table["row"]) <= {"diga-paper"}, (
-            "only cells that are marked as old are left out"
-        )
+        assert table["stale"].all(), "only cells that are marked as old are left out"
         return
     first = lines[0]
     cell = Cell(**first["extra"]["cell"])
@@ -99,17 +97,6 @@ def test_cells_chosen_by_the_commit_come_out_again(table):
             allowed = tables.tolerance(table, line["row"], metric, SIZES[cell.profile].n_test_per_group)
             assert allowed < 0.5, "an interval that anything fits into checks nothing"
             if abs(getattr(again, metric) - line[metric]) > allowed:
-                off.append(
-                    f"{line['row']} on {line['pair']}, seed {cell.seed}: {metric} is published as {line[metric]:.3f} and comes "
-                    f"out as {getattr(again, metric):.3f}, more than {allowed:.3f} apart"
-                )
+                said = f"published as {line[metric]:.3f}, comes out as {getattr(again, metric):.3f}"
+                off.append(f"{line['row']} on {line['pair']}, seed {cell.seed}: {metric} {said}, allowed {allowed:.3f}")
     assert not off, "; ".join(off)
-
-
-def test_the_check_can_fail(table):
-    """A published number that is shifted by a worst-group gap of twenty points lies outside every interval."""
-    if table.empty:
-        return
-    for row in set(table["row"]) - {"diga-paper"}:
-        assert tables.tolerance(table, row, "accuracy", SIZES["table"].n_test_per_group) < 0.2
-    assert isinstance(table, pd.DataFrame)

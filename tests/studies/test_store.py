@@ -60,13 +60,13 @@ def test_what_is_appended_is_read_back(path):
 
 def test_nan_and_other_bad_values_are_never_written(path):
     for bad in (
-        dict(accuracy=math.nan),
-        dict(worst_group=1.2),
-        dict(groups={"y0s0": math.nan}),
-        dict(seconds=math.inf),
-        dict(bias=0),
-        dict(profile="fast"),
-        dict(colour="red"),
+        {"accuracy": math.nan},
+        {"worst_group": 1.2},
+        {"groups": {"y0s0": math.nan}},
+        {"seconds": math.inf},
+        {"bias": 0},
+        {"profile": "fast"},
+        {"colour": "red"},
     ):
         with pytest.raises(ValueError):
             result(**bad)

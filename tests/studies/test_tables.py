@@ -107,7 +107,7 @@ def test_the_share_of_the_gap_closed(store):
 
 def test_agreement_against_scipy(store):
     rng = np.random.default_rng(0)
-    values = dict(zip(SEVEN, rng.uniform(0.5, 0.9, (7, 3))))
+    values = dict(zip(SEVEN, rng.uniform(0.5, 0.9, (7, 3)), strict=False))
     frame = store(*[line(row, *value) for row, value in values.items()])
     table = tables.agreement(frame).set_index("metric")
     theirs = tables.reported().query("pair == 'Smiling/Male'").set_index("row").loc[list(PAPERS_SEVEN)]
