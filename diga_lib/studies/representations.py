@@ -27,6 +27,7 @@ ROWS = ("erm", "diga-one-stage", "balanced")
 KEPT = 200  # test images of each group whose features are kept
 SCORES = ("probe", "target purity", "spurious purity")
 COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton do
+FOLDS = 5  # of the probe's cross-validation
 
 
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
@@ -36,7 +37,7 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     ----------
     features : float array (n, D)
     perplexity : float
-        How many neighbours a point cares for, above 0 and below n.
+        How many neighbours a point cares for, above 0 and below n (a ValueError says so).
     seed : int
 
     Returns
@@ -44,28 +45,21 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
     float array (n, 2)
         Distances far apart, sizes of clusters and the axes mean nothing.
 
-    Raises
-    ------
-    ValueError
-        If the perplexity is not below the number of points.
-
     References
     ----------
-    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008; shown in notebook 05_tsne_ablations.
+    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
     """
     features = np.asarray(features, np.float32)
     if not 0 < perplexity < len(features):
         raise ValueError(
-            f"perplexity is {perplexity}; valid is a number above 0 and below {len(features)}, the number of points."
+            f"perplexity is {perplexity}; valid is a number above 0 and below {len(features)}, the points."
         )
     few = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
     # Begun at random, so that the seed matters and is seen to matter; the default begins at the principal components.
     return TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(few)
 
 
-def linear_probe(
-    features: np.ndarray, spurious: np.ndarray, target: np.ndarray, folds: int = 5, seed: int = 0
-) -> float:
+def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
     """How well a linear classifier reads the spurious attribute from features, within each target class.
 
     Within a class the target is of no help, so only the attribute itself counts.
@@ -75,27 +69,21 @@ def linear_probe(
     features : float array (n, D)
         Of images that the representation was not trained on.
     spurious, target : int arrays (n,), 0 or 1
-    folds : int
-        Of the cross-validation.
+        With at least 5 images in each of the four groups (a ValueError says so).
     seed : int
-        Of the folds.
+        Of the five folds of the cross-validation.
 
     Returns
     -------
     float
         Balanced accuracy, averaged over folds and the two classes: 0.5 is chance, 1 is everything.
-
-    Raises
-    ------
-    ValueError
-        If a group of target and spurious value has fewer images than there are folds.
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     least = min(np.sum((target == y) & (spurious == s)) for y in (0, 1) for s in (0, 1))
-    if least < folds:
-        raise ValueError(f"The smallest group has {least} images; at least {folds} are needed, one for each fold.")
+    if least < FOLDS:
+        raise ValueError(f"The smallest group has {least} images; at least {FOLDS} are needed, one for each fold.")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    split = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     read = {"cv": split, "scoring": "balanced_accuracy"}
     each = [cross_val_score(probe, features[target == y], spurious[target == y], **read).mean() for y in (0, 1)]
     return float(np.mean(each))
@@ -109,14 +97,9 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
     points : float array (n, D)
         Features, or a map of them.
     labels : int array (n,)
-        With as many points of each of K labels, 1/K is chance.
+        With as many points of each of K labels, 1/K is chance, and 1 is the most.
     neighbours : int
-        At least 1 and below n.
-
-    Returns
-    -------
-    float
-        In [0, 1].
+        At least 1 and below n (a ValueError says so).
     """
     if not 1 <= neighbours < len(points):
         raise ValueError(f"neighbours is {neighbours}; valid is a whole number from 1 to {len(points) - 1}.")
@@ -127,18 +110,10 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 
 
 def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """The numbers beside the pictures: a linear probe for the spurious attribute, and the purity of both attributes.
+    """The numbers beside the pictures, for features (n, D) of images with targets and spurious values (n,).
 
-    Parameters
-    ----------
-    features : float array (n, D)
-    target, spurious : int arrays (n,)
-    seed : int
-
-    Returns
-    -------
-    dict
-        "probe", "target purity" and "spurious purity", the last one within the target's classes.
+    "probe" is :func:`linear_probe`, "target purity" and "spurious purity" are :func:`purity`, the last one within the
+    target's classes.
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
@@ -148,13 +123,7 @@ def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed:
 
 @dataclass(frozen=True)
 class FeatureCell(Cell):
-    """A network whose features are scored; those of the first seed are kept for the pictures, in a file.
-
-    Attributes
-    ----------
-    features : str
-        The file; "" keeps none.
-    """
+    """A network whose features are scored, and kept for the pictures if `features` names a file."""
 
     features: str = ""
 
@@ -194,18 +163,10 @@ def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -
 def keep_features(
     path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict
 ) -> None:
-    """Add one network's features of some test images to a file, whole or not at all.
+    """Add one row's features (n, D) of some test images to a safetensors file, whole or not at all.
 
-    Parameters
-    ----------
-    path : path
-        A safetensors file, made if need be; what it holds of runs with other facts is dropped.
-    row : str
-    features : float array (n, D)
-        Kept as float16: the first ``KEPT`` images of each group.
-    target, spurious : int arrays (n,)
-    facts : dict of str to str
-        What the runs have in common, such as their target.
+    Kept as float16 are the first ``KEPT`` images of each group. What the file holds of runs with other facts (see
+    :func:`facts_of`) is dropped.
     """
     groups = 2 * target + spurious
     chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))

@@ -87,8 +87,13 @@ def _ours(variant: str, direction: str, short: str = "", **fixed) -> Row:
     )
 
 
+def _oracle(method: str, variant: str, kind: type[ERM], short: str, **more) -> Row:
+    return Row(method, f"oracle: {variant}", _plainly(kind), oracle=True, short=f"{short} (oracle)", **more)
+
+
+BALANCED = {"data": "balanced", "searched": "erm"}
 EDITS_ONLY = {"balance": False, "originals": 0.0}
-HEAD = "two stages: BYOL, head on conflicting edits"
+HEAD, PLAIN = (f"two stages: BYOL, head on {images}" for images in ("conflicting edits", "the images themselves"))
 ROWS = {
     "erm": Row("ERM", "", _plainly(ERM)),
     "cvar-dro": Row("CVaR DRO", "", _plainly(CVaRDRO)),
@@ -98,39 +103,14 @@ ROWS = {
     "maple": Row("MAPLE", "", _in_two_stages(MAPLE), version=1),
     "diga-paper": _paper(f"c by the image–text model, {HEAD}", "judged"),
     "diga-paper-latents": _paper(f"c by the latents, {HEAD}", "plain", f"{PAPER}, c by the latents"),
-    "diga-paper-plain-head": _paper(
-        "c by the latents, two stages: BYOL, head on the images themselves",
-        "plain",
-        f"{PAPER}, plain head",
-        head_degrees=(),
-    ),
+    "diga-paper-plain-head": _paper(f"c by the latents, {PLAIN}", "plain", f"{PAPER}, plain head", head_degrees=()),
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", edit="shift", **EDITS_ONLY),
-    "diga-one-stage-place": _ours(
-        "replace the coordinate, refined direction", "refined", f"{OURS}, place", edit="place", **EDITS_ONLY
-    ),
-    "pseudo-groups": Row(
-        "pseudo groups",
-        "no edits: resample the pseudo groups",
-        lambda s, **changes: PseudoGroups(s.generator, s.refined, **{"epochs": s.sizes.epochs} | changes),
-        "refined",
-        short="pseudo groups, no edits",
-    ),
+    "diga-one-stage-place": _ours("replace the coordinate", "refined", f"{OURS}, place", edit="place", **EDITS_ONLY),
+    "pseudo-groups": Row("pseudo groups", "resampled, no edits", _edited(PseudoGroups, "refined"), "refined"),
     "diga-one-stage": _ours("both clusters and pseudo groups", "refined"),
-    "diga-one-stage-words": _ours(
-        "words: directions and pseudo groups named by the image–text model", "named", f"{OURS}, words"
-    ),
-    "group-dro": Row(
-        "GroupDRO", "oracle: reads the spurious attribute", _plainly(GroupDRO), oracle=True, short="GroupDRO (oracle)"
-    ),
-    "balanced": Row(
-        "ERM",
-        "oracle: balanced data of the same size",
-        _plainly(ERM),
-        oracle=True,
-        data="balanced",
-        short="balanced ERM (oracle)",
-        searched="erm",
-    ),
+    "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),
+    "group-dro": _oracle("GroupDRO", "reads the spurious attribute", GroupDRO, "GroupDRO"),
+    "balanced": _oracle("ERM", "balanced data of the same size", ERM, "balanced ERM", **BALANCED),
 }
 
 

@@ -31,17 +31,10 @@ commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(ru
 
 
 class Record(BaseModel):
-    """What every line of a results file says.
+    """What every line of a results file says, beside what it is about.
 
-    Parameters
-    ----------
-    version : int
-        Of the computation. Whoever changes what a study computes raises the study's version; lines with another one are
-        older than the code, 0 is the version of those made before versions were counted.
-    commit : str
-        Of the code that made it.
-    versions : dict of str to str
-        Of the packages that computed it.
+    `version` is raised by whoever changes what a study computes; lines with another one are older than the code, and 0
+    are those made before versions were counted. `commit` and `versions` tell the code and the packages that made it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -58,20 +51,14 @@ class Result(Record):
     ----------
     method, variant : str
         Words for the row. Nothing is found by them.
-    row : str
-        Its id in ``rows.ROWS``.
-    case : str
-        What distinguishes runs of one row whose other fields are equal, such as a trial of a search.
-    target, spurious : str
-        Attributes; two spurious attributes at once are joined by "&".
-    bias : float
-        Minority to majority ratio of the training set, in (0, 1].
-    seed : int
+    row, case : str
+        Its id in ``rows.ROWS``, and what tells runs of one row apart whose other fields are equal, such as "trial 1".
+    target, spurious, bias, seed, profile
+        Of the split and the training; two spurious attributes at once are joined by "&".
     accuracy, worst_group, equalized_odds, groups
         As in `metrics.GroupMetrics`.
     seconds, peak_memory_mb : float
-        Of the whole run.
-    profile : {"quick", "table", "full"}
+        Of the whole run (10^6 bytes).
     extra : dict
         Whatever else a table needs, in JSON's types.
     """
@@ -129,22 +116,10 @@ def line_of(fields):
 
 
 def append(path, record):
-    """Add a record to a file, whole or not at all; several processes may do so at once.
+    """Add a record to a file, made if need be, whole or not at all; several processes may do so at once.
 
-    Parameters
-    ----------
-    path : path_like
-        The file, made if need be. A torn last line, left by a process that was killed while writing, is removed with a
-        warning; nothing else is ever removed.
-    record : Record
-        A file holds records of one kind.
-
-    Raises
-    ------
-    ValueError
-        If `extra` holds something that JSON cannot.
-    OSError
-        If the file cannot be written.
+    A torn last line, left by a process that was killed while writing, is removed with a warning; nothing else ever is.
+    What JSON cannot hold is a ValueError, a file that cannot be written an OSError.
     """
     try:
         line = line_of(record.model_dump()) + b"\n"
@@ -168,19 +143,9 @@ def append(path, record):
 
 
 def read(path, kind=Result):
-    """Read all records of a file.
+    """Read all records of a file as a table with a column for each field of `kind`, a `Record`.
 
-    Parameters
-    ----------
-    path : path_like
-        A torn last line is left out with a warning.
-    kind : type
-        What its lines are: `Result`, or another `Record`.
-
-    Returns
-    -------
-    DataFrame
-        One row for each record, one column for each field of `kind`.
+    A torn last line is left out with a warning.
 
     Raises
     ------
@@ -212,15 +177,7 @@ def read(path, kind=Result):
 
 
 def done(path, key, kind=Result):
-    """Tell whether a file, which need not exist, has a record with these fields.
-
-    Parameters
-    ----------
-    path : path_like
-    key : dict
-        Fields of `kind` and their values, such as ``{"row": "erm", "seed": 0}``.
-    kind : type
-    """
+    """Tell whether a file, which need not exist, has a record with the fields of `key`, {"row": "erm", "seed": 0}."""
     unknown = sorted(set(key) - set(kind.model_fields))
     if unknown:
         raise ValueError(f"A result has no field {unknown[0]!r}; valid fields: {', '.join(kind.model_fields)}.")
@@ -239,16 +196,7 @@ def kept(path, kind=Result, key=KEY):
 
 
 def summary(frame, by="row", columns=METRICS):
-    """Average results over their seeds.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `read`.
-    by : str
-        The column that distinguishes the rows of the table.
-    columns : sequence of str
-        What is averaged.
+    """Average `columns` of a frame from `read` over what agrees in the column `by`, such as seeds.
 
     Returns
     -------
