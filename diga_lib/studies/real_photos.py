@@ -198,7 +198,9 @@ def compute(cell: PhotoCell) -> PhotoResult:
     result = grids.trained(cell)[0]
     private = ("folder", "generator")  # of this machine
     extra = result.extra | {"cell": {k: v for k, v in result.extra["cell"].items() if k not in private}}
-    extra |= {"generator_images": GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]}
+    if all_rows.ROWS[cell.row].direction:
+        seen = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
+        extra |= {"generator_images": seen}
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return PhotoResult(**result.model_dump() | more)
 

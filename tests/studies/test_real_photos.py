@@ -1,0 +1,135 @@
+"""The study of photographs, on pictures made up in memory: parts that share nobody, fur by the middle, what is kept."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from diga_lib import data
+from diga_lib.data import ImageDataset
+from diga_lib.pages.profiles import Sizes
+from diga_lib.studies import real_photos, store
+
+
+def celeba(n=2400, people=480):
+    """Pictures whose brightness is the smile, of people who lie each in one partition."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({name: rng.integers(0, 2, n).astype(np.int8) for name in ("Smiling", "Male", "Young")})
+    images = np.full((n, 3, 16, 16), 60, np.uint8) + (120 * table["Smiling"].to_numpy(np.uint8))[:, None, None, None]
+    person = rng.integers(0, people, n)
+    part = np.array(["train", "val", "test"])[np.digitize(person / people, (0.7, 0.85))]
+    metadata = pd.DataFrame({"image_id": [f"{i}.webp" for i in range(n)], "identity": person, "partition": part})
+    return ImageDataset(images, table, None, "folder", metadata.astype(str))
+
+
+def pets(n=300):
+    rng = np.random.default_rng(1)
+    grey = rng.integers(20, 230, n)
+    images = np.full((n, 3, 16, 16), 128, np.uint8)
+    images[:, :, 4:12, 4:12] = grey[:, None, None, None]
+    metadata = pd.DataFrame({"image_id": [f"{i}.jpg" for i in range(n)], "grey": grey})
+    dog = pd.DataFrame({"Dog": rng.integers(0, 2, n).astype(np.int8)})
+    return ImageDataset(images, dog, None, "dogs-vs-cats", metadata)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "cache"))
+    for name in ("celeba", "dogs-vs-cats"):
+        (tmp_path / name).mkdir()
+    made = {"celeba": celeba(), "dogs-vs-cats": pets()}
+    monkeypatch.setattr(data, "load", lambda name, root, missing: made[root.name])
+    monkeypatch.setitem(real_photos.SIZES, "quick", Sizes(0, 300, 40, 1, 1, 1))
+    for kept in (real_photos.pool_of, real_photos._setting):
+        kept.cache_clear()
+    yield str(tmp_path)
+    for kept in (real_photos.pool_of, real_photos._setting):
+        kept.cache_clear()
+
+
+def test_nobody_is_in_two_parts_and_the_search_looks_at_no_test_person(folder):
+    pool = real_photos.pool_of("celeba", folder)
+    parts = pool.metadata.groupby("identity")["partition"].nunique()
+    assert parts.max() == 1 and set(pool.metadata["partition"]) == {"train", "validation", "test", "words"}
+    (cell,) = real_photos.cells(folder, [("Smiling", "Male")], ["erm"], [0], profile="quick")
+    trial = real_photos.search(folder, ["erm"], "quick")[0]
+    names = {}
+    for name, one in (("table", cell), ("search", trial)):
+        s = one.setting()
+        people = s.pool.metadata["identity"].to_numpy()
+        for part in ("train", "validation", "test"):
+            names[name, part] = set(people[getattr(s.split, part).index])
+    official = {
+        part: set(pool.metadata.query("partition == @part")["identity"]) for part in set(pool.metadata["partition"])
+    }
+    for part in ("train", "validation", "test"):
+        assert names["table", part] <= official[part]
+    assert names["search", "test"] | names["search", "validation"] <= official["validation"]
+    assert not (names["search", "train"] | names["search", "test"]) & official["test"]
+
+
+def test_the_alignment_is_the_one_that_leaves_more_images(folder):
+    pool = real_photos.pool_of("celeba", folder)
+    pool = pool.select(np.flatnonzero(pool.metadata["partition"] != "words"))
+    for pair in (("Smiling", "Male"), ("Smiling", "Male&Young")):
+        n, aligned = real_photos.largest(pool, *pair, 1 / 4)
+        data.biased_split(pool, *pair, 1 / 4, n, 10, 5, aligned=aligned)
+        with pytest.raises(ValueError, match="Smiling"):
+            data.biased_split(pool, *pair, 1 / 4, int(1.1 * n) + 10, 10, 5, aligned=aligned)
+        other = {"opposite": "same", "same": "opposite"}[aligned]
+        with pytest.raises(ValueError, match="Smiling"):
+            data.biased_split(pool, *pair, 1 / 4, int(1.1 * n) + 10, 10, 5, aligned=other)
+
+
+def test_fur_is_what_the_middle_shows_and_the_middle_third_is_left_out(folder):
+    pool = real_photos.pool_of("dogs-vs-cats", folder)
+    grey = pool.metadata["grey"].to_numpy(int)
+    assert abs(len(pool) - 200) <= 6
+    assert grey[pool.attributes["Dark_Fur"] == 1].max() < grey[pool.attributes["Dark_Fur"] == 0].min()
+    assert set(pool.metadata["partition"]) == {"train", "validation", "test", "words"}
+
+
+def test_a_cell_is_kept_without_the_places_of_this_machine(folder, tmp_path):
+    (cell,) = real_photos.cells(folder, [("Smiling", "Male")], ["erm"], [0], profile="quick")
+    made = real_photos.compute(cell)
+    assert (made.dataset, made.generator_pool, made.row) == ("celeba", "train partition", "erm")
+    assert folder not in json.dumps(made.model_dump())
+    assert {name: getattr(made, name) for name in cell.key} == cell.key
+    store.append(tmp_path / "kept.jsonl", made)
+    assert len(store.read(tmp_path / "kept.jsonl", real_photos.PhotoResult)) == 1
+
+
+def test_the_first_pair_comes_first_and_both_generators_are_asked_for(folder):
+    cells = real_photos.cells(folder, seeds=(0, 1))
+    first = [cell for cell in cells if cell.generator_pool == real_photos.POOLS[0]]
+    pairs = [(cell.target, cell.spurious) for cell in first]
+    count = 2 * len(real_photos.ROWS)
+    assert set(pairs[:count]) == {("Smiling", "Male")} and ("Smiling", "Male") not in pairs[count:]
+    assert {cell.seed for cell in first[count : count + 8 * len(real_photos.ROWS)]} == {0}
+    assert {cell.row for cell in cells if cell not in first} == {
+        r for r in real_photos.ROWS if "diga" in r or "pseudo" in r
+    }
+    with pytest.raises(ValueError, match="holds none of celeba"):
+        real_photos.cells(folder + "/celeba")
+    with pytest.raises(ValueError, match="No such pair"):
+        real_photos.cells(folder, [("Smiling", "Dog")])
+
+
+def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
+    made = []
+
+    class Stub:
+        def __init__(self, images, network, folder, epochs):
+            made.append((len(images), epochs))
+
+        def run(self):
+            return torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(real_photos, "Training", Stub)
+    monkeypatch.setattr(real_photos.latent, "save_file", lambda network, file: file.write_bytes(b"x"))
+    monkeypatch.setattr(real_photos.latent, "load_file", lambda file: file)
+    images = np.zeros((2_500, 3, 8, 8), np.uint8)
+    assert real_photos.trained_generator(images, "quick") == real_photos.trained_generator(images, "quick")
+    assert made == [(2_500, 2)], "half of the images are seen twice as often"
