@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
 from diga_lib import runtime
@@ -14,62 +12,31 @@ from diga_lib.latent import checkpoints
 
 __all__ = ["EDITOR", "UNITS", "AUEditNet", "load", "load_compared"]
 
-EDITOR = "action-unit-editor"  # name of the shipped weights
+EDITOR = "action-unit-editor"  # name of the shipped weights: all editors that were trained with seed 0
+DUAL, SINGLE = "dual branch (AUEditNet)", "single branch"  # their names in tables
 
 
-def load(name: str = EDITOR, device: str = "auto", folder: Path = checkpoints.FOLDER) -> tuple[AUEditNet, LabelDecoder]:
-    """Load the shipped AUEditNet.
-
-    Parameters
-    ----------
-    name : str
-        Name of the weights in the table of :mod:`diga_lib.latent.checkpoints`.
-    device : {"auto", "cpu", "cuda", "mps"}
-    folder : path
-
-    Returns
-    -------
-    AUEditNet, LabelDecoder
-        The editor, called as ``editor(codes, source, target)``, and Psi_dec, which reads intensities from codes.
+def load() -> tuple[AUEditNet, LabelDecoder]:
+    """Load the shipped AUEditNet, and Psi_dec, which reads intensities from codes.
 
     Raises
     ------
     ValueError, FileNotFoundError
-        If the weights are unknown, missing or damaged.
+        If the weights are missing or damaged.
     """
-    state = checkpoints.load_state(name, folder)
-    return tuple(
-        _filled(network, state, part, device) for part, network in (("dual", AUEditNet()), ("reader", LabelDecoder()))
-    )
+    state = checkpoints.load_state(EDITOR)
+    return _filled(AUEditNet(), state, "dual"), _filled(LabelDecoder(), state, "reader")
 
 
-def load_compared(name: str = EDITOR, device: str = "auto", folder: Path = checkpoints.FOLDER) -> dict[str, Edit]:
-    """Load all editors that were trained alike (seed 0), by the names they have in the results."""
-    state = checkpoints.load_state(name, folder)
+def load_compared() -> dict[str, Edit]:
+    """Load all editors that were trained alike, by the names they have in the results."""
+    state = checkpoints.load_state(EDITOR)
     compared = {"no edit": no_edit}
     for key in sorted(key for key in state if key.startswith("linear")):
-        compared[key] = Linear(state[key].to(runtime.device(device)))
-    single = _filled(SingleBranch(), state, "single", device)
-    return compared | {"single branch": single, "dual branch (AUEditNet)": _filled(AUEditNet(), state, "dual", device)}
+        compared[key] = Linear(state[key].to(runtime.device()))
+    return compared | {SINGLE: _filled(SingleBranch(), state, "single"), DUAL: _filled(AUEditNet(), state, "dual")}
 
 
-def save(
-    dual: AUEditNet,
-    reader: LabelDecoder,
-    single: SingleBranch,
-    linear: dict[str, Linear],
-    name: str = EDITOR,
-    folder: Path = checkpoints.FOLDER,
-) -> Path:
-    """Write the editors' weights (float16, one file) and register them; returns the file."""
-    state = {key: editor.gain * editor.steps for key, editor in linear.items()}
-    for part, network in (("dual", dual), ("reader", reader), ("single", single)):
-        state |= {f"{part}.{key}": value for key, value in network.state_dict().items()}
-    return checkpoints.save_state(name, state, folder)
-
-
-def _filled(network: nn.Module, state: dict, part: str, device: str) -> nn.Module:
-    network.load_state_dict(
-        {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
-    )
-    return network.to(runtime.device(device)).eval().requires_grad_(False)
+def _filled(network: nn.Module, state: dict, part: str) -> nn.Module:
+    network.load_state_dict({k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")})
+    return network.to(runtime.device()).eval().requires_grad_(False)

@@ -19,19 +19,11 @@ UNITS = faces.ACTION_UNITS
 POPULATION = 27  # seed of the renderer's population that the subjects come from; nothing else in the book uses it
 TRAIN_SUBJECTS, TEST_SUBJECTS = 18, 9
 SESSIONS, FRAMES = 4, 100  # sessions of each subject (light and place differ), frames of each session
+EVENTS = 0.08  # of each kind (12 units, 8 groups) per four frames: each unit is at 1 or more in a third of the frames
 VERSION = 1  # changes when the same frame is drawn with other intensities
 
 # Units that faces move together: a raised brow, a frown, a smile, disgust, a sulk, surprise, a stretched mouth.
-GROUPS = (
-    ("AU1", "AU2"),
-    ("AU4",),
-    ("AU6", "AU12"),
-    ("AU4", "AU9"),
-    ("AU15", "AU17"),
-    ("AU25", "AU26"),
-    ("AU5",),
-    ("AU20", "AU25"),
-)
+GROUPS = ["AU1 AU2", "AU4", "AU6 AU12", "AU4 AU9", "AU15 AU17", "AU25 AU26", "AU5", "AU20 AU25"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Sequences:
         return len(self.images)
 
 
-def trajectories(frames: int, seed: list[int], events: float = 0.08) -> np.ndarray:
+def trajectories(frames: int, seed: list[int]) -> np.ndarray:
     """Draw how the twelve units rise and fall over a session.
 
     An event moves one unit, or a group of ``GROUPS`` together, along a smooth bump: onset, apex, offset. Where the
@@ -80,9 +72,6 @@ def trajectories(frames: int, seed: list[int], events: float = 0.08) -> np.ndarr
     ----------
     frames : int
     seed : list of int
-    events : float
-        Events of each kind (12 units, 8 groups) per frame, on average; the default keeps each unit at 1 or more
-        in about a third of the frames.
 
     Returns
     -------
@@ -90,9 +79,8 @@ def trajectories(frames: int, seed: list[int], events: float = 0.08) -> np.ndarr
     """
     rng = np.random.default_rng(seed)
     time, course = np.arange(frames)[:, None], np.zeros((frames, len(UNITS)))
-    kinds = [(unit,) for unit in UNITS] + list(GROUPS)
-    for units in kinds:
-        for _ in range(rng.poisson(events * frames / 4)):
+    for units in [[unit] for unit in UNITS] + [group.split() for group in GROUPS]:
+        for _ in range(rng.poisson(EVENTS * frames / 4)):
             apex, width = rng.uniform(0, frames), rng.uniform(4, 12)
             height = 5 * rng.uniform(0.15, 1) * rng.uniform(0.7, 1, len(units))
             bump = height * np.exp(-(((time - apex) / width) ** 2))
@@ -108,9 +96,7 @@ def subjects() -> np.ndarray:
     return candidates[p["glasses"] * p["sunglasses"] == 0][: TRAIN_SUBJECTS + TEST_SUBJECTS]
 
 
-def draw(
-    identities, intensities, expressions, cameras, resolution: int = 64, population: int = POPULATION
-) -> np.ndarray:
+def draw(identities, intensities, expressions, cameras, population: int = POPULATION) -> np.ndarray:
     """Draw people with given intensities: the oracle of every editor.
 
     Parameters
@@ -118,26 +104,25 @@ def draw(
     identities, expressions, cameras : int arrays (N,)
         As for :func:`diga_lib.data.faces.parameters`; the expression gives gaze and teeth only.
     intensities : float array (N, 12)
-    resolution, population : int
+    population : int
 
     Returns
     -------
-    uint8 array (N, 3, R, R)
+    uint8 array (N, 3, 64, 64)
     """
     units = pd.DataFrame(np.asarray(intensities, np.float32), columns=UNITS)
-    p, _, _ = faces.parameters(population, identities, expressions, cameras, resolution, units)
+    p, _, _ = faces.parameters(population, identities, expressions, cameras, 64, units)
     p["blink"] = np.zeros_like(p["blink"])  # a closed eye would hide the unit that is asked for
-    return faces.draw(p, resolution)
+    return faces.draw(p)
 
 
-def load(part: str = "train", resolution: int = 64) -> Sequences:
+def load(part: str = "train") -> Sequences:
     """Load the training or the test subjects' sequences; they are drawn once and kept on disk.
 
     Parameters
     ----------
     part : {"train", "test"}
-        18 or 9 subjects, 400 frames each.
-    resolution : int
+        18 or 9 subjects, 400 frames each, of 64 pixels a side.
 
     Raises
     ------
@@ -149,26 +134,19 @@ def load(part: str = "train", resolution: int = 64) -> Sequences:
     first, count = (0, TRAIN_SUBJECTS) if part == "train" else (TRAIN_SUBJECTS, TEST_SUBJECTS)
     rows = np.arange(count * SESSIONS * FRAMES)
     subject, session = first + rows // (SESSIONS * FRAMES), rows // FRAMES % SESSIONS
-    identity = {
-        "name": f"expression-sequences-{part}",
-        "population": POPULATION,
-        "resolution": resolution,
-        "version": VERSION,
-        "faces": faces.VERSION,
-    }
-    arrays = open_store(identity, len(rows), partial(_frames, first=first, resolution=resolution), "filming subjects")
+    identity = {"name": f"expression-sequences-{part}", "population": POPULATION, "resolution": 64}
+    identity |= {"version": VERSION, "faces": faces.VERSION}
+    arrays = open_store(identity, len(rows), partial(_frames, first=first), "filming subjects")
     return Sequences(arrays["images"], np.array(arrays["intensities"]), subject, session)
 
 
 def redraw(like: Sequences, intensities: np.ndarray) -> np.ndarray:
     """Draw the people of some frames again, in their own light, with other intensities (N, 12): uint8 images."""
-    resolution = like.images.shape[-1]
-    return draw(subjects()[like.subject], intensities, like.film, like.film, resolution)
+    return draw(subjects()[like.subject], intensities, like.film, like.film)
 
 
-def _frames(rows: np.ndarray, first: int, resolution: int) -> dict[str, np.ndarray]:
+def _frames(rows: np.ndarray, first: int) -> dict[str, np.ndarray]:
     film = first * SESSIONS + rows // FRAMES
     courses = {number: trajectories(FRAMES, [POPULATION, int(number)]) for number in np.unique(film)}
-    intensities = np.stack([courses[number][row % FRAMES] for number, row in zip(film, rows)])
-    images = draw(subjects()[film // SESSIONS], intensities, film, film, resolution)
-    return {"images": images, "intensities": intensities}
+    intensities = np.stack([courses[number][row % FRAMES] for number, row in zip(film, rows, strict=True)])
+    return {"images": draw(subjects()[film // SESSIONS], intensities, film, film), "intensities": intensities}

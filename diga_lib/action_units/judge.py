@@ -1,13 +1,12 @@
 """Who judges the edits: a network that reads action units, and one that recognises people.
 
-They learned from rendered faces of a population of their own, which no editor sees (`judge_training.py`). They are
-neither the network that looked on when the generator was trained nor of its architecture.
+They learned from rendered faces of a population of their own, which no editor sees (`studies.action_units_training`).
+They are neither the network that looked on when the generator was trained nor of its architecture.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,16 +22,14 @@ EMBEDDING = 64
 NAMES = {"reader": "action-unit-judge", "recogniser": "face-recogniser"}
 
 
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU(inplace=True)]
+
+
 class _Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.SiLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        self.body = nn.Sequential(*_convolution(channels, channels), *_convolution(channels, channels)[:2])
 
     def forward(self, x: Tensor) -> Tensor:
         return F.silu(x + self.body(x))
@@ -45,14 +42,14 @@ def _trunk(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
     """
     layers, before = [nn.PixelUnshuffle(2)], 4 * channels
     for stage, width in enumerate(widths):
-        layers += [
-            nn.Conv2d(before, width, 3, 2 if stage else 1, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.SiLU(inplace=True),
-            _Residual(width),
-        ]
+        layers += [*_convolution(before, width, 2 if stage else 1), _Residual(width)]
         before = width
     return nn.Sequential(*layers, nn.Conv2d(before, 32, 1), nn.BatchNorm2d(32), nn.SiLU(inplace=True), nn.Flatten())
+
+
+def head(outputs: int) -> nn.Sequential:
+    """From a trunk's 2048 features to so many numbers."""
+    return nn.Sequential(nn.Linear(2048, 128), nn.SiLU(), nn.Linear(128, outputs))
 
 
 class UnitReader(nn.Module):
@@ -62,10 +59,9 @@ class UnitReader(nn.Module):
     where it rests. Without it, proportions of a face and its expression cannot be told apart.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96)):
+    def __init__(self):
         super().__init__()
-        self.trunk = _trunk(6, widths)
-        self.units = nn.Sequential(nn.Linear(2048, 128), nn.SiLU(), nn.Linear(128, len(UNITS)))
+        self.trunk, self.units = _trunk(6, (24, 48, 96)), head(len(UNITS))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, neutral: Tensor) -> Tensor:
@@ -77,10 +73,9 @@ class UnitReader(nn.Module):
 class Recogniser(nn.Module):
     """Pictures to embeddings that tell people apart, whatever their expression and light."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64)):
+    def __init__(self):
         super().__init__()
-        self.trunk = _trunk(3, widths)
-        self.embedding = nn.Sequential(nn.Linear(2048, 128), nn.SiLU(), nn.Linear(128, EMBEDDING))
+        self.trunk, self.embedding = _trunk(3, (16, 32, 64)), head(EMBEDDING)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,14 +88,12 @@ class Judges:
     """Both judges. Pictures are uint8, or float in [0, 1], of shape (N, 3, 64, 64)."""
 
     reader: UnitReader
-    recogniser: Recogniser
+    recogniser: Recogniser | None
 
     def read(self, images: np.ndarray | Tensor, neutral: np.ndarray | Tensor) -> np.ndarray:
         """Intensities (N, 12), about 0-5, of pictures whose people look like `neutral` (N, 3, 64, 64) at rest."""
         if len(images) != len(neutral):
-            raise ValueError(
-                f"There are {len(images)} pictures and {len(neutral)} neutral faces; valid is one for each."
-            )
+            raise ValueError(f"There are {len(images)} pictures and {len(neutral)} neutral faces; valid is one each.")
         return _batches(self.reader, images, neutral)
 
     def recognise(self, images: np.ndarray | Tensor) -> np.ndarray:
@@ -118,15 +111,10 @@ def _batches(network: nn.Module, *pictures: np.ndarray | Tensor, size: int = 512
     return torch.cat(seen).cpu().numpy()
 
 
-def save(part: str, network: nn.Module, folder: Path = checkpoints.FOLDER) -> None:
-    """Write the weights of the "reader" or the "recogniser" and register them."""
-    checkpoints.save_state(NAMES[part], network.state_dict(), folder)
-
-
-def load(folder: Path = checkpoints.FOLDER) -> Judges:
+def load() -> Judges:
     """Load the shipped judges."""
     parts = {"reader": UnitReader(), "recogniser": Recogniser()}
     for part, network in parts.items():
-        network.load_state_dict(checkpoints.load_state(NAMES[part], folder))
+        network.load_state_dict(checkpoints.load_state(NAMES[part]))
         network.to(runtime.device()).eval().requires_grad_(False)
     return Judges(**parts)

@@ -15,7 +15,7 @@ from diga_lib.action_units.data import UNITS
 from diga_lib.latent.autoencoder import LEVELS, WIDTH
 
 MOST = 5.0  # the highest intensity that a coder writes down: labels are divided by it
-CODE = LEVELS * WIDTH
+CODE, EMBEDDING = LEVELS * WIDTH, 48
 
 
 class LabelEncoder(nn.Module):
@@ -25,11 +25,12 @@ class LabelEncoder(nn.Module):
     on smoothly below 0 and above 5, where no label of the training has been.
     """
 
-    def __init__(self, labels: int = len(UNITS), width: int = 48, hidden: int = 64):
+    width = EMBEDDING
+
+    def __init__(self, labels: int = len(UNITS)):
         super().__init__()
-        self.width = width
-        self.straight = nn.Linear(labels, LEVELS * width, bias=False)
-        self.into, self.out = nn.Linear(labels, hidden), nn.Linear(hidden, LEVELS * width, bias=False)
+        self.straight = nn.Linear(labels, LEVELS * self.width, bias=False)
+        self.into, self.out = nn.Linear(labels, 64), nn.Linear(64, LEVELS * self.width, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, intensities: Tensor) -> Tensor:
@@ -45,13 +46,11 @@ class EditingModule(nn.Module):
     face's own codes. Zero for a zero embedding.
     """
 
-    def __init__(self, embedding: int = 48, rank: int = 96, hidden: int = 128):
+    def __init__(self, rank: int = 96):
         super().__init__()
-        self.common = nn.Linear(embedding, WIDTH, bias=False)
-        self.asked, self.own = nn.Linear(embedding, rank, bias=False), nn.Linear(rank, WIDTH, bias=False)
-        self.gate = nn.Sequential(
-            nn.Linear(CODE, hidden), nn.Tanh(), nn.Dropout(0.1), nn.Linear(hidden, rank), nn.Tanh()
-        )
+        self.common = nn.Linear(EMBEDDING, WIDTH, bias=False)
+        self.asked, self.own = nn.Linear(EMBEDDING, rank, bias=False), nn.Linear(rank, WIDTH, bias=False)
+        self.gate = nn.Sequential(nn.Linear(CODE, 128), nn.Tanh(), nn.Dropout(0.1), nn.Linear(128, rank), nn.Tanh())
 
     def forward(self, flat: Tensor, embedding: Tensor) -> Tensor:
         return self.common(embedding) + self.own(self.asked(embedding) * self.gate(flat))
@@ -63,15 +62,9 @@ class LabelDecoder(nn.Module):
     def __init__(self, hidden: int = 256):
         super().__init__()
         self.straight = nn.Linear(CODE, len(UNITS))
-        self.curved = nn.Sequential(
-            nn.Linear(CODE, hidden),
-            nn.SiLU(),
-            nn.Dropout(0.2),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-            nn.Dropout(0.2),
-            nn.Linear(hidden, len(UNITS)),
-        )
+        first = [nn.Linear(CODE, hidden), nn.SiLU(), nn.Dropout(0.2)]
+        second = [nn.Linear(hidden, hidden), nn.SiLU(), nn.Dropout(0.2)]
+        self.curved = nn.Sequential(*first, *second, nn.Linear(hidden, len(UNITS)))
 
     def forward(self, codes: Tensor) -> Tensor:
         flat = codes.flatten(1)
@@ -106,9 +99,8 @@ class _Editor(nn.Module):
     def change(self, codes: Tensor, labels: Tensor) -> Tensor:
         """What labels (N, L) put into codes (N, levels, width)."""
         embedding, flat = self.encoder(labels), codes.flatten(1)
-        return self.gain * torch.stack(
-            [module(flat, embedding[:, j]) for j, module in enumerate(self.modules_of_levels)], 1
-        )
+        changes = [module(flat, embedding[:, j]) for j, module in enumerate(self.modules_of_levels)]
+        return self.gain * torch.stack(changes, 1)
 
 
 class AUEditNet(_Editor):

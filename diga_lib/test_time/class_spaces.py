@@ -1,13 +1,14 @@
 """Ten class spaces, each with its own prompts and its own shift: what ten data sets are to TDA's table.
 
 The image–text model was told single facts of faces, never these lists of classes, and it never saw a shifted picture.
-Each space is drawn by the renderer: one subject in all its classes, with an expression and a camera of its own in each
-picture, for the class is what differs most in a data set made for classification. `stream` draws equally many
-images of each class, in random order.
+Each space shows one subject in all its classes, with an expression and a camera of its own in each picture, for the
+class is what differs most in a data set made for classification. `stream` draws equally many images of each class.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,15 @@ from diga_lib.test_time.shifts import shift
 SEEDS = {"test": 41, "validation": 42, "shots": 43}  # populations that nothing else uses
 SUBJECTS = 100_000  # number of the first subject in each: far from the faces whose classes they take over
 TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
+AGES = (0.36, 0.61)  # where young ends and where old begins, as shares of the renderer's age
 
 # Action units, in 0 to 5, of the emotions' prototypes (Ekman and Friesen's FACS), each drawn with some freedom.
-EMOTIONS = {
-    "neutral": {},
-    "happy": {"AU6": 3, "AU12": 4},
-    "surprised": {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
-    "disgusted": {"AU9": 4.5, "AU17": 2.5, "AU4": 1},
-}
+EMOTIONS = (
+    {},
+    {"AU6": 3, "AU12": 4},
+    {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
+    {"AU9": 4.5, "AU17": 2.5, "AU4": 1},
+)  # neutral, happy, surprised, disgusted
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ClassSpace:
     ----------
     name : str
     prompts : dict
-        From the name of a class to what stands in the templates for it.
+        From the name of a class to what stands in the templates for it (`class_spaces.csv`).
     kind, strength : str and float
         Of the shift, see `shifts.shift`.
     label : callable, optional
@@ -55,9 +57,9 @@ class ClassSpace:
     prompts: dict
     kind: str
     strength: float
-    label: object = None
+    label: Callable | None = None
     keys: tuple = ()
-    edit: object = None
+    edit: Callable | None = None
 
     @property
     def classes(self):
@@ -92,22 +94,16 @@ def _facial_hair(p, attributes, factors):
     return np.where(attributes["Male"] == 0, -1, np.where(bearded, 2 + mustache, np.where(mustache, -1, shaven)))
 
 
-def _makeup(p, attributes, factors):
-    return (2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]).to_numpy(int)
-
-
 def _eyewear(p, label, rng):
-    p["glasses"] = (label > 0).astype(np.float32)
-    p["sunglasses"] = (label == 2).astype(np.float32)
+    p["glasses"], p["sunglasses"] = (label > 0).astype(np.float32), (label == 2).astype(np.float32)
     p["frame_weight"] = rng.random(len(label), np.float32)
 
 
 def _emotions(p, label, rng):
     for unit in faces.ACTION_UNITS:
-        mean = np.array([wanted.get(unit, 0.0) for wanted in EMOTIONS.values()])[label] / 5
-        p[unit] = np.clip(mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label)), 0, 1).astype(
-            np.float32
-        )
+        mean = np.array([wanted.get(unit, 0.0) for wanted in EMOTIONS])[label] / 5
+        intensity = mean * rng.uniform(0.55, 1.1, len(label)) + rng.uniform(0, 0.22, len(label))
+        p[unit] = np.clip(intensity, 0, 1).astype(np.float32)
     p["blink"][:] = 0
 
 
@@ -117,188 +113,74 @@ def _mouths(p, label, rng):
     p["AU26"] = np.where(label == 2, amount[1], 0.0).astype(np.float32)
 
 
-def _cuts(name, *edges):
-    def label(p, attributes, factors):
-        return np.digitize(p[name] if name in p else factors[name].to_numpy(), edges)
-
-    return label
-
-
-def _people(p, attributes, factors):
-    return 3 * attributes["Male"].to_numpy(int) + np.digitize(p["age"], (0.36, 0.61))
-
-
 def _hair_colours(p, attributes, factors):
     return facts(p, attributes, factors)["Hair_Colour"].to_numpy()
 
 
-SPACES = {
-    space.name: space
-    for space in (
-        ClassSpace(
-            "expressions",
-            {
-                "neutral": "a face with relaxed eyebrows and closed mouth, who is not smiling",
-                "happy": "a happy face with a smile",
-                "surprised": "a face with raised eyebrows, dropped jaw, staring",
-                "disgusted": "a face with a wrinkled nose",
-            },
-            "low light",
-            0.1,
-            edit=_emotions,
-        ),
-        ClassSpace(
-            "hair colours",
-            {c: f"a person with {c} hair" for c in ("black", "brown", "blond", "red", "gray")},
-            "colour cast",
-            1.0,
-            _hair_colours,
-            ("hair", "brow_colour", "has_hair"),
-        ),
-        ClassSpace(
-            "hair styles",
-            {
-                "bald": "a bald person",
-                "short": "a person with short hair, without bangs",
-                "short, bangs": "a person with short hair and bangs",
-                "long": "a person with long hair, without bangs",
-                "long, bangs": "a person with long hair and bangs",
-            },
-            "noise",
-            0.1,
-            _hair_styles,
-            ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave"),
-        ),
-        ClassSpace(
-            "eyewear",
-            {
-                "none": "a person without glasses",
-                "clear": "a person with thin clear glasses",
-                "sunglasses": "a person with glasses, wearing sunglasses",
-            },
-            "small",
-            3.0,
-            edit=_eyewear,
-        ),
-        ClassSpace(
-            "facial hair",
-            {
-                "shaven": "a shaven man without stubble",
-                "stubble": "a man with a little stubble",
-                "beard": "a man with a beard",
-                "beard and mustache": "a bearded man with a mustache",
-            },
-            "blur",
-            1.0,
-            _facial_hair,
-            ("beard", "mustache", "beard_length", "stubble", "male_shape"),
-        ),
-        ClassSpace(
-            "age groups",
-            {"young": "a young person", "middle-aged": "a middle-aged person", "old": "an old person"},
-            "noise",
-            0.01,
-            _cuts("age", 0.36, 0.61),
-            ("age",),
-        ),
-        ClassSpace(
-            "skin tones",
-            {tone: f"a person with {tone} skin" for tone in ("pale", "light", "tan", "dark")},
-            "low light",
-            0.2,
-            _cuts("skin_tone", 0.15, 0.35, 0.59),
-            ("skin",),
-        ),
-        ClassSpace(
-            "poses",
-            {
-                "left": "a face turned to the left",
-                "front": "a face facing the camera",
-                "right": "a face turned to the right",
-            },
-            "sketch",
-            0.8,
-            _cuts("yaw", -1 / 3, 1 / 3),
-            ("yaw",),
-        ),
-        ClassSpace(
-            "mouths",
-            {
-                "closed": "a face with a closed mouth",
-                "open": "a face with an open mouth, without dropped jaw",
-                "dropped jaw": "a face with dropped jaw",
-            },
-            "fog",
-            0.65,
-            edit=_mouths,
-        ),
-        ClassSpace(
-            "makeup",
-            {
-                "none": "a person without makeup",
-                "lipstick": "a person with lipstick",
-                "makeup": "a person wearing heavy makeup, without lipstick",
-                "makeup and lipstick": "a person wearing heavy makeup and lipstick",
-            },
-            "fog",
-            0.1,
-            _makeup,
-            ("makeup", "lip", "lashes", "blush", "shadow"),
-        ),
-    )
+def _makeup(p, attributes, factors):
+    return (2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]).to_numpy(int)
+
+
+def _people(p, attributes, factors):
+    return 3 * attributes["Male"].to_numpy(int) + np.digitize(p["age"], AGES)
+
+
+def _cuts(name, *edges):
+    return lambda p, attributes, factors: np.digitize(p[name] if name in p else factors[name].to_numpy(), edges)
+
+
+HAIR = ("has_hair", "bangs", "hair_length", "receding", "fuzz", "hair_forward", "hair_volume", "hair_wave")
+# Kind and strength of the shift, label, keys, edit. "people" is where CoOp and CoCoOp get their labelled shots and
+# where settings are tuned; its pictures have no shift.
+DRAWN = {
+    "expressions": ("low light", 0.1, None, (), _emotions),
+    "hair colours": ("colour cast", 1.0, _hair_colours, ("hair", "brow_colour", "has_hair")),
+    "hair styles": ("noise", 0.1, _hair_styles, HAIR),
+    "eyewear": ("small", 3.0, None, (), _eyewear),
+    "facial hair": ("blur", 1.0, _facial_hair, ("beard", "mustache", "beard_length", "stubble", "male_shape")),
+    "age groups": ("noise", 0.01, _cuts("age", *AGES), ("age",)),
+    "skin tones": ("low light", 0.2, _cuts("skin_tone", 0.15, 0.35, 0.59), ("skin",)),
+    "poses": ("sketch", 0.8, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
+    "mouths": ("fog", 0.65, None, (), _mouths),
+    "makeup": ("fog", 0.1, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
+    "people": ("none", 1.0, _people),
 }
-
-# Where CoOp and CoCoOp get their labelled shots, and where all settings are tuned: no shift of its own.
-SOURCE = ClassSpace(
-    "people",
-    {
-        f"{age} {noun}": f"{'an' if age == 'old' else 'a'} {age} {noun}"
-        for noun in ("woman", "man")
-        for age in ("young", "middle-aged", "old")
-    },
-    "none",
-    1.0,
-    _people,
+PROMPTS = (
+    pd.read_csv(Path(__file__).with_suffix(".csv"), keep_default_na=False).set_index("class").groupby("space")["prompt"]
 )
-
-
-EVERY = SPACES | {SOURCE.name: SOURCE}
+EVERY = {name: ClassSpace(name, PROMPTS.get_group(name).to_dict(), *drawn) for name, drawn in DRAWN.items()}
+SOURCE = EVERY["people"]
+SPACES = {name: space for name, space in EVERY.items() if space is not SOURCE}
 
 
 @lru_cache(maxsize=4)
 def _population(seed, count):
+    """The classes (DataFrame, a column for each space that has labels) of the first faces of a population."""
     blocks = [faces.parameters(seed, np.arange(start, start + 1000)) for start in range(0, count, 1000)]
-    labels = {
-        name: np.concatenate([space.label(*block) for block in blocks]) for name, space in EVERY.items() if space.label
-    }
-    return pd.DataFrame(labels)
+    labelled = {name: space.label for name, space in EVERY.items() if space.label}
+    return pd.DataFrame({name: np.concatenate([label(*b) for b in blocks]) for name, label in labelled.items()})
 
 
 @lru_cache(maxsize=32)
 def _drawn(name, n, part, subject, crowd):
     """Draw the pictures of a space, before any shift: images and labels, class after class in turn."""
-    space = EVERY[name]
-    labels = np.arange(n) % len(space.classes)
-    rng = np.random.default_rng([SEEDS[part], list(EVERY).index(space.name)])
+    space, number = EVERY[name], list(EVERY).index(name)
+    labels, rows = np.arange(n) % len(space.classes), np.arange(n)
     if space.label:
-        found = _population(SEEDS[part], 3000 if n <= 60 else 8000 if n <= 600 else 20000)[space.name].to_numpy()
-        rows = np.empty(n, int)
+        found = _population(SEEDS[part], 3000 if n <= 60 else 8000 if n <= 600 else 20000)[name].to_numpy()
         for k in range(len(space.classes)):
-            of_class = np.flatnonzero(found == k)
-            wanted = np.flatnonzero(labels == k)
+            of_class, wanted = np.flatnonzero(found == k), np.flatnonzero(labels == k)
             if len(of_class) < len(wanted):
                 raise ValueError(f"n is {n}, but of {space.classes[k]!r} there are only {len(of_class)} faces.")
             rows[wanted] = of_class[: len(wanted)]
-    else:
-        rows = np.arange(n)
     one_subject = bool(space.keys or space.edit) and not crowd
-    the_one = np.full(n, SUBJECTS + len(EVERY) * subject + list(EVERY).index(space.name))
+    the_one = np.full(n, SUBJECTS + len(EVERY) * subject + number)
     p, _, _ = faces.parameters(SEEDS[part], the_one if one_subject else rows, rows, rows)
     if space.keys:
         taken = faces.parameters(SEEDS[part], rows)[0]
         p |= {key: taken[key] for key in space.keys}
     if space.edit:
-        space.edit(p, labels, rng)
+        space.edit(p, labels, np.random.default_rng([SEEDS[part], number]))
     return faces.draw(p), labels
 
 
@@ -310,7 +192,7 @@ def stream(space, n=240, part="test", shifted=True, seed=0, subject=0, crowd=Fal
     space : str
         One of ``SPACES``, or "people", the source.
     n : int
-        How many images, at least one a class.
+        How many images, at least one a class and at most 1500.
     part : {"test", "validation", "shots"}
         Which faces: the parts share none.
     shifted : bool
@@ -331,10 +213,9 @@ def stream(space, n=240, part="test", shifted=True, seed=0, subject=0, crowd=Fal
     ValueError
         If there is no such space or part, or n is too small or too large for it.
     """
-    if space not in EVERY:
-        raise ValueError(f"There is no class space {space!r}; valid are {', '.join(EVERY)}.")
-    if part not in SEEDS:
-        raise ValueError(f"There is no part {part!r}; valid are {', '.join(SEEDS)}.")
+    for what, given, valid in (("class space", space, EVERY), ("part", part, SEEDS)):
+        if given not in valid:
+            raise ValueError(f"There is no {what} {given!r}; valid are {', '.join(valid)}.")
     space = EVERY[space]
     if not len(space.classes) <= n <= 1500:
         raise ValueError(f"n is {n!r}; valid for {space.name} is {len(space.classes)} to 1500.")

@@ -1,6 +1,7 @@
 """Learned prompts: CoOp and CoCoOp learn from a few labelled images, TPT and DiffTPT from each test image itself.
 
-Each method here maps uint8 images (n, 3, H, W) and the prompts of their classes to logits (n, C).
+Each method maps uint8 images (n, 3, H, W) and the prompts of their classes to logits (n, C). Its model is an
+image–text model whose text tower can be reached: it has `words` and `text_with_context`.
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,6 @@ def bare(prompts):
     return [prompt.removeprefix("an ").removeprefix("a ") for prompt in prompts]
 
 
-def image_tensor(images):
-    """Return uint8 images as float32 (n, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.array(images)).float() / 255
-
-
 def unit_text(model, prompts, context):
     """Return unit text features (n, d) of prompts with a learned context, with gradients."""
     return F.normalize(model.text_with_context(prompts, context), dim=-1)
@@ -46,9 +42,9 @@ class Training:
         word vectors and temperature have another size needs another.
     epochs, batch_size : int
     tokens : int
-        Learned words.
+        Learned words; with a `start`, as many as that has.
     start : str
-        What they begin as, if it has as many words; "" for small random numbers.
+        What they begin as; "" for small random numbers.
     """
 
     lr: float = 0.002
@@ -58,17 +54,19 @@ class Training:
     start: str = ""
 
     def __post_init__(self):
-        if not self.lr > 0 or self.epochs < 1 or self.batch_size < 1 or self.tokens < 1:
+        if not self.lr > 0 or min(self.epochs, self.batch_size, self.tokens) < 1:
             raise ValueError(f"{self}: lr must be above 0, epochs, batch_size and tokens at least 1.")
 
 
 class CoOp:
     """Learn words that come before every class's prompt; the model itself stays as it is.
 
+    Of the original this leaves out the first epoch at a constant small learning rate and the random crops and flips
+    of the shots (each image is encoded once), and its variants: words of each class, words behind the class's name.
+
     Parameters
     ----------
     model : ImageText
-        Whose text tower can be reached: it has `words` and `text_with_context`.
     training : Training
 
     References
@@ -79,60 +77,37 @@ class CoOp:
     defaults = Training()
 
     def __init__(self, model, training=None):
-        self.model, self.training = model, training or self.defaults
-        self.parameters = None
+        self.model, self.training, self.parameters = model, training or self.defaults, None
 
-    def build(self, generator):
+    def build(self, rng):
         """Make what is learned: a list of tensors."""
         example = self.model.words(START)
         if self.training.start:
-            context = self.model.words(self.training.start).clone()
-        else:
-            # As small, compared with a word, as CLIP's 0.02 is.
-            context = example.std() * torch.randn(self.training.tokens, example.shape[1], generator=generator)
-        return [nn.Parameter(context)]
+            return [nn.Parameter(self.model.words(self.training.start).clone())]
+        # As small, compared with a word, as CLIP's 0.02 is.
+        return [nn.Parameter(example.std() * torch.randn(self.training.tokens, example.shape[1], generator=rng))]
 
     def class_features(self, prompts, features):
         """Map C prompts and image features (n, d) to unit text features (C, d), or (n, C, d) if images matter."""
         return unit_text(self.model, prompts, self.parameters[0])
 
     def fit(self, images, labels, prompts, seed=0):
-        """Learn from labelled images.
-
-        Parameters
-        ----------
-        images : np.ndarray
-            uint8 (n, 3, H, W), a few of each class.
-        labels : np.ndarray
-            (n,) int64.
-        prompts : sequence of str
-            One a class.
-        seed : int
-
-        Returns
-        -------
-        CoOp
-            Itself.
-        """
-        generator = torch.Generator().manual_seed(seed)
+        """Learn from labelled images: uint8 (n, 3, H, W), a few of each class, int64 (n,) and a prompt a class."""
+        rng = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.parameters = self.build(generator)
+            self.parameters = self.build(rng)
         features, labels = self.model.encode_image(images).clone(), torch.from_numpy(np.array(labels))
         prompts, settings = bare(prompts), self.training
         optimizer = torch.optim.SGD(self.parameters, settings.lr, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
-        self.history = []
         for _ in range(settings.epochs):
-            total = 0.0
-            for index in torch.randperm(len(labels), generator=generator).split(settings.batch_size):
+            for index in torch.randperm(len(labels), generator=rng).split(settings.batch_size):
                 loss = F.cross_entropy(self._logits(features[index], prompts), labels[index])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                total += float(loss.detach()) * len(index)
             schedule.step()
-            self.history.append(total / len(labels))
         return self
 
     def _logits(self, features, prompts):
@@ -159,14 +134,11 @@ class CoCoOp(CoOp):
 
     defaults = Training(tokens=4, start=START, epochs=10, batch_size=8)
 
-    def build(self, generator):
-        (context,) = super().build(generator)
+    def build(self, rng):
+        (context,) = super().build(rng)
         dimension = self.model.encode_text([START]).shape[1]
-        self.meta = nn.Sequential(
-            nn.Linear(dimension, max(4, dimension // 16)),
-            nn.ReLU(),
-            nn.Linear(max(4, dimension // 16), context.shape[1]),
-        )
+        hidden = max(4, dimension // 16)
+        self.meta = nn.Sequential(nn.Linear(dimension, hidden), nn.ReLU(), nn.Linear(hidden, context.shape[1]))
         return [context, *self.meta.parameters()]
 
     def class_features(self, prompts, features):
@@ -208,15 +180,8 @@ class Tuning:
     move: float = 0.5
 
     def __post_init__(self):
-        if (
-            self.views < 2
-            or self.steps < 1
-            or not self.lr > 0
-            or not self.move >= 0
-            or not 0 < self.keep <= 1
-            or not 0 < self.alike <= 1
-            or not 0 <= self.generated < 1
-        ):
+        shares = 0 < self.keep <= 1 and 0 < self.alike <= 1 and 0 <= self.generated < 1
+        if not (shares and self.views >= 2 and self.steps >= 1 and self.lr > 0 and self.move >= 0):
             raise ValueError(
                 f"{self}: views must be at least 2, steps at least 1, lr above 0, move at least 0, "
                 "keep and alike in (0, 1] and generated in [0, 1)."
@@ -241,7 +206,6 @@ class TPT:
     Parameters
     ----------
     model : ImageText
-        With `words` and `text_with_context`.
     tuning : Tuning
     generator : object with ``encode`` and ``decode``, optional
         Needed if part of the views is generated.
@@ -258,27 +222,27 @@ class TPT:
             raise ValueError("Part of the views is generated: a generator and the scatter of its codes are needed.")
         self.model, self.tuning, self.generator, self.scatter = model, tuning, generator, scatter
 
-    def views(self, image, random):
-        """Make the views of a float image (3, H, W): the views' unit features (V, d), the image's own first."""
+    def views(self, image, rng):
+        """Make the views of a float image (3, H, W) in [0, 1]: their unit features (V, d), the image's own first."""
         settings = self.tuning
         made = int(settings.views * settings.generated)
-        crops = augment(image.expand(settings.views - made - 1, -1, -1, -1), VIEWS, random)
+        crops = augment(image.expand(settings.views - made - 1, -1, -1, -1), VIEWS, rng)
         features = self.model.encode_image(torch.cat([image[None], crops]))
         if not made:
             return features
         code = self.generator.encode(image[None])
-        moves = settings.move * self.scatter * torch.randn((made, *code.shape[1:]), generator=random)
+        moves = settings.move * self.scatter * torch.randn((made, *code.shape[1:]), generator=rng)
         others = self.model.encode_image(self.generator.decode(code + moves).clamp(0, 1))
-        likest = (others @ features[0]).argsort(descending=True)[: max(1, round(made * settings.alike))]
-        return torch.cat([features, others[likest]])
+        nearest = (others @ features[0]).argsort(descending=True)[: max(1, round(made * settings.alike))]
+        return torch.cat([features, others[nearest]])
 
     def logits(self, images, prompts, seed=0):
         """Return logits (n, C) of images uint8 (n, 3, H, W), each with a prompt tuned for it alone."""
         return torch.cat([self.answer(views, prompts) for views in self.views_of(images, seed)])
 
     def views_of(self, images, seed=0):
-        """Yield the views of images uint8 (n, 3, H, W), one image after the other."""
-        for number, image in enumerate(image_tensor(images)):
+        """Yield the features of the views of images uint8 (n, 3, H, W), one image after the other."""
+        for number, image in enumerate(torch.from_numpy(np.array(images)).float() / 255):
             yield self.views(image, torch.Generator().manual_seed(1_000_003 * seed + number)).clone()
 
     def answer(self, features, prompts):
@@ -303,13 +267,12 @@ DIFF_TPT = Tuning(steps=4, generated=0.5, alike=0.8)
 
 
 def diff_tpt(model, generator, codes, tuning=DIFF_TPT):
-    """Build DiffTPT, with our generator in the place of the diffusion model.
+    """Build DiffTPT, with small random moves in our generator's W+ in the place of a diffusion model.
 
     Parameters
     ----------
     model : ImageText
     generator : object with ``encode`` and ``decode``
-        Its small random moves in W+ stand for a diffusion model's variations.
     codes : torch.Tensor
         (n, levels, width), of any faces: their standard deviation is the unit of the moves.
     tuning : Tuning

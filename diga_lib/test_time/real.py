@@ -1,10 +1,12 @@
 """Real data sets as streams: torchvision's by their names there, where they are on disk, or a folder of folders."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from diga_lib.data.photos.files import open_rgb
 from diga_lib.test_time.class_spaces import ClassSpace, Stream
 
 # What each of torchvision's classes wants to hear to give its test images, and what its classes are kinds of.
@@ -21,7 +23,6 @@ TORCHVISION = {
     "CIFAR10": ({"train": False}, ""),
     "CIFAR100": ({"train": False}, ""),
 }
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def real_stream(name, root, n=None, size=224, seed=0):
@@ -31,7 +32,7 @@ def real_stream(name, root, n=None, size=224, seed=0):
     ----------
     name : str
         One of ``TORCHVISION``, the data set's class in `torchvision.datasets`, or "folder": a folder for each
-        class, named as the class, as in torchvision's ImageFolder.
+        class, named as the class, as in torchvision's ImageFolder; hidden files and folders are passed over.
     root : path
         Where the data set lies: what torchvision calls root.
     n : int, optional
@@ -49,50 +50,37 @@ def real_stream(name, root, n=None, size=224, seed=0):
     Raises
     ------
     ValueError
-        If there is no such data set.
+        If there is no such data set, or a file in a class's folder is not an image.
     FileNotFoundError
         If it is not at `root`, or torchvision is not installed.
     """
-    if name == "folder":
-        names, count, get = _folder(Path(root))
-        kind = ""
-    elif name in TORCHVISION:
-        names, count, get = _torchvision(name, root)
-        kind = TORCHVISION[name][1]
-    else:
+    if name != "folder" and name not in TORCHVISION:
         raise ValueError(f"There is no data set {name!r}; valid are folder, {', '.join(TORCHVISION)}.")
-    rows = np.random.default_rng(seed).permutation(count)[:n]
-    pairs = [get(int(row)) for row in rows]
-    images = np.stack([_square(image, size) for image, _ in pairs])
-    words = [label.replace("_", " ").lower() for label in names]
+    names, count, get = _folder(Path(root)) if name == "folder" else _torchvision(name, root)
+    kind = "" if name == "folder" else TORCHVISION[name][1]
+    pairs = [get(int(row)) for row in np.random.default_rng(seed).permutation(count)[:n]]
+    fit = partial(ImageOps.fit, size=(size, size), method=Image.Resampling.BICUBIC)
+    images = np.stack([np.asarray(fit(image.convert("RGB"))).transpose(2, 0, 1) for image, _ in pairs])
+    words = {label: label.replace("_", " ").lower() for label in names}
     prompts = {
         label: f"{'an' if word[0] in 'aeiou' else 'a'} {word}" + (f", {kind}" if kind else "")
-        for label, word in zip(names, words)
+        for label, word in words.items()
     }
-    space = ClassSpace(name, prompts, "none", 1.0)
-    return Stream(images, np.array([label for _, label in pairs], np.int64), space)
+    return Stream(images, np.array([label for _, label in pairs], np.int64), ClassSpace(name, prompts, "none", 1.0))
 
 
 def _folder(root):
-    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    files = [
-        (path, label)
-        for label, name in enumerate(names)
-        for path in sorted((root / name).iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
-    if len(names) < 2 or not files:
+    """Names of the classes, number of images, and a function from a row to (picture, label)."""
+    visible = [path for path in sorted(root.glob("[!.]*")) if path.is_dir()]
+    files = [(path, label) for label, folder in enumerate(visible) for path in sorted(folder.glob("[!.]*"))]
+    files = [(path, label) for path, label in files if path.suffix.lower() in Image.registered_extensions()]
+    if len(visible) < 2 or not files:
         raise FileNotFoundError(f"{root} does not hold a folder of images for each of two or more classes.")
-
-    def get(row):
-        path, label = files[row]
-        with Image.open(path) as image:
-            return image.convert("RGB"), label
-
-    return names, len(files), get
+    return [path.name for path in visible], len(files), lambda row: (open_rgb(str(files[row][0])), files[row][1])
 
 
 def _torchvision(name, root):
+    """As `_folder`, of one of torchvision's data sets, which opens its own files."""
     try:
         import torchvision.datasets
     except ModuleNotFoundError as error:
@@ -100,19 +88,9 @@ def _torchvision(name, root):
             f"Reading {name} needs the package torchvision, which is not installed here; "
             "'folder' reads a folder for each class and needs nothing."
         ) from error
-    arguments, _ = TORCHVISION[name]
     try:
-        dataset = getattr(torchvision.datasets, name)(root=str(root), download=False, **arguments)
+        dataset = getattr(torchvision.datasets, name)(root=str(root), download=False, **TORCHVISION[name][0])
     except RuntimeError as error:  # how torchvision says so
         raise FileNotFoundError(f"{name} is not at {root}: {error}") from error
     names = getattr(dataset, "classes", None) or dataset.categories
-    return list(names), len(dataset), lambda row: dataset[row]
-
-
-def _square(image, size):
-    """Resize the shorter side and cut the middle: uint8 (3, size, size)."""
-    image = image.convert("RGB")
-    factor = size / min(image.size)
-    image = image.resize([max(size, round(side * factor)) for side in image.size], Image.Resampling.BICUBIC)
-    left, top = ((side - size) // 2 for side in image.size)
-    return np.asarray(image.crop((left, top, left + size, top + size)), np.uint8).transpose(2, 0, 1)
+    return list(names), len(dataset), dataset.__getitem__

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 
-def _sketch(x, strength, generator):
+def _sketch(x, strength, rng):
     """Pencil lines: dark where brightness changes, and this much of the colours gone."""
     grey = x.mean(1, keepdim=True)
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
@@ -15,12 +15,12 @@ def _sketch(x, strength, generator):
     return x.lerp(lines.expand_as(x), strength)
 
 
-def _low_light(x, strength, generator):
+def _low_light(x, strength, rng):
     """This share of the light is missing, and the sensor's noise stays."""
-    return x ** (1 + strength) * (1 - strength) + 0.03 * strength * _normal(x, generator)
+    return x ** (1 + strength) * (1 - strength) + 0.03 * strength * torch.randn(x.shape, generator=rng)
 
 
-def _blur(x, strength, generator):
+def _blur(x, strength, rng):
     """A Gaussian of so many pixels' standard deviation."""
     reach = max(1, int(3 * strength + 0.5))
     bell = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * strength**2))
@@ -29,41 +29,22 @@ def _blur(x, strength, generator):
     return F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), bell.transpose(2, 3), groups=3)
 
 
-def _noise(x, strength, generator):
-    """Gaussian noise of this standard deviation in each pixel and colour."""
-    return x + strength * _normal(x, generator)
-
-
-def _colour_cast(x, strength, generator):
-    """The light of a lamp: blue and some green are lost."""
-    return x * torch.tensor([1.0, 1 - 0.45 * strength, 1 - strength])[:, None, None]
-
-
-def _small(x, strength, generator):
+def _small(x, strength, rng):
     """Each side shrunk by this factor, and enlarged again."""
-    size = x.shape[2:]
-    x = F.interpolate(x, [max(2, round(side / strength)) for side in size], mode="area")
-    return F.interpolate(x, size, mode="bilinear")
+    less = F.interpolate(x, [max(2, round(side / strength)) for side in x.shape[2:]], mode="area")
+    return F.interpolate(less, x.shape[2:], mode="bilinear")
 
 
-def _fog(x, strength, generator):
-    """This share of the picture is a light grey."""
-    return x.lerp(torch.full_like(x, 0.8), strength)
-
-
-def _normal(x, generator):
-    return torch.randn(x.shape, generator=generator)
-
-
+# What each does with float images (n, 3, H, W), a strength and random numbers; and its greatest strength.
 SHIFTS = {
-    "none": lambda x, strength, generator: x,
-    "sketch": _sketch,
-    "low light": _low_light,
-    "blur": _blur,
-    "noise": _noise,
-    "colour cast": _colour_cast,
-    "small": _small,
-    "fog": _fog,
+    "none": (lambda x, strength, rng: x, np.inf),
+    "sketch": (_sketch, 1),
+    "low light": (_low_light, 1),
+    "blur": (_blur, np.inf),
+    "noise": (lambda x, strength, rng: x + strength * torch.randn(x.shape, generator=rng), np.inf),
+    "colour cast": (lambda x, s, rng: x * torch.tensor([1.0, 1 - 0.45 * s, 1 - s])[:, None, None], 1),  # a warm lamp
+    "small": (_small, np.inf),
+    "fog": (lambda x, strength, rng: x.lerp(torch.full_like(x, 0.8), strength), 1),
 }
 
 
@@ -94,14 +75,12 @@ def shift(images, kind, strength, seed=0):
     """
     if kind not in SHIFTS:
         raise ValueError(f"There is no shift {kind!r}; valid are {', '.join(SHIFTS)}.")
-    most = 1 if kind in ("sketch", "low light", "colour cast", "fog") else np.inf
+    change, most = SHIFTS[kind]
     if not 0 < strength <= most:
         raise ValueError(
             f"The strength of {kind!r} is {strength!r}; it must be above 0" + (" and at most 1." if most == 1 else ".")
         )
-    generator = torch.Generator().manual_seed(seed)
-    parts = [
-        SHIFTS[kind](torch.from_numpy(np.array(images[start : start + 256])).float() / 255, strength, generator)
-        for start in range(0, len(images), 256)
-    ]
-    return (torch.cat(parts).clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+    rng = torch.Generator().manual_seed(seed)
+    parts = [torch.from_numpy(np.array(images[at : at + 256])).float() / 255 for at in range(0, len(images), 256)]
+    parts = [change(part, strength, rng).clamp(0, 1) * 255 + 0.5 for part in parts]
+    return torch.cat(parts).to(torch.uint8).numpy() if parts else np.array(images)

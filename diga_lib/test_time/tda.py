@@ -1,8 +1,8 @@
 """TDA, the training-free dynamic adapter: two small caches of test features that correct zero-shot predictions.
 
-What a cache holds after each image depends on pseudo-labels and entropies alone, and those come from the zero-shot
-classifier. So a block of the stream can be replayed on these few numbers first, and everything that costs time is
-then done for the whole block in matrix products: the predictions are those of one image at a time.
+What the caches hold depends on pseudo-labels and entropies alone, which come from the zero-shot classifier. So a block
+of the stream is first replayed on these few numbers, and the costly part is then done for the whole block in matrix
+products: the predictions are those of one image at a time.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ class Cache:
     Parameters
     ----------
     capacity : int
-        Images kept of each pseudo-class; 0 switches the cache off.
+        Images kept for each pseudo-class; 0 switches the cache off.
     alpha, beta : float
         Weight of the cache, and how sharply its influence falls with distance.
     """
@@ -71,8 +71,7 @@ class Rows:
         """Offer a row; return the row that it replaces, None if it is appended, or the row itself if refused."""
         if self.capacity == 0:
             return row
-        kept = self.held.setdefault(label, [])
-        out = None
+        kept, out = self.held.setdefault(label, []), None
         if len(kept) == self.capacity:
             if not entropy < kept[-1][0]:
                 return row
@@ -84,6 +83,14 @@ class Rows:
     def rows(self):
         """All rows that are held, class by class in ascending order of entropy (list of int)."""
         return [row for label in sorted(self.held) for _, row in self.held[label]]
+
+
+def _check_unit(vectors, what):
+    """Refuse rows that are not of length 1: with them, a cosine and its distance mean nothing."""
+    if len(vectors) and not (vectors.norm(dim=1) - 1).abs().max() < 0.01:
+        raise ValueError(
+            f"The {what} must be finite and of length 1; normalise them with torch's F.normalize(x, dim=1)."
+        )
 
 
 class TDA:
@@ -102,6 +109,11 @@ class TDA:
     seen : int
         Images of the stream so far.
 
+    Raises
+    ------
+    ValueError
+        If weights or features have another shape, hold a NaN or are not of length 1.
+
     References
     ----------
     Karmanov et al., Efficient test-time adaptation of vision-language models, CVPR 2024, equations 4 to 7 and the
@@ -113,6 +125,7 @@ class TDA:
             raise ValueError(
                 f"The weights have shape {tuple(weights.shape)}; they must be (classes, d), 2 classes or more."
             )
+        _check_unit(weights, "weights")
         self.weights, self.scale, self.settings = weights, float(scale), settings
         self.caches = (Rows(settings.positive.capacity), Rows(settings.negative.capacity))
         self.seen = 0
@@ -136,20 +149,23 @@ class TDA:
         torch.Tensor
             (n, C): adapted logits.
         """
+        if features.ndim != 2 or features.shape[1] != self.weights.shape[1]:
+            raise ValueError(
+                f"The features have shape {tuple(features.shape)}; valid is (images, {self.weights.shape[1]})."
+            )
+        _check_unit(features, "features")
         settings, number = self.settings, self.weights.shape[0]
         logits = self.scale * features @ self.weights.T
         probabilities = logits.softmax(1)
         entropy = -(probabilities * logits.log_softmax(1)).sum(1)
-        share = (entropy / np.log2(number)).tolist()
         labels, entropies = logits.argmax(1).tolist(), entropy.tolist()
         low, high = settings.entropy
-        uncertain = [low < value < high for value in share]
+        uncertain = [low < share < high for share in (entropy / np.log2(number)).tolist()]
         mask = (probabilities > settings.mask[0]) & (probabilities < settings.mask[1])
         onehot = F.one_hot(logits.argmax(1), number)
         result = logits.clone()
-        for which, (part, sign, values, offered) in enumerate(
-            ((settings.positive, 1, onehot, None), (settings.negative, -1, mask, uncertain))
-        ):
+        caches = ((settings.positive, 1, onehot, [True] * len(labels)), (settings.negative, -1, mask, uncertain))
+        for which, (part, sign, values, offered) in enumerate(caches):
             spans = self._replay(which, labels, entropies, offered)
             if spans:
                 result += sign * part.alpha * self._influence(which, part.beta, features, values.to(logits), spans)
@@ -158,13 +174,10 @@ class TDA:
 
     def _replay(self, which, labels, entropies, offered):
         """Find for each row that a cache holds during the block when it came (its place in the block) and left."""
-        cache = self.caches[which]
         came, left = dict.fromkeys(self._kept[which][2], 0), {}
-        for place, (label, entropy) in enumerate(zip(labels, entropies)):
-            if offered is not None and not offered[place]:
-                continue
+        for place in np.flatnonzero(offered).tolist():
             row = self.seen + place
-            out = cache.update(label, entropy, row)
+            out = self.caches[which].update(labels[place], entropies[place], row)
             if out != row:
                 came[row] = place
                 if out is not None:
@@ -176,12 +189,10 @@ class TDA:
         old_features, old_values, old_rows = self._kept[which]
         rows = [row for row, _, _ in spans]  # the kept ones come first, in their order
         new = [row - self.seen for row in rows[len(old_rows) :]]
-        keys = torch.cat([old_features, features[new]])
-        values = torch.cat([old_values, values[new]])
+        keys, values = torch.cat([old_features, features[new]]), torch.cat([old_values, values[new]])
         place = torch.arange(len(features))[:, None]
-        begin, end = (torch.tensor(column) for column in list(zip(*spans))[1:])
-        present = (place >= begin) & (place < end)
-        affinity = torch.exp(-beta * (1 - features @ keys.T)) * present
+        begin, end = torch.tensor([span[1:] for span in spans]).T
+        affinity = torch.exp(-beta * (1 - features @ keys.T)) * ((place >= begin) & (place < end))
         stays = [k for k, (_, _, leaves) in enumerate(spans) if leaves == len(features)]
         self._kept[which] = (keys[stays], values[stays], [rows[k] for k in stays])
         return affinity @ values

@@ -1,0 +1,295 @@
+"""Train AUEditNet and the editors it is compared with on 18 subjects, each of whom is shown in many disguises.
+
+Eighteen people are few. So every film of a subject is also shown a little bent and recoloured: proportions, skin tone
+and light change, the expression stays. One disguise holds for all frames of a film, so pairs of frames still show one
+person with two expressions. Every editor that is compared learns from the same disguised films.
+
+Disguises must stay small. The generator knows faces that are placed and lit alike; one that is bent as far as people
+differ is encoded badly, and what is learned of its expression does not hold for anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diga_lib import directions, latent, runtime
+from diga_lib.action_units import data
+from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
+from diga_lib.data.store import open_store
+from diga_lib.latent import checkpoints
+
+LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
+DISGUISE = 2  # changes when the same look is made otherwise
+STEPS, BATCH, LR = 1000, 64, 2e-3
+READING_STEPS = 2500
+# Weights of the losses: those of the dual branch with the best ICC when it is trained on 12 of the 18 subjects and
+# asked for the expressions of the other 6, three times round. READ makes up for mildness: with .1 an edited stranger
+# moves too little, with 1.5 a face overdoes it.
+LATENT, NEUTRAL, SAME, READ = 1.0, 0.1, 0.5, 0.7
+BETWEEN = 0.5  # of the way to somebody else: the farthest that a pair of frames is moved
+FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
+PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
+
+
+@dataclass(frozen=True)
+class Films:
+    """Codes of F films of S frames each.
+
+    Parameters
+    ----------
+    codes : float32 Tensor (F, S, levels, width)
+    labels : float32 Tensor (F, S, 12)
+        Whole numbers 0-5.
+    subject : int array (F,)
+    """
+
+    codes: Tensor
+    labels: Tensor
+    subject: np.ndarray
+
+    def select(self, keep: np.ndarray) -> Films:
+        """Some of the films."""
+        return Films(self.codes[keep], self.labels[keep], self.subject[keep])
+
+    @cached_property
+    def people(self) -> Tensor:
+        """The mean code (F, levels, width) of each film."""
+        return self.codes.mean(1)
+
+    def within(self) -> tuple[Tensor, Tensor]:
+        """How frames differ from their film's mean: codes (F S, D) and labels (F S, 12), float64."""
+        codes = (self.codes - self.codes.mean(1, keepdim=True)).flatten(2).flatten(0, 1).double()
+        return codes, (self.labels - self.labels.mean(1, keepdim=True)).flatten(0, 1).double()
+
+    def aside(self, count: int, rng: torch.Generator) -> Tensor:
+        """Draw moves (count, levels, width) up to the whole way from one person to another."""
+        here, there = self.people[torch.randint(len(self.people), (2, count), generator=rng)]
+        return torch.rand(count, 1, 1, generator=rng) * (there - here)
+
+    def pairs(self, count: int, rng: torch.Generator, between: float = BETWEEN) -> tuple[Tensor, ...]:
+        """Draw pairs of frames of one film: source codes, target codes, source labels, target labels.
+
+        Both frames of a pair are moved alike, up to the part `between` of the way from one person to another.
+        """
+        film = torch.randint(len(self.codes), (count,), generator=rng)
+        one, other = torch.randint(self.codes.shape[1], (2, count), generator=rng)
+        aside = between * self.aside(count, rng)
+        codes = (self.codes[film, one] + aside, self.codes[film, other] + aside)
+        return *codes, self.labels[film, one], self.labels[film, other]
+
+
+def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Give all frames of a film, (N, 3, R, R) in [0, 1], another look: mirrored or not, bent, stretched, recoloured."""
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand((), generator=rng)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=rng)
+
+    side = images.shape[-1]
+    if uniform(0, 1) < 0.5:
+        images = images.flip(3)
+    coarse = 0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1)
+    bend = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
+    line = torch.linspace(-1, 1, side) * (1 - 1 / side)
+    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.01 * normal(2)) + bend
+    grid = grid.expand(len(images), -1, -1, -1)
+    bent = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(1e-3, 1)
+    light = bent ** (2 ** uniform(-0.3, 0.3))
+    return (light * (1 + 0.07 * normal(3, 1, 1)) * uniform(0.94, 1.06)).clamp(0, 1)
+
+
+@lru_cache(maxsize=1)
+def disguised_films() -> Films:
+    """Codes of the training subjects' films in ``LOOKS`` disguises each; made once and kept on disk."""
+    identity = {"name": "disguised-films", "resolution": 64, "looks": LOOKS, "shown": SHOWN, "disguise": DISGUISE}
+    identity |= {"encoder": runtime.sha256(checkpoints.path("rendered-faces-64-encoder"))}
+    identity |= {"population": data.POPULATION, "version": data.VERSION}
+    count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
+    generator, films = latent.load(), data.load("train")
+
+    def disguised(rows: np.ndarray) -> dict[str, np.ndarray]:
+        codes, labels = [], []
+        for row in rows:  # film * LOOKS + look
+            chosen = np.random.default_rng([data.POPULATION, 1, int(row)]).choice(data.FRAMES, SHOWN, replace=False)
+            frames = films.select(row // LOOKS * data.FRAMES + chosen)
+            look = disguise(torch.from_numpy(frames.images).float() / 255, torch.Generator().manual_seed(int(row)))
+            codes.append(generator.encode(look).cpu().numpy().astype(np.float16))
+            labels.append(frames.labels.astype(np.float16))
+        return {"codes": np.stack(codes), "labels": np.stack(labels)}
+
+    arrays = open_store(identity, count, disguised, "disguising films", jobs=1)
+    codes, labels = (torch.from_numpy(np.array(arrays[name])).float() for name in ("codes", "labels"))
+    return Films(codes, labels, np.arange(count) // (LOOKS * data.SESSIONS))
+
+
+class FilmMetric:
+    """Squared distance of codes, in units of how codes differ *within* films.
+
+    While a face moves, skin and light stay. A plain distance in W+ hardly notices a code that is a little darker; this
+    one does, since no film has two frames that differ so.
+    """
+
+    def __init__(self, films: Films):
+        centred, _ = films.within()
+        variance, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+        self.whiten = (directions / (variance + FLOOR * variance.mean()).sqrt()).float()
+
+    def __call__(self, one: Tensor, other: Tensor) -> Tensor:
+        """Mean over faces and directions (a scalar) of the squared distance of codes (N, levels, width)."""
+        return ((one - other).flatten(1) @ self.whiten).square().mean()
+
+
+def joint_steps(films: Films) -> Tensor:
+    """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
+    w, y = films.within()
+    steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w)
+    return steps.float().view(-1, *films.codes.shape[2:])
+
+
+def boundary_normals(films: Films, strength: float, most: int = 3000) -> Tensor:
+    """Unit normals (12, D) of the boundaries between a unit's absence and presence, in InterFaceGAN's manner.
+
+    Parameters
+    ----------
+    films : Films
+    strength : float
+        Regularisation of the boundaries, per frame.
+    most : int
+        Frames that the boundaries are fitted to.
+    """
+    codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
+    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:most]
+    present = (labels[some] >= PRESENT).int().numpy()
+    return torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
+
+
+def scaled_steps(films: Films, normals: Tensor) -> Tensor:
+    """Steps (12, levels, width) along normals (12, D), as long as real frames move along them for one intensity."""
+    steps = torch.empty_like(normals)
+    for k, normal in enumerate(normals):
+        along = films.codes.flatten(2) @ normal
+        intensity = films.labels[..., k] - films.labels[..., k].mean(1, keepdim=True)
+        steps[k] = (intensity * along).sum() / intensity.square().sum() * normal
+    return steps.view(-1, *films.codes.shape[2:])
+
+
+def project_out_others(normals: Tensor) -> Tensor:
+    """Unit vectors (K, D), each the part of its row that is orthogonal to all other rows."""
+    rows = []
+    for k, normal in enumerate(normals):
+        basis, _ = torch.linalg.qr(torch.cat([normals[:k], normals[k + 1 :]]).T)
+        rest = normal - basis @ (basis.T @ normal)
+        rows.append(rest / rest.norm())
+    return torch.stack(rows)
+
+
+def train_reader(films: Films, seed: int = 0, steps: int = READING_STEPS) -> LabelDecoder:
+    """Train Psi_dec: read the intensities from codes.
+
+    Codes are moved part of the way to somebody else, with other skin in other light, and noise is added: what differs
+    between people must not count as an expression, or editors would change people to please the reader.
+    """
+    torch.manual_seed(seed)
+    reader, rng = LabelDecoder(), torch.Generator().manual_seed(seed + 1)
+
+    def loss():
+        one, other, y_one, y_other = films.pairs(BATCH, rng, between=0)
+        codes = torch.cat([one, other]) + films.aside(2 * BATCH, rng)
+        noisy = codes + 0.1 * torch.randn(codes.shape, generator=rng)
+        return F.smooth_l1_loss(reader(noisy), torch.cat([y_one, y_other]))
+
+    torch.manual_seed(seed)  # of dropout
+    return descend(reader, loss, steps, "reading codes")
+
+
+def train_dual(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = STEPS) -> AUEditNet:
+    """Train AUEditNet, starting from the best linear editor; it is returned in evaluation mode.
+
+    The losses: the target's code is met; two frames of a film give the same neutral code; a face edited to its own
+    labels stays; and what a frozen Psi_dec, trained on the same films, reads from edited codes is what was asked for,
+    zeros in the neutral ones.
+    """
+    torch.manual_seed(seed)
+    editor, rng, apart = AUEditNet(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
+    editor.start_from(joint_steps(films))
+    reader = reader.eval().requires_grad_(False)
+
+    def loss():
+        source, target, y_source, y_target = films.pairs(BATCH, rng)
+        neutral, neutral_too = editor.neutral(torch.cat([source, target]), torch.cat([y_source, y_target])).chunk(2)
+        y_free = y_target.roll(1, 0)  # another film's expression, of which there is no picture to compare with
+        start = neutral.repeat(3, 1, 1)
+        edited, same, free = (start + editor.change(start, torch.cat([y_target, y_source, y_free]))).chunk(3)
+        read = reader(torch.cat([edited, free, neutral]))
+        asked = torch.cat([y_target, y_free, torch.zeros_like(y_target)])
+        met, stays = LATENT * apart(edited, target), SAME * apart(same, source)
+        return met + NEUTRAL * apart(neutral, neutral_too) + stays + 3 * READ * F.smooth_l1_loss(read, asked)
+
+    torch.manual_seed(seed)  # of dropout
+    return descend(editor, loss, steps, "AUEditNet")
+
+
+def train_single(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = STEPS) -> SingleBranch:
+    """Train the single-branch editor with the losses that apply to it, as :func:`train_dual` otherwise."""
+    torch.manual_seed(seed)
+    editor, rng, apart = SingleBranch(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
+    linear = joint_steps(films)
+    editor.start_from(torch.cat([-linear, linear]))
+    reader = reader.eval().requires_grad_(False)
+
+    def loss():
+        source, target, y_source, y_target = films.pairs(BATCH, rng)
+        y_free = y_target.roll(1, 0)
+        asked = torch.cat([y_target, y_source, y_free])
+        edited, same, free = editor(source.repeat(3, 1, 1), y_source.repeat(3, 1), asked).chunk(3)
+        read = F.smooth_l1_loss(reader(torch.cat([edited, free])), torch.cat([y_target, y_free]))
+        return LATENT * apart(edited, target) + SAME * apart(same, source) + 2 * READ * read
+
+    torch.manual_seed(seed)  # of dropout
+    return descend(editor, loss, steps, "single branch")
+
+
+def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, name: str) -> nn.Module:
+    """Train with AdamW and one cycle of the learning rate; what is random comes from torch's global generator."""
+    optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+    network.train()
+    for _ in runtime.progress(range(steps), name):
+        value = loss()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval().requires_grad_(False)
+
+
+def trained(part: str, seed: int, inner: int | None = None) -> nn.Module:
+    """The "reader", "dual" or "single" network of a seed, trained once and kept; with `inner`, on so many subjects."""
+    makers = {
+        "reader": (LabelDecoder, train_reader),
+        "dual": (AUEditNet, train_dual),
+        "single": (SingleBranch, train_single),
+    }
+    shape, train = makers[part]
+    decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
+    work = runtime.cache_folder("training", "action-units", "-".join(f"{value:g}" for value in decisive))
+    file = work / f"{part}-{seed}{'' if inner is None else f'-of-{inner}'}.safetensors"
+    with FileLock(f"{file}.lock"):  # another process may be at it
+        if not file.exists():
+            films = disguised_films()
+            films = films if inner is None else films.select(films.subject < inner)
+            reader = () if part == "reader" else (trained("reader", seed, inner),)
+            checkpoints.write(file, train(films, *reader, seed=seed).state_dict())
+    network = shape()
+    network.load_state_dict(checkpoints.read(file)[0])
+    return network.eval().requires_grad_(False)
