@@ -228,12 +228,12 @@ def train_dual(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = S
         source, target, y_source, y_target = films.pairs(BATCH, rng)
         neutral, neutral_too = editor.neutral(torch.cat([source, target]), torch.cat([y_source, y_target])).chunk(2)
         y_free = y_target.roll(1, 0)  # another film's expression, of which there is no picture to compare with
-        start = neutral.repeat(3, 1, 1)
-        edited, same, free = (start + editor.change(start, torch.cat([y_target, y_source, y_free]))).chunk(3)
+        y = torch.cat([y_target, y_source, y_free])
+        edited, same, free = (neutral.repeat(3, 1, 1) + editor.change(neutral.repeat(3, 1, 1), y)).chunk(3)
         read = reader(torch.cat([edited, free, neutral]))
         asked = torch.cat([y_target, y_free, torch.zeros_like(y_target)])
-        met, stays = LATENT * apart(edited, target), SAME * apart(same, source)
-        return met + NEUTRAL * apart(neutral, neutral_too) + stays + 3 * READ * F.smooth_l1_loss(read, asked)
+        met, alike = LATENT * apart(edited, target), NEUTRAL * apart(neutral, neutral_too)
+        return met + alike + SAME * apart(same, source) + 3 * READ * F.smooth_l1_loss(read, asked)
 
     torch.manual_seed(seed)  # of dropout
     return descend(editor, loss, steps, "AUEditNet")
