@@ -11,7 +11,7 @@ from diga_lib.data import faces
 def frames():
     """Two films of the first test subject, drawn without the store."""
     rows = np.array([0, 40, 80, 100, 140])
-    made = data._frames(rows, first=data.TRAIN_SUBJECTS, resolution=64)
+    made = data._frames(rows, first=data.TRAIN_SUBJECTS)
     subject = np.full(5, data.TRAIN_SUBJECTS)
     return data.Sequences(made["images"], made["intensities"], subject, rows // data.FRAMES)
 
@@ -57,8 +57,8 @@ def test_subjects_are_27_and_show_their_eyes():
 
 
 def test_training_and_test_share_no_film():
-    last = data._frames(np.array([data.TRAIN_SUBJECTS * data.SESSIONS * data.FRAMES - 1]), 0, 64)
-    first = data._frames(np.array([0]), data.TRAIN_SUBJECTS, 64)
+    last = data._frames(np.array([data.TRAIN_SUBJECTS * data.SESSIONS * data.FRAMES - 1]), 0)
+    first = data._frames(np.array([0]), data.TRAIN_SUBJECTS)
     assert (last["images"] != first["images"]).mean() > 0.5
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diga_lib.action_units.measures import agreement, icc3, icc31, leakage
+from diga_lib.action_units.measures import agreement, icc31, leakage
 
 # Shrout and Fleiss (1979), table 2: six targets, each rated by four judges.
 TEXTBOOK = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
@@ -29,8 +29,8 @@ def by_anova(ratings):
 
 
 def test_the_textbook_example():
-    assert icc3(TEXTBOOK) == pytest.approx(0.71, abs=0.005)  # as printed in table 4
-    assert icc3(TEXTBOOK) == pytest.approx(by_anova(TEXTBOOK))
+    assert icc31(*TEXTBOOK.T) == pytest.approx(0.71, abs=0.005)  # as printed in table 4
+    assert icc31(*TEXTBOOK.T) == pytest.approx(by_anova(TEXTBOOK))
 
 
 @settings(max_examples=30, deadline=None)
@@ -56,6 +56,11 @@ def test_agreement_and_leakage_by_hand():
     assert leakage(before, after, 0) == pytest.approx((0.2 + 0.4) / 4)
 
 
-def test_lists_of_unlike_length_are_refused():
-    with pytest.raises(ValueError, match="one length"):
-        icc31(np.zeros(3), np.zeros(4))
+@pytest.mark.parametrize("lists", [(np.zeros(3), np.zeros(4)), (np.zeros(3),), (np.zeros(1), np.ones(1)), ()])
+def test_ratings_that_cannot_be_compared_are_refused(lists):
+    with pytest.raises(ValueError, match="two or more lists of one length"):
+        icc31(*lists)
+
+
+def test_ratings_without_any_difference_have_no_correlation():
+    assert np.isnan(icc31(np.ones(4), np.ones(4)))

@@ -13,7 +13,7 @@ from diga_lib.test_time.shifts import SHIFTS, shift
 
 
 def test_ten_spaces_with_prompts_that_the_models_can_read():
-    assert len(SPACES) == 10 and len({(s.kind) for s in SPACES.values()}) >= 6
+    assert len(SPACES) == 10 and len({s.kind for s in SPACES.values()}) >= 6
     for space in EVERY.values():
         assert 3 <= len(space.classes) == len(set(space.prompts.values())) <= 6
         words = " ".join(space.prompts.values()).replace("-", " ").replace(",", "").split()

@@ -1,4 +1,4 @@
-"""Measures on stand-ins whose answers are known, and the raw results on disk."""
+"""Measures on stand-ins whose answers are known, and the study's cells and records."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,8 @@ import torch
 
 from diga_lib.action_units import editors
 from diga_lib.action_units.data import UNITS, Sequences
-from diga_lib.studies import store
-from diga_lib.studies.action_units import evaluation, judge_training
+from diga_lib.studies import action_units as study
+from diga_lib.studies import edit_exam, runner, store
 
 EASY = torch.zeros(12, 5, 64)
 EASY.view(12, -1)[:, :12] = torch.eye(12)  # unit k is coordinate k of a code
@@ -57,7 +57,7 @@ def given():
     frames = Sequences(
         images, np.round(intensities * 50).astype(np.float32) / 50, np.arange(80) // 40, np.arange(80) // 20 % 2
     )
-    return evaluation.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
+    return edit_exam.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
 
 
 def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
@@ -67,7 +67,7 @@ def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
 
 
 def test_a_perfect_editor_gets_full_marks(given):
-    table = evaluation.measure(editors.Linear(EASY), given).set_index("unit")
+    table = edit_exam.measure(editors.Linear(EASY), given).set_index("unit")
     assert table["icc"].drop("AU1").min() > 0.9999 and table["mae"].drop("AU1").max() < 1e-3
     assert table["identity"].iloc[0] == pytest.approx(1) and table["image_distance"].iloc[0] == pytest.approx(
         0, abs=1e-3
@@ -79,38 +79,32 @@ def test_a_perfect_editor_gets_full_marks(given):
 
 
 def test_no_edit_moves_and_leaks_nothing(given):
-    table = evaluation.measure(editors.no_edit, given)
+    table = edit_exam.measure(editors.no_edit, given)
     assert (table["moved"] == 0).all() and (table["leakage"] == 0).all() and table["icc"].max() < 0.6
 
 
-def test_results_are_kept_replaced_and_averaged(tmp_path):
+def record(seed, add=0.0, editor="one", **fields):
+    icc = dict.fromkeys(UNITS, 0.5 + add) | {"AU1": 0.7 + add}
+    return study.Record(version=1, editor=editor, seed=seed, icc=icc, mae=dict.fromkeys(UNITS, 1.0), **fields)
+
+
+def test_results_are_kept_and_averaged_over_units_then_seeds(tmp_path):
     path = tmp_path / "results.jsonl"
-    rows = pd.DataFrame({"unit": ["AU1", "AU2"], "icc": [0.5, 0.7], "leakage": [np.nan, np.nan]})
-    for seed, more in ((0, 0.0), (1, 0.2), (1, 0.1)):
-        evaluation.write(rows.assign(icc=rows["icc"] + more), "one", seed, path)
-    evaluation.write(rows, "other", 0, path)
-    assert evaluation.done("one", 1, path) and not evaluation.done("other", 1, path)
-    back = evaluation.read(path)
-    assert len(back) == 6 and set(back["editor"]) == {"one", "other"}
-    table = evaluation.summary(back, ["icc", "leakage"])
-    assert table.loc["one", ("icc", "mean")] == pytest.approx(0.65)
-    assert table.loc["one", ("icc", "interval")] == pytest.approx(
-        12.706 * 0.05, rel=1e-3
-    )  # t(0.975, 1) times the standard error
+    for one in (record(0), record(1, 0.2), record(1, 0.1), record(0, editor="other", identity=0.9)):
+        store.append(path, one)
+    back = study.read(path)
+    assert len(back) == 3 * 12 and back["unit"].tolist() == 3 * list(UNITS)
+    table = study.summary(back, ["icc", "leakage", "identity"])
+    mean, interval = table.loc["one", "icc"][["mean", "interval"]]
+    assert mean == pytest.approx(0.5 + 0.2 / 12 + 0.05), "of a seed, the last record counts"
+    assert interval == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(0.975, 1) times the standard error
     assert np.isnan(table.loc["one", ("leakage", "mean")])
-    assert store.formatted(table)["icc"]["other"] == "0.600"
+    assert store.formatted(table)["identity"]["other"] == "0.900"
 
 
-def test_margin_and_scale_of_the_recognisers_loss():
-    random = torch.Generator().manual_seed(0)
-    embedding, people = torch.randn(3, 4, generator=random), torch.randn(5, 4, generator=random)
-    person, expected = torch.tensor([0, 3, 3]), 0.0
-    for e, k in zip(embedding.double().numpy(), person.tolist()):
-        logits = np.array(
-            [
-                20 * (e @ p / np.linalg.norm(e) / np.linalg.norm(p) - 0.2 * (i == k))
-                for i, p in enumerate(people.double().numpy())
-            ]
-        )
-        expected += (np.log(np.exp(logits).sum()) - logits[k]) / 3
-    assert float(judge_training.cosface(embedding, people, person)) == pytest.approx(expected, rel=1e-4)
+def test_cells_are_found_by_their_records(tmp_path):
+    cells = study.cells(seeds=[0, 1])
+    assert len(cells) == len({tuple(cell.key.values()) for cell in cells}) == 22
+    path = tmp_path / "results.jsonl"
+    store.append(path, record(0, editor="no edit"))
+    assert len(runner.unfinished(cells, path, study.Record, renew=True)) == 21

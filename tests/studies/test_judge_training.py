@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from diga_lib.action_units.data import UNITS
-from diga_lib.studies.action_units import judge_training
+from diga_lib.latent.checkpoints import Resumable
+from diga_lib.studies import judge_training
 
 
 class Painter:
@@ -41,22 +42,21 @@ def small(monkeypatch):
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("train", [judge_training.train_reader, judge_training.train_recogniser])
 def test_a_stopped_training_goes_on(small, tmp_path, monkeypatch, train):
-    whole, keep = train(small, epochs=3), judge_training._keep
+    whole, keep = train(small, epochs=3), Resumable.keep
 
-    def stop(file, lesson, optimizer, epochs):
-        keep(file, lesson, optimizer, epochs)
-        if epochs == 2:
+    def stop(state, **record):
+        keep(state, **record)
+        if len(state.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(judge_training, "_keep", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Resumable, "keep", stop)
         train(small, tmp_path / "half.safetensors", epochs=3)
-    monkeypatch.setattr(judge_training, "_keep", keep)
     assert same(train(small, tmp_path / "half.safetensors", epochs=3), whole)
 
 
@@ -77,3 +77,18 @@ def test_every_other_picture_of_the_pool_is_painted(monkeypatch, tmp_path):
     assert (given["images"][::2] == drawn[::2]).all()
     np.testing.assert_allclose(given["images"][1::2], 0.9 * drawn[1::2], atol=1)
     assert given["neutral"].shape == drawn.shape and (given["neutral"] != drawn).any()
+
+
+def test_margin_and_scale_of_the_recognisers_loss():
+    random = torch.Generator().manual_seed(0)
+    embedding, people = torch.randn(3, 4, generator=random), torch.randn(5, 4, generator=random)
+    person, expected = torch.tensor([0, 3, 3]), 0.0
+    for e, k in zip(embedding.double().numpy(), person.tolist(), strict=True):
+        logits = np.array(
+            [
+                20 * (e @ p / np.linalg.norm(e) / np.linalg.norm(p) - 0.2 * (i == k))
+                for i, p in enumerate(people.double().numpy())
+            ]
+        )
+        expected += (np.log(np.exp(logits).sum()) - logits[k]) / 3
+    assert float(judge_training.cosface(embedding, people, person)) == pytest.approx(expected, rel=1e-4)

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib.studies.test_time import experiments, tables
-from diga_lib.test_time import SPACES, stream
+from diga_lib.studies import test_time_tables as tables
 
 
 def frame():
@@ -90,24 +89,3 @@ def test_reported_table_is_that_of_the_paper():
         # One row as reported does not fit its own average: DiffTPT's UCF101 is the same number for both backbones.
         assert (abs(off.drop("DiffTPT")) < 0.011).all()
         assert abs(off["DiffTPT"]) < 0.011 if backbone == "RN50" else off["DiffTPT"] == pytest.approx(0.551)
-
-
-def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
-    assert set(experiments.CHOSEN) == set(experiments.MODELS)
-    streams = list(experiments.trials(6, subjects=2))
-    assert [s.space.name for s in streams] == [name for name in SPACES for _ in range(2)]
-    tried, tested = (
-        {image.tobytes() for s in part for image in s.images}
-        for part in (streams, [stream(name, 6, subject=experiments.FIRST + k) for name in SPACES for k in range(2)])
-    )
-    assert len(tried) == 2 * 6 * len(SPACES) and not tried & tested
-
-
-@pytest.mark.parametrize("model", experiments.MODELS)
-def test_every_method_chose_among_as_many_settings(model):
-    chosen = experiments.CHOSEN[model]
-    assert len(experiments.TRIALS) == 6 and all(len(rates) == 6 for rates in experiments.RATES.values())
-    assert set(chosen["TDA"]) == set(SPACES) and {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(
-        experiments.TRIALS
-    )
-    assert all(chosen[method] in rates for method, rates in experiments.RATES.items())

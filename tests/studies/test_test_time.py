@@ -1,0 +1,106 @@
+"""The study of test-time adaptation: runs are measured and recorded, and TDA costs what zero-shot costs."""
+
+import numpy as np
+import pytest
+import torch
+
+from diga_lib import image_text
+from diga_lib.image_text.wide import WORDS
+from diga_lib.studies import test_time as study
+from diga_lib.studies import test_time_choices as choices
+from diga_lib.test_time import SPACES, TDA, class_weights, stream
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A random model in the place of the shipped ones, and short streams."""
+    torch.manual_seed(0)
+    model = image_text.RenderedFacesText(WORDS, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16)
+    monkeypatch.setattr(image_text, "load", lambda name, device="auto": model.eval().requires_grad_(False))
+    monkeypatch.setattr(study, "SHOTS", 2)
+    monkeypatch.setattr(study, "N", 12)
+    study.bench.cache_clear()
+    yield study.Bench(study.MODELS[0])
+    study.bench.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("method", "n", "every"), [("zero-shot", 12, 1), ("CoOp", 12, 1), ("TPT", 1, 16), ("TDA", 12, 1)]
+)
+def test_a_cell_is_computed_and_the_same_again(small, method, n, every):
+    cell = study.Cell(study.MODELS[0], method, "", "poses", 1)
+    one, again = study.compute(cell), study.compute(cell)
+    assert one.correct == again.correct and len(one.correct) == one.n == n and one.every == every
+    assert one.accuracy == pytest.approx(np.mean([int(c) for c in one.correct]))
+    assert {name: getattr(one, name) for name in cell.key} == cell.key and one.version == cell.version
+    assert one.peak_memory_mb > 10 and one.seconds_per_image > 0 < one.extra["processor_seconds_per_image"]
+
+
+def test_every_cell_is_there_once():
+    cells = study.cells(seeds=[0, 5])
+    assert len(set(cells)) == len(cells) == 2 * 2 * 10 * (6 + len(study.ABLATIONS))
+
+
+def test_a_run_predicts_what_the_method_does_by_hand(small):
+    s = stream("poses", 20)
+    weights = class_weights(small.model, list(s.space.prompts.values()))
+    features = small.model.encode_image(s.images)
+    zero = (small.scale * features @ weights.T).argmax(1).numpy() == s.labels
+    assert small.run("zero-shot", s)["correct"] == "".join("01"[int(r)] for r in zero)
+    adapted = TDA(weights, small.scale, small.settings("poses"))(features).argmax(1).numpy() == s.labels
+    assert small.run("TDA", s)["accuracy"] == pytest.approx(adapted.mean())
+    nothing = small.run("TDA", s, positive_capacity=0, negative_capacity=0)
+    assert nothing["accuracy"] == pytest.approx(zero.mean())
+    with pytest.raises(ValueError, match="valid are zero-shot, CoOp"):
+        small.run("Tip-Adapter", s)
+
+
+def test_shots_are_balanced_and_differ_with_the_seed():
+    one, two = (study.shots_of(3, seed) for seed in (0, 1))
+    assert np.bincount(one.labels).tolist() == [3] * 6 == np.bincount(two.labels).tolist()
+    assert not np.array_equal(np.sort(one.images.sum((1, 2, 3))), np.sort(two.images.sum((1, 2, 3))))
+
+
+def test_tda_does_little_beside_encoding(small):
+    """Counted, not timed: for n images TDA multiplies matrices of a few hundred entries, and encodes each once."""
+    encoded = []
+    original = small.model.image_features
+
+    def watched(x):
+        encoded.append(len(x))
+        return original(x)
+
+    small.model.image_features = watched
+    s = stream("poses", 60)
+    small.predictor("TDA")(s)
+    assert sum(encoded) == 60
+    adapt = TDA(small.weights(s.space), small.scale, small.settings())
+    adapt(small.model.encode_image(s.images))
+    assert max(len(kept[0]) for kept in adapt._kept) <= 3 * len(s.space.classes)
+
+
+def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
+    assert set(study.CHOSEN) == set(study.MODELS)
+    streams = list(choices.trials(6, subjects=2))
+    assert [s.space.name for s in streams] == [name for name in SPACES for _ in range(2)]
+    tested = [stream(name, 6, subject=study.FIRST + k) for name in SPACES for k in range(2)]
+    tried, tested = ({image.tobytes() for s in part for image in s.images} for part in (streams, tested))
+    assert len(tried) == 2 * 6 * len(SPACES) and not tried & tested
+
+
+def test_settings_are_chosen_among_the_trials(small, monkeypatch):
+    monkeypatch.setattr(choices, "SPACES", {"poses": SPACES["poses"]})
+    monkeypatch.setattr(choices, "RATES", {"CoOp": (0.1, 0.2), "TPT": (0.1, 0.2)})
+    monkeypatch.setattr(choices, "LADDERS", {"sketch": (0.3, 0.9)})
+    chosen = choices.tuning(study.MODELS[0], n=12, n_tuned=1)
+    assert chosen["TDA"]["poses"] in study.TRIALS and chosen["CoOp"] in (0.1, 0.2) and chosen["TPT"] in (0.1, 0.2)
+    assert choices.strengths(n=6)["poses"] in (0.3, 0.9)
+
+
+@pytest.mark.parametrize("model", study.MODELS)
+def test_every_method_chose_among_as_many_settings(model):
+    chosen = study.CHOSEN[model]
+    assert len(study.TRIALS) == 6 and all(len(rates) == 6 for rates in study.RATES.values())
+    tda = {*chosen["TDA"].values(), chosen["TDA, one for all"]}
+    assert set(chosen["TDA"]) == set(SPACES) and tda <= set(study.TRIALS)
+    assert all(chosen[method] in rates for method, rates in study.RATES.items())
