@@ -153,7 +153,7 @@ def test_class_weights_average_the_templates():
             return torch.nn.functional.normalize(vectors, dim=1)
 
     found = class_weights(Model(), ["a man", "an old man"])
-    for row, prompt in zip(found, ["a man", "an old man"]):
+    for row, prompt in zip(found, ["a man", "an old man"], strict=True):
         mean = Model().encode_text([t.format(prompt) for t in TEMPLATES]).mean(0)
         torch.testing.assert_close(row, mean / mean.norm())
     assert set(SEEDS) == {"test", "validation", "shots"}

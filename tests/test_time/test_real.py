@@ -72,3 +72,26 @@ def test_what_is_not_there(monkeypatch):
     for name in TORCHVISION:
         with pytest.raises(FileNotFoundError, match=f"Reading {name} needs the package torchvision"):
             real_stream(name, ".")
+
+
+def test_pictures_of_a_folder_come_through_the_one_reader(tmp_path):
+    """Upright by EXIF, 16 bits scaled, transparent white; hidden files and folders passed over; broken ones named."""
+    turned = Image.new("RGB", (40, 20), (255, 0, 0))
+    turned.paste((0, 0, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    turned.save(tmp_path / "a" / "turned.png", exif=exif)
+    Image.fromarray(np.full((20, 20), 65535, np.uint16)).save(tmp_path / "b" / "deep.png")
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "b" / "clear.png")
+    save(tmp_path / ".cache" / "1.png", (0, 0, 0))
+    (tmp_path / "a" / "._turned.png").write_bytes(b"of another system")
+    s = real_stream("folder", tmp_path, size=16)
+    assert s.space.classes == ("a", "b") and len(s) == 3
+    assert (s.images[s.labels == 1] == 255).all(), "white both"
+    left = s.images[s.labels == 0][0][:, 8, 2]
+    assert left[0] > 200 > left[2], "red is at the left once it is upright"
+    (tmp_path / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match=r"broken\.jpg"):
+        real_stream("folder", tmp_path, size=16)

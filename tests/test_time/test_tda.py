@@ -1,6 +1,7 @@
 """TDA against a slow transcription of its equations, one image at a time, in plain Python."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,11 +27,11 @@ def transcription(features, weights, scale, s):
         entries.sort(key=lambda entry: entry[0])
 
     for f in features:
-        z = [scale * sum(a * b for a, b in zip(f, w)) for w in weights]
+        z = [scale * sum(a * b for a, b in zip(f, w, strict=True)) for w in weights]
         top = max(z)
         total = sum(math.exp(v - top) for v in z)
         p = [math.exp(v - top) / total for v in z]
-        entropy = -sum(q * (v - top - math.log(total)) for q, v in zip(p, z))
+        entropy = -sum(q * (v - top - math.log(total)) for q, v in zip(p, z, strict=True))
         label = z.index(top)
         if s.positive.capacity:
             update(positive, label, entropy, f, s.positive.capacity)
@@ -39,11 +40,11 @@ def transcription(features, weights, scale, s):
         out = list(z)
         for k, entries in positive.items():
             for _, key in entries:
-                near = sum(a * b for a, b in zip(f, key))
+                near = sum(a * b for a, b in zip(f, key, strict=True))
                 out[k] += s.positive.alpha * math.exp(-s.positive.beta * (1 - near))
         for entries in negative.values():
             for _, (key, probability) in entries:
-                near = sum(a * b for a, b in zip(f, key))
+                near = sum(a * b for a, b in zip(f, key, strict=True))
                 for k in range(number):
                     if s.mask[0] < probability[k] < s.mask[1]:
                         out[k] -= s.negative.alpha * math.exp(-s.negative.beta * (1 - near))
@@ -85,7 +86,7 @@ def test_it_is_the_transcription_however_the_stream_is_cut(
     expected = transcription(features.tolist(), weights.tolist(), scale, chosen)
     adapt = TDA(weights, scale, chosen)
     edges = [0, *sorted(min(cut, n) for cut in cuts), n]
-    found = torch.cat([adapt(features[a:b]) for a, b in zip(edges, edges[1:])])
+    found = torch.cat([adapt(features[a:b]) for a, b in pairwise(edges)])
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
 
 
@@ -110,10 +111,10 @@ def test_a_cache_keeps_the_lowest_entropies_of_each_class():
     random = np.random.default_rng(0)
     labels, entropies = random.integers(3, size=200).tolist(), random.random(200).tolist()
     cache = Rows(4)
-    for row, (label, entropy) in enumerate(zip(labels, entropies)):
+    for row, (label, entropy) in enumerate(zip(labels, entropies, strict=True)):
         cache.update(label, entropy, row)
         best = [
-            sorted((e, r) for r, (k, e) in enumerate(zip(labels[: row + 1], entropies)) if k == label)[:4]
+            sorted((e, r) for r, (k, e) in enumerate(zip(labels[: row + 1], entropies, strict=False)) if k == label)[:4]
             for label in range(3)
         ]
         assert cache.rows() == [r for entries in best for _, r in entries]
@@ -143,3 +144,19 @@ def test_settings():
         Cache(-1, 1, 1)
     with pytest.raises(ValueError, match="must be .classes, d., 2 classes or more"):
         TDA(torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("factor", [3, 0, float("nan"), float("inf")])
+def test_features_and_weights_that_are_no_unit_vectors_are_refused(factor):
+    features, weights = random_stream(1, 20, 3, 8, 0.5)
+    adapt = TDA(weights, 20.0)
+    spoiled = features.clone()
+    spoiled[7] *= factor
+    with pytest.raises(ValueError, match="features must be finite and of length 1; normalise them"):
+        adapt(spoiled)
+    assert adapt.seen == 0 and adapt.held() == ([], []), "nothing of it is remembered"
+    with pytest.raises(ValueError, match="weights must be finite and of length 1"):
+        TDA(factor * weights, 20.0)
+    with pytest.raises(ValueError, match=r"valid is \(images, 8\)"):
+        adapt(features[:, :5])
+    assert torch.isfinite(adapt(features.half().double())).all(), "rounded to half precision they still are"
