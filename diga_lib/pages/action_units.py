@@ -1,18 +1,14 @@
-"""Pictures of the page on action units: the two branches drawn, and sliders for the twelve units."""
+"""Figures of the page on action units."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from ipywidgets import GridBox, Layout
 from matplotlib.axes import Axes
-from torch import Tensor
 
 from diga_lib.action_units.data import UNITS
-from diga_lib.action_units.editors import Edit
-from diga_lib.pages import plots, widgets
+from diga_lib.pages import plots
 
 MEANING = {
     "AU1": "inner brow up",
@@ -43,15 +39,11 @@ def dual_branch(source, neutral, target, ax: Axes | None = None) -> Axes:
     ax = plots.axes(ax, height=3.0, width=9.0)
     ax.set(xlim=(0, 12), ylim=(0, 4))
     ax.axis("off")
-    for x, image, words in (
-        (1.1, source, r"$W_{src}$"),
-        (6, neutral, r"$\hat W_N$, neutral"),
-        (10.9, target, r"$\hat W_{tar}$"),
-    ):
+    pictures = {r"$W_{src}$": source, r"$\hat W_N$, neutral": neutral, r"$\hat W_{tar}$": target}
+    for x, (words, image) in zip((1.1, 6, 10.9), pictures.items(), strict=True):
         ax.imshow(plots.as_pixels(image), extent=(x - 1, x + 1, 0.55, 2.55), zorder=2, interpolation="lanczos")
         ax.text(x, 0.25, words, ha="center", va="center", fontsize=11)
     arrow = {"arrowstyle": "-|>", "linewidth": 1.6, "color": "black", "mutation_scale": 14}
-    box = {"boxstyle": "round,pad=0.35", "linewidth": 1.4}
     for x, sign, labels, name, colour in (
         (3.55, "−", "src", "source branch", plots.SPURIOUS),
         (8.45, "+", "tar", "target branch", plots.TARGET),
@@ -60,57 +52,19 @@ def dual_branch(source, neutral, target, ax: Axes | None = None) -> Axes:
         ax.annotate("", (x + 1.5, 1.55), (x + 0.25, 1.55), arrowprops=arrow)
         ax.text(x, 1.53, sign, ha="center", va="center", fontsize=13, bbox={"boxstyle": "circle", "facecolor": "white"})
         ax.annotate("", (x, 1.9), (x, 2.55), arrowprops=arrow | {"color": colour})
-        ax.text(
-            x,
-            2.75,
-            rf"$M_j(W,\ \Psi_{{enc}}(y_{{{labels}}})_j)$",
-            ha="center",
-            va="center",
-            fontsize=9.5,
-            bbox=box | {"edgecolor": colour, "facecolor": "white"},
-            zorder=3,
-        )
+        module = rf"$M_j(W,\ \Psi_{{enc}}(y_{{{labels}}})_j)$"
+        outline = {"boxstyle": "round,pad=0.35", "linewidth": 1.4, "edgecolor": colour, "facecolor": "white"}
+        ax.text(x, 2.75, module, ha="center", va="center", fontsize=9.5, bbox=outline, zorder=3)
         ax.annotate("", (x, 3.05), (x, 3.45), arrowprops=arrow | {"color": colour})
         ax.text(x, 3.65, rf"$y_{{{labels}}}$: {name}", ha="center", va="center", fontsize=10, color=colour)
     ax.set_aspect("equal")
     return ax
 
 
-def unit_sliders(
-    edit: Edit, generator, code: Tensor, source: Tensor, places: Sequence[float] = range(-1, 8)
-) -> GridBox:
-    """Twelve sliders, one for each unit, each above its own picture of one face.
-
-    Parameters
-    ----------
-    edit : callable
-        An editor.
-    generator : object with ``decode``
-    code, source : Tensors (1, levels, width) and (1, 12)
-        The face and its intensities; a slider changes its own unit only.
-    places : sequence of float
-        Intensities at which the slider stops.
-    """
-    places = list(places)
-    target = source.repeat(len(UNITS) * len(places), 1)
-    for unit in range(len(UNITS)):
-        target[unit * len(places) : (unit + 1) * len(places), unit] = torch.tensor(places, dtype=target.dtype)
-    with torch.no_grad():
-        images = generator.decode(edit(code.repeat(len(target), 1, 1), source.repeat(len(target), 1), target))
-    start = int(np.argmin(np.abs(places)))
-    sliders = [
-        widgets.frames_slider(
-            [widgets.tile(x[None], 1) for x in part], [f"{p:g}" for p in places], name, "One face", start, 2.2
-        )
-        for name, part in zip(NAMES, images.split(len(places)))
-    ]
-    return GridBox(sliders, layout=Layout(grid_template_columns="repeat(auto-fill, minmax(190px, 1fr))"))
-
-
 def trajectories(intensities: np.ndarray, units: Sequence[str], ax: Axes | None = None) -> Axes:
     """Draw the intensities (frames, 12) of some units over a film, and the whole numbers a coder writes."""
     ax = plots.axes(ax, height=2.6)
-    for colour, unit in zip(plots.COLOURS, units):
+    for colour, unit in zip(plots.COLOURS, units, strict=False):
         course = intensities[:, UNITS.index(unit)]
         ax.plot(course, color=colour, label=f"{unit} {MEANING[unit]}")
         ax.step(np.arange(len(course)), np.round(course), where="mid", color=colour, alpha=0.35, linewidth=1)
