@@ -13,9 +13,19 @@ import sys
 from pathlib import Path
 
 from diga_lib.pages.profiles import SIZES
-from diga_lib.studies import beyond_faces, grids, real_photos, representations, runner, sampling, weights
+from diga_lib.studies import (
+    action_units,
+    beyond_faces,
+    grids,
+    real_photos,
+    representations,
+    runner,
+    sampling,
+    test_time,
+    weights,
+)
 
-OTHERS = (representations, sampling, beyond_faces, real_photos)
+OTHERS = (representations, sampling, beyond_faces, action_units, test_time, real_photos)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 
