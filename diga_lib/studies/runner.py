@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -79,11 +80,14 @@ def is_fresh(cell: Cell, record: dict[str, Any]) -> bool:
 
 def unfinished(cells: Iterable[Cell], output: Path, kind: type, renew: bool) -> list[Cell]:
     """The cells that have no record in a store, which need not exist; with `renew`, no fresh one."""
-    records = store.read(output, kind).to_dict("records") if output.exists() else []
+    cells, found = list(cells), defaultdict(list)
+    names = list(cells[0].key) if cells else []  # cells of one study have the same ones
+    for record in store.read(output, kind).to_dict("records") if output.exists() else []:
+        found[tuple(record[name] for name in names)].append(record)
 
     def there(cell):
-        found = [record for record in records if all(record[name] == value for name, value in cell.key.items())]
-        return any(is_fresh(cell, record) for record in found) if renew else bool(found)
+        records = found[tuple(cell.key.values())]
+        return any(is_fresh(cell, record) for record in records) if renew else bool(records)
 
     return [cell for cell in cells if not there(cell)]
 
