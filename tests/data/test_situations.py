@@ -3,7 +3,6 @@
 import os
 import shutil
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -380,7 +379,7 @@ def test_eye_points_beyond_any_picture(tmp_path, number):
         data.load("folder", root=tmp_path)
 
 
-# ----------------------------------------------------------------------------------------------------- folders and links
+# ---------------------------------------------------------------------------------------------------- folders and links
 NO_FOLDERS = ["~nosuchuser/x", "x" * 5000, "/".join(["x" * 200] * 100), 5, 2.5, "a\0b", b"\xff\xfe", ["a"], True]
 
 
