@@ -9,6 +9,7 @@ from importlib import import_module
 import numpy as np
 import pandas as pd
 
+from diga_lib.data import shipped
 from diga_lib.data.bias import biased_split
 from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.data.photos import layouts, reading
@@ -16,7 +17,7 @@ from diga_lib.data.store import open_store
 
 __all__ = ["NAMES", "BiasedSplit", "ImageDataset", "LabelledImages", "attribute_names", "biased_split", "load"]
 
-NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters")
+NAMES = ("rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters", *shipped.FILES)
 DEFAULT_FACES = 20_000
 RENDERED = {"rendered-faces": "faces", "rendered-critters": "critters"}  # data set: the module that draws it
 
@@ -34,9 +35,10 @@ def load(
 
     Parameters
     ----------
-    name : {"rendered-faces", "celeba", "utkface", "disfa", "dogs-vs-cats", "folder", "rendered-critters"}
-        The embedded faces, or the embedded cats and dogs; CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts
-        below `root`; or a folder `root` of images with an `attributes.csv` (see `diga_lib.data.photos.layouts`).
+    name : str
+        One of ``NAMES``: the embedded faces, or cats and dogs; the photographs that ship (`diga_lib.data.shipped`); or,
+        below `root`, CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts, or a folder of images with an
+        `attributes.csv` (see `diga_lib.data.photos.layouts`).
     n : int, optional
         Number of images: rendered images 20,000 by default, otherwise all. Fewer are always among more of the same
         seed. Of images on disk, fewer than all are drawn at random.
@@ -76,6 +78,8 @@ def load(
             )
     if name in RENDERED:
         return _rendered(name, n or DEFAULT_FACES, int(seed), int(resolution))
+    if name in shipped.FILES:
+        return shipped.load(name, n, int(seed), int(resolution))
     if missing not in ("error", "drop"):
         raise ValueError(f"missing is {missing!r}: valid are 'error' and 'drop'.")
     return reading.read(_listing(name, root), n, int(resolution), bool(align), missing, int(seed))
@@ -89,6 +93,8 @@ def attribute_names(name: str, root: str | os.PathLike | None = None) -> list[st
     name, root
         As for :func:`load`, with the same errors.
     """
+    if name in shipped.FILES:
+        return list(shipped.load(name, 1, 0, 64).attributes)
     if name in RENDERED:
         return list(import_module(f".{RENDERED[name]}", __name__).ATTRIBUTES)
     return list(_listing(name, root).attributes)

@@ -1,7 +1,7 @@
 """The decoder as an ONNX model, small enough to be loaded by a page and run in a browser.
 
 Exported by torch. Its large arrays are taken out and packed as integers; who loads the model unpacks them first
-(:func:`unpacked` here, ``book/_assets/live/painter.mjs`` in a page) and hands them over as the model's external data.
+(``book/_assets/live/painter.mjs`` does in a page) and hands them over as the model's external data.
 """
 
 from __future__ import annotations
@@ -88,23 +88,6 @@ def decoder_files(generator: Generator) -> dict[str, bytes]:
         "decoder.json": json.dumps(recipe).encode(),
         "decoder.bin.gz": gzip.compress(packed, 9, mtime=0),
     }
-
-
-def unpacked(files: dict[str, bytes]) -> bytes:
-    """The content of ``decoder.bin``: the large arrays one after the other, float32."""
-    packed, found = gzip.decompress(files["decoder.bin.gz"]), []
-    for array in json.loads(files["decoder.json"])["arrays"]:
-        rows, columns, run = array["rows"], array["columns"], array["run"]
-        steps = np.frombuffer(packed, "<f4", rows, array["at"])
-        low = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows)
-        if run:
-            high = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows + rows * columns)
-            folded = low.astype(np.int32) | high.astype(np.int32) << 8
-            whole = ((folded >> 1) ^ -(folded & 1)).reshape(-1, run).cumsum(1)
-        else:
-            whole = low.view(np.int8)
-        found.append((whole.reshape(rows, columns) * steps[:, None]).astype("<f4").tobytes())
-    return b"".join(found)
 
 
 def _take_out(model: onnx.ModelProto, scale: np.ndarray, resolution: int) -> tuple[list[dict], bytes]:

@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from diga_lib import data, latent, runtime
+from diga_lib.data import shipped
 from diga_lib.data.photos import layouts, reading
 from diga_lib.pages.profiles import POOL_SEED, SIZES
 
@@ -294,6 +295,8 @@ def pool(
         Photographs in which no face is found are left out, and a printed line says which.
     """
     most = most or SIZES[profile].pool * (2 if "&" in spurious else 1)
+    if dataset in shipped.COUNTS:
+        most = min(most, shipped.COUNTS[dataset])
     if dataset not in layouts.LAYOUTS:
         return data.load(dataset, most, seed=seed, resolution=resolution)
     if not data_root:
@@ -311,9 +314,10 @@ def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
         A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
         is, so that a cell can be run again.
     dataset : str
-        Chooses the shipped one: critters have one of their own.
+        Chooses the shipped one: critters have one of their own, and so have the photographs that ship.
     """
     if not isinstance(chosen, str):
         return chosen
-    shipped = "rendered-critters-64" if dataset in ("rendered-critters", "dogs-vs-cats") else "rendered-faces-64"
-    return latent.load_file(chosen) if chosen else latent.load(shipped)
+    own = dict.fromkeys(("rendered-critters", "dogs-vs-cats"), "rendered-critters-64")
+    own |= dict.fromkeys(shipped.FILES, "real-faces-64")
+    return latent.load_file(chosen) if chosen else latent.load(own.get(dataset, "rendered-faces-64"))

@@ -350,7 +350,7 @@ def test_names_that_are_not_there(open_clip, monkeypatch):
 @pytest.mark.parametrize("name", ["rendered-faces-text", "rendered-faces-text-s"])
 def test_the_command_trains_and_writes(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(weights, "TOLD", 32)
+    monkeypatch.setitem(weights.SIZES, name, (32, weights.SIZES[name][1]))
     monkeypatch.setattr(weights, "UNSEEN", 200)
     monkeypatch.setattr(contrastive.train, "__defaults__", (None, SETTINGS, *contrastive.train.__defaults__[2:]))
     weights.main([name, "--output", str(tmp_path)])

@@ -1,6 +1,7 @@
 """Live figures: codes composed as directions say, frames for every slider, an ONNX decoder that paints alike."""
 
 import base64
+import gzip
 import io
 import json
 import re
@@ -15,7 +16,7 @@ from diga_lib.action_units import UNITS
 from diga_lib.action_units.model import AUEditNet
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
-from diga_lib.latent.onnx_export import decoder_files, decoder_id, unpacked
+from diga_lib.latent.onnx_export import decoder_files, decoder_id
 from diga_lib.pages import live
 
 WORDS = {"name": "live-x", "caption": "A face & sliders.", "alt": 'a "face"'}
@@ -92,6 +93,23 @@ def test_what_a_page_embeds_can_be_read_back(codes, normals):
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(frame))))
         np.testing.assert_allclose(pixels / 255, expected[0].permute(1, 2, 0).numpy(), atol=0.02)
     assert 'alt="a &quot;face&quot;"' in written and "A face &amp; sliders." in written
+
+
+def unpacked(files: dict[str, bytes]) -> bytes:
+    """The content of ``decoder.bin``: the large arrays one after the other, float32."""
+    packed, found = gzip.decompress(files["decoder.bin.gz"]), []
+    for array in json.loads(files["decoder.json"])["arrays"]:
+        rows, columns, run = array["rows"], array["columns"], array["run"]
+        steps = np.frombuffer(packed, "<f4", rows, array["at"])
+        low = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows)
+        if run:
+            high = np.frombuffer(packed, np.uint8, rows * columns, array["at"] + 4 * rows + rows * columns)
+            folded = low.astype(np.int32) | high.astype(np.int32) << 8
+            whole = ((folded >> 1) ^ -(folded & 1)).reshape(-1, run).cumsum(1)
+        else:
+            whole = low.view(np.int8)
+        found.append((whole.reshape(rows, columns) * steps[:, None]).astype("<f4").tobytes())
+    return b"".join(found)
 
 
 def test_the_onnx_decoder_paints_what_the_generator_paints(tmp_path):

@@ -1,4 +1,8 @@
-"""``python -m diga_lib.studies weights NAME``: train what ships from nothing, or go on after a stop."""
+"""``python -m diga_lib.studies weights NAME``: make what ships from nothing, or go on after a stop.
+
+What comes from photographs needs them on disk, as ``--root DIR``: FairFace, or the London Set, in a folder with an
+attributes.csv.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +14,42 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import data, image_text, latent, runtime
-from diga_lib.data import critters, faces
+from diga_lib.data import critters, faces, shipped
 from diga_lib.image_text.facts import facts
 from diga_lib.latent import checkpoints
 from diga_lib.latent.perceptual import train_factor_network
 from diga_lib.latent.training import POPULATION, Training
-from diga_lib.studies.weights import contrastive
+from diga_lib.studies.weights import contrastive, pictures
 from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
 
 # What each model learns from: drawn images of POPULATION, and passes over them.
 FACES, EPOCHS = 30_000, 4
 JUDGED = 8  # passes of the network that reads the renderer's factors
 CRITTERS, CRITTER_EPOCHS = 4_000, 2
+REAL_EPOCHS = 1
 CRITTER_SHAPE = {"channels": 16, "components": 96}
-TOLD, UNSEEN = 20_000, 2_000  # faces with captions; faces of the next population that measure the result
-SIZES = {
-    "rendered-faces-text": {},
-    "rendered-faces-text-s": {"stages": 2, "hidden": 256},
-    "rendered-faces-text-l": {"stages": 3, "hidden": 512},
+UNSEEN = 2_000  # faces of the next population, which measure what an image–text model has learned
+SIZES = {  # of the image–text models: faces with captions, and shape
+    "rendered-faces-text": (20_000, {}),
+    "rendered-faces-text-s": (20_000, {"stages": 2, "hidden": 256}),
+    "rendered-faces-text-l": (12_000, {"stages": 3, "hidden": 512}),
 }
 
 
-def factor_network(name: str, folder: Path, work: Path) -> list[Path]:
+def factor_network(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """The network that reads the renderer's factors and judges reconstructions."""
     pool = data.load("rendered-faces", FACES, seed=POPULATION)
     network = train_factor_network(pool.images, pool.attributes, pool.factors, JUDGED)
     return [checkpoints.save_state(name, network.state_dict(), folder)]
 
 
-def face_generator(name: str, folder: Path, work: Path) -> list[Path]:
+def face_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """The generator of drawn faces, judged by the shipped factor network."""
     images = data.load("rendered-faces", FACES, seed=POPULATION).images
     return latent.save(Training(images, latent.load_factor_network(), work, epochs=EPOCHS).run(), name, folder)
 
 
-def critter_generator(name: str, folder: Path, work: Path) -> list[Path]:
+def critter_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """The generator of cats and dogs: narrower networks, fewer principal components.
 
     Its judge learns the cues of the species and of the coat's pattern, but neither species nor fur colour.
@@ -58,12 +63,24 @@ def critter_generator(name: str, folder: Path, work: Path) -> list[Path]:
     return latent.save(training.run(), name, folder)
 
 
-def image_text_model(name: str, folder: Path, work: Path) -> list[Path]:
+def real_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
+    """The generator of real faces, from photographs of FairFace without their labels; judged by the same network."""
+    images = pictures.fairface(root).images[: pictures.TRAINED]
+    return latent.save(Training(images, latent.load_factor_network(), work, epochs=REAL_EPOCHS).run(), name, folder)
+
+
+def picture_file(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
+    """Photographs in one file."""
+    made = {"fairface-sample": pictures.fairface_sample, "london-photos": pictures.london_photos}[name]
+    return [made(folder / f"{name}.zip", root)]
+
+
+def image_text_model(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """One of the small image–text models; the two sizes are told more than attributes."""
-    pool, unseen = (data.load("rendered-faces", n, seed=POPULATION + i) for i, n in enumerate((TOLD, UNSEEN)))
-    state, shape = work / "state.safetensors", SIZES[name]
+    (count, shape), state = SIZES[name], work / "state.safetensors"
+    pool, unseen = (data.load("rendered-faces", n, seed=POPULATION + i) for i, n in enumerate((count, UNSEEN)))
     if shape:
-        described, told = facts_of(TOLD, POPULATION), partial(caption, phrases=WIDE_PHRASES)
+        described, told = facts_of(count, POPULATION), partial(caption, phrases=WIDE_PHRASES)
         model = contrastive.train(pool.images, described, state, words=WIDE_VOCABULARY, describe=told, **shape)
         score = contrastive.evaluate_facts(model, unseen.images, facts_of(UNSEEN, POPULATION + 1))
     else:
@@ -87,19 +104,26 @@ WEIGHTS = {
     "rendered-faces-64": face_generator,
     "rendered-critters-64": critter_generator,
     **dict.fromkeys(SIZES, image_text_model),
+    "real-faces-64": real_generator,
+    **dict.fromkeys(shipped.FILES, picture_file),
 }
+OF_PHOTOGRAPHS = ("real-faces-64", *shipped.FILES)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train one of the models that ship."""
+    """Make one of the files that ship."""
     parser = argparse.ArgumentParser(prog="python -m diga_lib.studies weights", description=__doc__)
     parser.add_argument("name", choices=WEIGHTS)
-    parser.add_argument("--output", type=Path, default=checkpoints.FOLDER, help="folder (default: into the package)")
+    parser.add_argument("--root", help="folder of the photographs, for what is made from photographs")
+    parser.add_argument("--output", type=Path, help="folder (default: into the package)")
     given = parser.parse_args(arguments)
     runtime.set_threads()
+    folder = given.output or (shipped.FOLDER if given.name in shipped.FILES else checkpoints.FOLDER)
     try:
-        runtime.check_output(given.output / checkpoints.TABLE)
-        files = WEIGHTS[given.name](given.name, given.output, runtime.cache_folder("training", given.name))
+        if given.name in OF_PHOTOGRAPHS and not given.root:
+            raise ValueError(f"{given.name} is made from photographs: valid is --root DIR, the folder that holds them.")
+        runtime.check_output(folder / checkpoints.TABLE)
+        files = WEIGHTS[given.name](given.name, folder, runtime.cache_folder("training", given.name), given.root)
     except (ValueError, FileNotFoundError) as fault:
         parser.error(str(fault))
     for file in files:
