@@ -58,25 +58,16 @@ class Cell:
     ----------
     row : str
         Id in ``rows.ROWS``.
-    target, spurious, bias
-        Of the split.
-    seed : int
-        Of the training, and of the split unless `split_seed` is given.
-    profile : str
+    target, spurious, bias, profile, dataset, pool_seed, n_validation
+        Of the split; validation is a tenth of the training images if its number is None.
+    seed, split_seed : int
+        Of the training, and of the split if that has another one.
     changes : str
         Arguments of the method that differ from its defaults, as JSON.
     variant : str
         Tells cells of one row apart.
-    pool_seed : int
-        Of the population that the split is drawn from.
-    n_validation : int or None
-        Validation images; a tenth of the training images if None.
-    epochs : int or None
-        Of training; the profile's if None.
     strengths : (float, float) or None
         Weak and strong regularisation per image, where the direction is to come from these two alone.
-    split_seed : int or None
-    dataset : {"rendered-faces", "rendered-critters"}
     """
 
     row: str
@@ -89,7 +80,6 @@ class Cell:
     variant: str = ""
     pool_seed: int = POOL_SEED
     n_validation: int | None = None
-    epochs: int | None = None
     strengths: tuple[float, float] | None = None
     split_seed: int | None = None
     dataset: str = "rendered-faces"
@@ -111,9 +101,8 @@ class Cell:
     def setting(self) -> Setting:
         """What it is run on."""
         seed = self.seed if self.split_seed is None else self.split_seed
-        return _setting(
-            self.target, self.spurious, self.bias, seed, self.profile, self.pool_seed, self.n_validation, self.dataset
-        )
+        split = (self.target, self.spurious, self.bias, seed)
+        return _setting(*split, self.profile, self.pool_seed, self.n_validation, self.dataset)
 
 
 _generator = lru_cache(maxsize=1)(latent.load)
@@ -123,10 +112,10 @@ _generator = lru_cache(maxsize=1)(latent.load)
 def _setting(target, spurious, bias, seed, profile, pool_seed, n_validation, dataset) -> Setting:
     """The setting of a cell: the last two are remembered, and their codes and directions are kept on disk."""
     kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed}
-    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset, "version": rows.VERSION}
+    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset, "versions": rows.versions()}
     pool = data.load(dataset, SIZES[profile].pool, seed=pool_seed)
     generator = _generator(GENERATORS[dataset])
-    return setting(target, spurious, bias, profile, pool, generator, None, seed, n_validation, kept)
+    return setting(target, spurious, bias, profile, pool, generator, seed, n_validation, kept)
 
 
 def trained(cell: Cell):
@@ -143,8 +132,7 @@ def trained(cell: Cell):
 
     if found is not None:
         extra["direction"] = direction_scores(s, found)
-    changes = json.loads(cell.changes) | ({"epochs": cell.epochs} if cell.epochs else {})
-    return rows.run(s, cell.row, cell.seed, cell.variant, extra, make, **changes)
+    return rows.run(s, cell.row, cell.seed, cell.variant, extra, make, **json.loads(cell.changes))
 
 
 def compute(cell: Cell) -> store.Result:

@@ -36,8 +36,6 @@ class Setting:
     profile : str
     seed : int
         Of the split.
-    judge : callable or None
-        See :func:`diga_lib.directions.spurious_direction`.
     kept : dict or None
         If given, it describes the setting, and what is computed is kept on disk for other processes.
     text : callable or None
@@ -60,7 +58,6 @@ class Setting:
     sizes: Sizes
     profile: str
     seed: int = 0
-    judge: Callable | None = None
     kept: dict | None = field(default=None, repr=False)
     text: Callable[[], image_text.ImageText] | None = field(default=None, repr=False)
 
@@ -79,14 +76,14 @@ class Setting:
     def codes(self) -> Tensor:
         return cache.once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
 
-    def combined(self, judge: Callable | None) -> Direction:
-        """The paper's combined direction, with c chosen by a judge or by the clusters."""
+    def combined(self, scorer: Callable | None = None) -> Direction:
+        """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""
         y = self.split.train.target
-        return directions.spurious_direction(self.codes, y, self.generator, judge, refined=False)
+        return directions.spurious_direction(self.codes, y, self.generator, scorer, refined=False)
 
     @cached_property
     def plain(self) -> Direction:
-        return cache.once(self.kept, "plain", lambda: self.combined(self.judge))
+        return cache.once(self.kept, "plain", self.combined)
 
     @cached_property
     def refined(self) -> Direction:
@@ -105,10 +102,10 @@ class Setting:
 
     @cached_property
     def judged(self) -> Direction:
-        def judge(images):
+        def scorer(images):
             return self.reader.zero_shot(images, self.asked)
 
-        return cache.once(self.kept, "scored", lambda: self.combined(judge))
+        return cache.once(self.kept, "scored", lambda: self.combined(scorer))
 
     @cached_property
     def named(self) -> words.Named | Direction:
@@ -134,7 +131,6 @@ def setting(
     profile: str = "quick",
     dataset: ImageDataset | None = None,
     generator=None,
-    judge: Callable | None = None,
     seed: int = 0,
     n_validation: int | None = None,
     kept: dict | None = None,
@@ -143,26 +139,20 @@ def setting(
 
     Parameters
     ----------
-    target, spurious, bias
+    target, spurious, bias, seed, n_validation
         As for :func:`diga_lib.data.biased_split`.
     profile : {"quick", "table", "full"}
     dataset : ImageDataset, optional
         Rendered faces by default.
     generator : object with ``encode`` and ``decode``, optional
         The shipped one by default.
-    judge : callable, optional
-        Chooses c as in the paper; without one the choice needs no image-text model.
-    seed : int
-        Of the split.
-    n_validation : int, optional
-        Validation images, biased like training; a tenth of the training images by default.
     kept : dict, optional
-        Describes the setting if what is computed is to be kept on disk, see :mod:`diga_lib.studies.cache`.
+        As in :class:`Setting`.
     """
     sizes = SIZES[profile]
     pool = data.load("rendered-faces", sizes.pool, seed=POOL_SEED) if dataset is None else dataset
     split = data.biased_split(pool, target, spurious, bias, sizes.n_train, n_validation, sizes.n_test_per_group, seed)
-    return Setting(pool, split, generator or latent.load(), sizes, profile, seed, judge, kept)
+    return Setting(pool, split, generator or latent.load(), sizes, profile, seed, kept)
 
 
 def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:

@@ -150,8 +150,8 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str =
     Returns
     -------
     DataFrame
-        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain over
-        ERM in points of `row` and of the reported DiGA (paper), whose place among the seven `row` takes.
+        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain
+        over ERM in points of `row` and of the reported DiGA (paper), whose place among the seven `row` takes.
     """
     sides = ((means(frame), (*SIX, row)), (means(reported() if other is None else other), PAPERS_SEVEN))
     lines = []

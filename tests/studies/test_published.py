@@ -18,8 +18,8 @@ def rows(table, name):
     return table[table["row"] == name]
 
 
-# The rows that conclusions are drawn from have all seeds; the steps on the way may have fewer, and DiGA (paper) none yet:
-# the page says so.
+# The rows that conclusions are drawn from have all seeds; the steps on the way may have fewer, and DiGA (paper)
+# none yet: the page says so.
 CONCLUSIVE = ("erm", "diga-one-stage", "pseudo-groups", "group-dro", "balanced")
 
 

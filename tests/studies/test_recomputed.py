@@ -6,6 +6,7 @@ differs in the last bits, and after hundreds of steps a training then ends as di
 
 import hashlib
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -44,11 +45,15 @@ def test_the_numbers_of_a_line_agree_with_each_other(table):
         assert line["extra"]["n_train"] == SIZES[line["profile"]].n_train
 
 
+def cell_of(line):
+    known = {field.name for field in fields(Cell)}
+    return Cell(**{name: value for name, value in line["extra"]["cell"].items() if name in known})
+
+
 def test_every_published_cell_is_one_that_the_grid_would_run(table):
     for _, line in table.iterrows():
-        cell = line["extra"]["cell"]
-        again = Cell(**cell | {"strengths": None})
-        assert all(line[name] == value for name, value in again.key.items()) and (again.target, again.spurious)
+        again = cell_of(line)
+        assert all(line[name] == value for name, value in again.key.items())
 
 
 def chosen_by_commit(table):
@@ -87,7 +92,7 @@ def test_cells_chosen_by_the_commit_come_out_again(table):
         assert table["stale"].all(), "only cells that are marked as old are left out"
         return
     first = lines[0]
-    cell = Cell(**first["extra"]["cell"])
+    cell = cell_of(first)
     pool = drawn_pool(cell, any(line["row"] == "balanced" for line in lines))
     made = setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, seed=cell.seed)
     off = []

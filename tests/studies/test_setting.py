@@ -157,9 +157,7 @@ def test_a_cell_is_computed_as_it_says(setting, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, n, seed: pool(n, seed))
     monkeypatch.setattr(grids, "_generator", lambda name: Lamps())
     grids._setting.cache_clear()
-    plain = Cell(
-        "erm", profile="quick", epochs=2, changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40
-    )
+    plain = Cell("erm", profile="quick", changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40)
     made = grids.compute(plain)
     assert {name: getattr(made, name) for name in store.KEY} == plain.key and made.case == "trial 1"
     assert made.version == plain.version and made.extra["cell"]["changes"] == '{"lr": 0.01}'
