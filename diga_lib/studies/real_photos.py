@@ -18,7 +18,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.data import ImageDataset
@@ -194,7 +193,6 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
 
 def compute(cell: PhotoCell) -> PhotoResult:
     """Train and test one cell."""
-    torch.set_num_threads(1)
     result = grids.trained(cell)[0]
     private = ("folder", "generator")  # of this machine
     extra = result.extra | {"cell": {k: v for k, v in result.extra["cell"].items() if k not in private}}
@@ -240,3 +238,10 @@ def chosen(row: str) -> str:
 
 STUDY = Study("real_photos", cells, compute, PhotoResult)
 SEARCH = Study("real_photos_search", search, compute, PhotoResult)
+
+
+def published(path: Path = STUDY.path):
+    """The newest stored results: the columns of `store.read`, pair ("Smiling/Male") and stale (version has changed)."""
+    frame = store.kept(path, PhotoResult, KEY)
+    stale = frame["version"] != frame["row"].map(all_rows.version)
+    return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=stale)
