@@ -117,12 +117,43 @@ def test_the_choice_without_a_judge_is_recorded_and_uses_no_truth():
     assert np.isnan([found.coefficient, found.strong, found.weak]).all() and found.scores.empty
 
 
+def test_a_strong_bias_is_still_an_attribute():
+    codes, y, s, _, spurious = world(6000, bias=1 / 30)
+    plain = directions.paper_direction(codes, directions.boundary(codes, y, 100.0 * len(codes)))
+    found = directions.sharpen(codes, y, plain)
+    assert found is not plain and directions.cosine(found.direction, spurious) > 0.95
+
+
+def test_a_direction_that_follows_the_target_is_not_believed():
+    """Inside each class the target itself is weak or strong, most often strong in class 1: the clusters are its own."""
+    codes, y, _, target, _ = world(bias=1.0)
+    strong = np.random.default_rng(5).random(len(y)) < np.where(y == 1, 0.9, 0.1)
+    codes = codes + 4.0 * torch.from_numpy(strong.astype(np.float32))[:, None, None] * target
+    start = directions.boundary(codes, y, 100.0 * len(codes))
+    followed, clusters = directions.refine(codes, y, start)
+    assert clusters.clear and directions.cosine(followed.direction, target) > 0.9
+    plain = directions.paper_direction(codes, start)
+    assert directions.leak(codes, y, followed, clusters) > 0.3 and directions.sharpen(codes, y, plain) is plain
+
+
+def test_leak_by_hand():
+    """A shift that is the attribute's alone leaks nothing; with a part of the target's it leaks just that part."""
+    codes, y, s, target, spurious = world(20_000)
+    clusters = fit_clusters(np.where(s == 1, 2.0, -2.0) + 0.3 * np.random.default_rng(0).normal(size=len(s)), y)
+    length = float((codes[y == 1].mean(0) - codes[y == 0].mean(0)).flatten() @ target.flatten())
+    for part in (0.0, 0.5):
+        shift = spurious + part * target
+        found = directions.paper_direction(codes, shift)
+        expected = part * clusters.gap / length
+        assert directions.leak(codes, y, found, clusters) == pytest.approx(expected, abs=0.2 + 0.1 * expected)
+
+
 def test_booleans_are_labels_and_other_numbers_one_sentence():
     codes, y, *_ = world(600)
     found, same = (directions.spurious_direction(codes, kind, strengths=(1.0, 1e4)) for kind in (y, y == 1))
     torch.testing.assert_close(found.direction, same.direction)
     for wrong in (2 * y - 1, np.where(y == 1, "smile", "none"), np.ones_like(y)):
-        with pytest.raises(ValueError, match="valid is one value for each image, 0 or 1, both"):
+        with pytest.raises(ValueError, match="valid are 0 and 1, both 0 and 1 must occur"):
             directions.spurious_direction(codes, wrong)
 
 
@@ -141,7 +172,8 @@ def test_the_judge_chooses_the_combination_that_keeps_the_target():
     def judge(images):
         return ((images @ target.flatten() - middle) > 0).numpy().astype(float)
 
-    found = directions.spurious_direction(codes, y, Plain(), judge, (1e-1, 1e2), directions.COEFFICIENTS, 3.0, 400)
+    strengths = [len(y) * per_image for per_image in (1e-1, 1e2)]
+    found = directions.spurious_direction(codes, y, Plain(), judge, strengths, directions.COEFFICIENTS, 3.0, 400)
     assert found.scores["agreement"].max() == found.scores.set_index("coefficient").loc[found.coefficient, "agreement"]
     start = found.scores.iloc[0]
     assert start.coefficient == 0 and found.coefficient > 0 and found.scores["agreement"].max() > start.agreement

@@ -9,15 +9,15 @@ from diga_lib.image_text import load
 def test_the_example():
     image_text = partial(load("rendered-faces-text").zero_shot, attribute="Smiling")
 
-    faces = data.load("rendered-faces", n=1_500, seed=0)
+    faces = data.load("rendered-faces", n=1_000, seed=0)
     split = data.biased_split(
-        faces, target="Smiling", spurious="Male", bias=1 / 9, n_train=400, n_test_per_group=25, seed=0
+        faces, target="Smiling", spurious="Male", bias=1 / 9, n_train=200, n_test_per_group=20, seed=0
     )
     generator = latent.load("rendered-faces-64")
     w = generator.encode(split.train.images)
     strong, weak = directions.biased_directions(w, split.train.target, strengths=[1e4, 1e-4])
     found = directions.spurious_direction(w, split.train.target, generator, scorer=image_text)
-    model = methods.DiGA(generator, found, epochs=1, head_epochs=1).fit(split.train, seed=0)
+    model = methods.DiGA(generator, found, epochs=1, head_epochs=1, head_draws=1).fit(split.train, seed=0)
     measured = metrics.group_metrics(split.test.target, model.predict(split.test.images), split.test.spurious)
 
     # Both functions count strengths alike: the direction is the combination of just these two boundaries.

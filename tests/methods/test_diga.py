@@ -72,6 +72,7 @@ def test_the_head_is_trained_on_the_rare_side_and_the_backbone_stays(world, few)
         right = model.predict(test.images) == test.target
         return right[test.target == test.spurious].mean() - right[test.target != test.spurious].mean()
 
+    few = world.draw(600, 1 / 9, 0)
     model = paper(world, head_epochs=40).represent(few)
     frozen = {name: value.clone() for name, value in model.network.backbone.state_dict().items()}
     against = gap(model.fit_head(few))

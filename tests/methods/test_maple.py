@@ -136,14 +136,6 @@ def test_the_search_keeps_images_against_a_shortcut():
     assert score[~agrees].sum() / score.sum() > 0.4
 
 
-def test_a_share_of_one_keeps_every_image():
-    features, y, environment, _ = problem(50)
-    method = MAPLE(share=1.0, search_steps=5)
-    method.environment = environment[:1].expand(50)
-    score = method.search(features.float(), y, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(score, torch.ones(50))
-
-
 def test_learns_and_repeats(train, test):
     train = train.without_spurious()
     models = [MAPLE(share=0.5, epochs=3, batch_size=64).fit(train, seed) for seed in (0, 0, 1)]
