@@ -93,14 +93,9 @@ def unfinished(cells: Iterable[Cell], output: Path, kind: type, renew: bool) -> 
 
 
 def attempt(cell: Cell, output: Path, work: Callable, kind: type, renew: bool = False, wait: bool = False) -> Outcome:
-    """Compute one cell and append it, unless it is there or another process is at it.
+    """Compute one cell and append it, unless it is there or another process is at it; arguments as for :func:`run`.
 
-    Parameters
-    ----------
-    cell, output, work, kind, renew
-        As for :func:`run`.
-    wait : bool
-        Whether to wait for another process that is at this cell; if that one is killed, it is computed here.
+    With `wait`, another process that is at this cell is waited for; if that one is killed, it is computed here.
     """
     torch.set_num_threads(1)  # processes with several threads each slow one another down on the same cores
     # The system releases the lock of a process that is killed, so a claim never outlives who made it.
@@ -133,19 +128,16 @@ def run(
 
     Parameters
     ----------
-    cells : iterable of Cell
+    cells, work, kind
+        As in a :class:`Study`.
     output : path
         The store; with Dask, on a file system that the workers share.
-    work : callable
-        Cell to record.
     jobs : int, optional
         Local processes, each with one thread; by default as many as there are cores.
     address : str
         Of a Dask scheduler, such as "tcp://127.0.0.1:8786"; "" computes here.
     renew : bool
-        Whether to compute cells again whose version has changed since.
-    kind : type
-        Of the store's lines.
+        Whether to compute cells again whose version or configuration has changed since.
     """
     output = Path(output).resolve()
     todo = unfinished(cells, output, kind, renew)

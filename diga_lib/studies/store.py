@@ -176,15 +176,6 @@ def read(path, kind=Result):
     return pd.DataFrame(rows, columns=list(kind.model_fields))
 
 
-def done(path, key, kind=Result):
-    """Tell whether a file, which need not exist, has a record with the fields of `key`, {"row": "erm", "seed": 0}."""
-    unknown = sorted(set(key) - set(kind.model_fields))
-    if unknown:
-        raise ValueError(f"A result has no field {unknown[0]!r}; valid fields: {', '.join(kind.model_fields)}.")
-    rows = read(path, kind).to_dict("records") if Path(path).exists() else []
-    return any(all(row[name] == value for name, value in key.items()) for row in rows)
-
-
 def latest(frame, key=KEY):
     """Keep the last of the records of a frame from `read` that agree in the fields of `key`."""
     return frame.drop_duplicates(list(key), keep="last", ignore_index=True)

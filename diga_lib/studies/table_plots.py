@@ -39,12 +39,7 @@ def nothing(ax: Axes, words: str = "no results yet") -> Axes:
 def by_pair(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
     """Draw a metric of every method, a line of markers for each pair.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `tables.means`: index (pair, row).
-    metric : str
-    ax : Axes, optional
+    `table` comes from `tables.means`: index (pair, row).
     """
     ax = axes(ax, height=4.2)
     if table.empty:
@@ -103,13 +98,8 @@ def gains(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = None) -> Axes:
     """Draw the share of the way from ERM to an oracle as bars: a group for each pair, a colour for each method.
 
-    Parameters
-    ----------
-    shares : DataFrame
-        Index: pairs; columns: rows of ``rows.ROWS``; 0 is ERM, 1 the oracle.
-    ax : Axes, optional
-    bar : float, optional
-        Where to draw a line: what was asked for.
+    `shares` has a row for each pair and a column for each row of ``rows.ROWS``; 0 is ERM, 1 the oracle. A line is drawn
+    at `bar`: what was asked for.
     """
     ax = axes(ax, height=3.6)
     if shares.empty:
@@ -134,11 +124,7 @@ def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = Non
 def found_and_gained(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw what DiGA gained against how well it found the spurious attribute, a labelled point for each pair.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by pair, with columns "right pseudo groups" and "gain": points of worst-group accuracy over ERM.
-    ax : Axes, optional
+    `table` has the columns "right pseudo groups" and "gain": points of worst-group accuracy over ERM.
     """
     ax = axes(ax, height=3.8)
     if table.empty:
@@ -162,12 +148,7 @@ def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
 
     Two seeds would give an interval of nearly thirteen standard errors, which hides everything else.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        From `tables.published`, one pair.
-    axs : sequence of three Axes
-    rows : tuple of str
+    `frame` comes from `tables.published`, with one pair; `axs` are three.
     """
     for ax, metric in zip(axs, METRICS, strict=True):
         some = frame[frame["row"].isin(rows)]

@@ -28,19 +28,10 @@ THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "J
 
 
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """Read the stored results of tables.
+    """Read the stored results of studies, such as "classification"; one that has none yet has no rows.
 
-    Parameters
-    ----------
-    *names : str
-        Of studies, such as "classification". A file that is not there yet has no rows.
-    folder : path
-
-    Returns
-    -------
-    DataFrame
-        The columns of `store.read`, and: pair ("Smiling/Male"), and stale (whether the version, or the settings that
-        the search chooses, have changed since).
+    The columns are those of `store.read`, and: pair ("Smiling/Male"), and stale (whether the version, or the settings
+    that the search chooses, have changed since).
     """
     frame = pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True)
     best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
@@ -53,10 +44,7 @@ def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
 def runs(target: str, spurious: str, bias: float, path: Path = FOLDER / "fair_training.jsonl") -> pd.DataFrame:
     """The newest stored runs for a target, a spurious attribute and a bias, in the order of ``rows.ROWS``.
 
-    Returns
-    -------
-    DataFrame
-        The columns of `store.read`, and stale (whether the version has changed since); no line if there are none.
+    The columns are those of `store.read`, and stale (whether the version has changed since).
     """
     frame = store.kept(path)
     near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
@@ -163,13 +151,7 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str =
 
 
 def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
-    """What DiGA's directions carried, a line for each pair, averaged over seeds.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `published`.
-    row : {"diga-one-stage", "diga-one-stage-words"}
+    """What the directions of a row of ours carried, a line for each pair, averaged over seeds.
 
     Returns
     -------
@@ -179,15 +161,11 @@ def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.Dat
     """
     lines = []
     for _, line in frame[frame["row"] == row].iterrows():
-        found, names, carries = (
-            line["extra"]["direction"],
-            line["spurious"].split("&"),
-            line["extra"]["direction"]["carries"],
-        )
-        most = max(carries, key=lambda key: abs(carries[key]))
+        found, names = line["extra"]["direction"], line["spurious"].split("&")
+        most, size = max(found["carries"].items(), key=lambda item: abs(item[1]))
         best_of = [max(found[what][name] for name in names) for what in ("cosine", "pseudo_groups")]
-        told = f"{most} ({abs(carries[most]):.2f})"
-        lines.append((line["pair"], best_of[0], found["cosine"][line["target"]], best_of[1], told))
+        shown = (best_of[0], found["cosine"][line["target"]], best_of[1], f"{most} ({abs(size):.2f})")
+        lines.append((line["pair"], *shown))
     columns = ["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
     groups = pd.DataFrame(lines, columns=columns).groupby("pair")
     words = groups["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
@@ -196,13 +174,8 @@ def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.Dat
 
 
 def other_words(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs of DiGA with words that named a word which is not the spurious attribute.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by pair: seed, the words named, the worst-group accuracy, and ERM's with that seed.
-    """
+    """The runs with words that named one which is not the spurious attribute, indexed by pair: seed, the words named,
+    the worst-group accuracy, and ERM's with that seed."""
     erm = frame[frame["row"] == "erm"].set_index(["pair", "seed"])["worst_group"]
     lines = []
     for _, line in frame[frame["row"] == "diga-one-stage-words"].iterrows():
@@ -218,15 +191,7 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
 
     Two trainings that differ in nothing but rounding end as differently as two seeds. Their difference has a standard
     deviation of sqrt(2) times that of the seeds, pooled over the pairs; but no less is assumed than what a test group
-    of so many images allows, since seeds may by chance agree.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From `published`.
-    row, metric : str
-    images : int
-        In each group of the test set.
+    of so many `images` allows, since seeds may by chance agree. `frame` comes from `published`.
     """
     some = frame[frame["row"] == row]
     groups = [values for _, values in some.groupby("pair")[metric] if len(values) > 1]
