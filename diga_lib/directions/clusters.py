@@ -126,16 +126,9 @@ def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 class FisherReader:
-    """Reads how far images lie along a shift of their codes, by one factorisation of the covariance within groups.
+    """Reads how far images lie along a shift of their codes, by one factorisation of the covariance within groups (N,).
 
-    Parameters
-    ----------
-    codes : Tensor (N, levels, width)
-    group : int array (N,)
-
-    Attributes
-    ----------
-    z : array (N, levels * width), float64
+    Its `z` are the codes as rows, float64 (N, levels * width).
     """
 
     def __init__(self, codes: Tensor, group: np.ndarray):
@@ -152,13 +145,7 @@ class FisherReader:
 
 
 def labels(target) -> np.ndarray:
-    """Return targets as int64 (N,); they may come as Booleans, or as numbers that are 0 or 1.
-
-    Raises
-    ------
-    ValueError
-        If a target is neither 0 nor 1, or one of the two classes has no image.
-    """
+    """Return targets as int64 (N,), or raise a ValueError if they are not 0 and 1 or only one of them occurs."""
     values = np.asarray(target)
     if values.ndim != 1 or set(np.unique(values).tolist()) != {0, 1}:
         raise ValueError(f"target holds {np.unique(values).tolist()}; valid are 0 and 1, both 0 and 1 must occur.")

@@ -55,21 +55,14 @@ class Named:
     table: pd.DataFrame
 
     def sides(self, coordinate: np.ndarray, target: np.ndarray) -> Sides:
-        """Say on which side the training images lie, with coordinates (N, words) and targets (N,): as the words say.
-
-        Raises
-        ------
-        ValueError
-            If the words were read on other images, or there is none.
-        """
+        """Say on which side the training images lie, with coordinates (N, words) and targets (N,): as the words say."""
         if self.probability.shape != coordinate.shape or not coordinate.size:
             raise ValueError(
                 f"The words were read on {len(self.probability)} images and {len(self.words)} of them count; "
                 f"there must be at least one word, read on these {len(coordinate)} training images."
             )
-        means = np.array(
-            [_means_of_sides(along, target, q > 0.5) for along, q in zip(coordinate.T, self.probability.T, strict=True)]
-        ).mean(1)  # (word, side), each class counts alike
+        words = zip(coordinate.T, self.probability.T, strict=True)
+        means = np.array([_means_of_sides(along, target, q > 0.5) for along, q in words]).mean(1)  # (word, side)
         return Sides(self.probability, means[:, 1] - means[:, 0], means.mean(1), True)
 
 
@@ -161,25 +154,17 @@ def name_spurious(
     ----------
     codes, target, images : (N, levels, width), (N,) and uint8 (N, 3, H, W)
         The training set.
-    generator : object with ``decode``
-    model : ImageText
+    generator, model : object with ``decode``, and ImageText
     name : str
-        The target's attribute name, which is no candidate.
+        The target's attribute name, a word of ``PROMPTS``; it is no candidate.
     degree : float
         Standard deviations of the edits in which words are read.
-    seen : int
-        How many training images are edited.
-    seed : int
-        Chooses them.
+    seen, seed : int
+        How many training images are edited, and what chooses them.
 
     Returns
     -------
     Named
-
-    Raises
-    ------
-    ValueError
-        If `name` is no word of ``PROMPTS``.
     """
     if name not in PROMPTS:
         raise ValueError(f"The image-text model is not asked for {name!r}; valid names: {', '.join(PROMPTS)}.")

@@ -25,14 +25,10 @@ def infer_environments(logits, y, steps=10_000, lr=1e-3, rng=None):
 
     Parameters
     ----------
-    logits : torch.Tensor
-        Of the reference for the training images, (n, 2), float.
-    y : torch.Tensor
-        Targets 0 or 1, (n,).
-    steps : int
-        Of Adam, at least 1.
-    lr : float
-        Of Adam, above 0.
+    logits, y : torch.Tensor
+        Of the reference for the training images, (n, 2), and their targets 0 or 1, (n,).
+    steps, lr : int, float
+        Of Adam, at least 1 and above 0.
     rng : torch.Generator, optional
         For the standard normal start of w.
 

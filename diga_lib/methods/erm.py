@@ -135,51 +135,25 @@ class ERM:
         return len(train)
 
     def sampler(self, train, rng):
-        """Choose the images of one epoch: positions in the training set, int64, cut into batches by the loop.
-
-        `rng` is a torch.Generator on the processor.
-        """
+        """Choose one epoch's images: positions in the training set, int64. `rng` is a generator on the processor."""
         return torch.randperm(len(train), generator=rng)
 
     def views(self, x, y, index, step):
-        """Make what the network is shown from a batch of images.
+        """Make what the network is shown, images (V, 3, H, W) in [0, 1] and their targets (V,), V a multiple of B.
 
-        Parameters
-        ----------
-        x : torch.Tensor
-            Images (B, 3, H, W) in [0, 1], float32.
-        y : torch.Tensor
-            Targets (B,), int64.
-        index : torch.Tensor
-            Positions in the training set (B,), int64.
-        step : int
-            Number of the step, from 0.
-
-        Returns
-        -------
-        x, y : torch.Tensor
-            Images (V, 3, H, W) in [0, 1] and their targets (V,); V may be a multiple of B.
+        Given are a batch of images x (B, 3, H, W) in [0, 1], their targets y and positions `index` in the training set,
+        int64 (B,), and the number of the step, from 0.
         """
         return augment(x, self.settings.augment, self.rng), y
 
     def loss(self, index, logits, y):
-        """Compute the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        index : torch.Tensor
-            Positions in the training set (B,), int64.
-        logits : torch.Tensor
-            Logits (V, 2), float32.
-        y : torch.Tensor
-            Targets (V,), int64, as `views` returned them.
-        """
+        """Compute the loss of a batch, a scalar, from its positions `index` (B,), logits (V, 2) and targets (V,)."""
         return F.cross_entropy(logits, y)
 
     # ---- the loop -----------------------------------------------------------------------------------
 
     def fit(self, train, seed=0, validation=None, callbacks=()):
-        """Train on a labelled set; the same seed gives the same network on the same machine.
+        """Train on a labelled set and return itself; the same seed gives the same network on the same machine.
 
         Parameters
         ----------
@@ -191,11 +165,6 @@ class ERM:
             Only watched: its accuracy after each epoch goes to `history`.
         callbacks : sequence of callables
             Each is called as ``callback(method, record)`` after each epoch.
-
-        Returns
-        -------
-        ERM
-            Itself.
 
         Raises
         ------

@@ -39,23 +39,10 @@ STRENGTHS = {
 
 
 def crop_and_flip(x, scale, centre, flipped):
-    """Cut a square window out of each image and stretch it to the whole, mirrored where asked.
+    """Cut a square window out of each float image (N, 3, H, W) and stretch it to the whole, mirrored where asked.
 
-    Parameters
-    ----------
-    x : torch.Tensor
-        Images (N, 3, H, W), float.
-    scale : torch.Tensor
-        Side of the window as a share of the image's side (N,), in (0, 1].
-    centre : torch.Tensor
-        Place of the window (N, 2) as (x, y), in [-1, 1]: -1 touches the left or top edge, 1 the opposite one.
-    flipped : torch.Tensor
-        Which images are mirrored left to right (N,), bool.
-
-    Returns
-    -------
-    torch.Tensor
-        Images (N, 3, H, W).
+    The scale (N,), in (0, 1], is the side of the window as a share of the image's; the centre (N, 2) is its place as
+    (x, y), in [-1, 1]: -1 touches the left or top edge, 1 the opposite one; flipped (N,) says which are mirrored.
     """
     height, width = x.shape[2:]
     middle = centre * (1 - scale[:, None])
@@ -85,7 +72,7 @@ def recolour(x, brightness, contrast, saturation):
 
 
 def augment(x, strength="light", rng=None):
-    """Augment a batch of images at random, each image in its own way.
+    """Augment a batch of images at random, each image in its own way; they stay in [0, 1].
 
     Parameters
     ----------
@@ -96,16 +83,6 @@ def augment(x, strength="light", rng=None):
         representation learning.
     rng : torch.Generator, optional
         On the device of `x`; the same state gives the same images.
-
-    Returns
-    -------
-    torch.Tensor
-        Images (N, 3, H, W) in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If there is no strength of that name.
     """
     if isinstance(strength, str):
         if strength not in STRENGTHS:
