@@ -8,7 +8,7 @@ import math
 
 import torch
 
-MOST_KEPT = 2**30  # bytes of edits that are kept; more are painted again each time
+MOST_KEPT = 2**31  # bytes of edits that are kept; more are painted again each time
 
 
 class CounterfactualViews:
@@ -32,8 +32,12 @@ class CounterfactualViews:
 
     def __init__(self, generator, directions, images, residual=False):
         self.generator, self.directions, self.shape = generator, list(directions), images.shape[1:]
-        self.images = images if residual else None
-        self.codes = generator.encode(images)
+        self.codes, self.lost = generator.encode(images), None
+        if residual:
+            self.lost = torch.empty(images.shape, dtype=torch.half, device=self.codes.device)
+            for rows in torch.arange(len(images)).split(256):
+                image = torch.from_numpy(images[rows.numpy()]).to(self.codes.device) / 255
+                self.lost[rows] = (image - generator.decode(self.codes[rows])).half()
         self.coordinate = torch.stack([direction.coordinate(self.codes) for direction in self.directions], 1)
 
     def shifted(self, index, degrees):
@@ -42,10 +46,7 @@ class CounterfactualViews:
         for direction, degree in zip(self.directions, degrees.unbind(1), strict=True):
             codes = direction.move(codes, degree)
         edited = self.generator.decode(codes)
-        if self.images is None:
-            return edited
-        images = torch.from_numpy(self.images[index.cpu().numpy()]).to(edited.device) / 255
-        return (edited + images - self.generator.decode(self.codes[index])).clamp(0, 1)
+        return edited if self.lost is None else (edited + self.lost[index]).clamp(0, 1)
 
     def offer(self, degrees):
         """Give each face K edits to choose from, by degrees (N, K, D): `option` paints each of them once."""

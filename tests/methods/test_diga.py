@@ -109,7 +109,7 @@ def test_an_edit_with_its_residual_is_the_image_where_nothing_moves(world, few):
     model = paper(world, residual=True, degrees=(0.0, 1.0))
     model.offer(LabelledImages(noisy, few.target, None, few.index))
     images = model.faces.shifted(torch.arange(20), torch.zeros(20, 1))
-    np.testing.assert_allclose(images * 255, noisy[:20], atol=0.01)
+    np.testing.assert_allclose(images * 255, noisy[:20], atol=0.2)
 
 
 # ---- one range of input ---------------------------------------------------------------------------------------------
