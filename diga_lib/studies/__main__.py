@@ -71,6 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := [name for name in options if name not in takes]:
         valid = ", ".join(f"--{name}" for name in takes if name in given)
         parser.error(f"{study.name} does not take --{unknown[0]}; it takes {valid or 'no cells to choose'}")
+    needed = [name for name, one in takes.items() if one.default is one.empty and name not in options]
+    if needed:
+        parser.error(f"{study.name} needs --{needed[0]}")
     if jobs is not None and jobs < 1:
         parser.error(f"--jobs is {jobs}; valid is a whole number from 1 on")
     try:
@@ -78,9 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
         if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
             raise OSError(f"{output} is not a file that can be written")
         cells = study.cells(**options, **({"output": output} if "output" in takes else {}))
-    except (ValueError, OSError) as error:
+        failures = runner.run(cells, output, study.compute, jobs, address, renew, study.record)
+    except (ValueError, OSError) as error:  # options, files and addresses; what fails in a cell is told by the runner
         parser.error(str(error))
-    if runner.run(cells, output, study.compute, jobs, address, renew, study.record):
+    if failures:
         sys.exit(1)
 
 
