@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from diga_lib import image_text
-from diga_lib.image_text.wide import WORDS
 from diga_lib.studies import test_time as study
 from diga_lib.studies import test_time_choices as choices
+from diga_lib.studies.weights.captions import WIDE_VOCABULARY
 from diga_lib.test_time import SPACES, TDA, class_weights, stream
 
 
@@ -15,7 +15,9 @@ from diga_lib.test_time import SPACES, TDA, class_weights, stream
 def small(monkeypatch):
     """A random model in the place of the shipped ones, and short streams."""
     torch.manual_seed(0)
-    model = image_text.RenderedFacesText(WORDS, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16)
+    model = image_text.RenderedFacesText(
+        WIDE_VOCABULARY, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16
+    )
     monkeypatch.setattr(image_text, "load", lambda name, device="auto": model.eval().requires_grad_(False))
     monkeypatch.setattr(study, "SHOTS", 2)
     monkeypatch.setattr(study, "N", 12)
