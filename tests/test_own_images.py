@@ -48,11 +48,11 @@ def test_a_linked_tree_is_the_same_files_over_and_over(tree, tmp_path):
         assert (again.attributes.iloc[i] == pool.attributes.iloc[i % 64]).all()
 
 
-def test_a_step_measures_a_process_of_its_own(tree, tmp_path):
-    facts = own_images.step(["read", str(tree), "1"], tree, tmp_path / "cache")
-    assert facts["images"] == 64 and facts["processes"] == 1
-    assert 0 < facts["cpu_seconds"] < facts["seconds"] * runtime.available_cores() + 1
-    assert 50 < facts["peak_memory_mb"] < 4000
+def test_a_step_measures_a_process_of_its_own(tree):
+    step = own_images.compute(own_images.Cell("read", 64, str(tree)))
+    assert step.images == 64 and step.processes == step.cores == runtime.available_cores()
+    assert 0 < step.cpu_seconds < step.seconds * step.cores + 1
+    assert 50 < step.peak_memory_mb < 4000
 
 
 def test_kept_steps_say_what_the_page_says():

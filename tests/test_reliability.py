@@ -107,7 +107,7 @@ def test_reading_in_several_processes_survives_a_kill_and_leaves_none_behind(tmp
         f"reading.read(layouts.celeba({str(tree)!r}), None, 64, True, 'error', jobs=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and not list(cache.rglob("manifest.json")):
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -144,7 +144,7 @@ def test_the_training_of_a_generator_survives_kills(tmp_path):
         before = runtime.sha256(state) if state.exists() else None
         pause = rng.random() * 0.05
 
-        def passed_an_epoch():
+        def passed_an_epoch(before=before, pause=pause):
             return state.exists() and runtime.sha256(state) != before and (time.sleep(pause) or True)
 
         killed(train, tmp_path / "parts", when=passed_an_epoch)

@@ -64,8 +64,9 @@ def biased_split(
     n_validation : int, optional
         Number of validation images, biased like training; a tenth of `n_train` by default.
     n_test_per_group : int, optional
-        Test images of each group, at most 1,000 by default: as many as the test partition has, or as a training set
-        of this size leaves whatever its bias, and at least a tenth of the pool's smallest group.
+        Test images of each group. By default as many as a training set of this size leaves whatever its bias, at
+        most 1,000 and at least a tenth of the pool's smallest group. An official test partition that has fewer gives
+        as many as it has, and a printed line says so.
     seed : int
         Chooses the images; at least 0.
     aligned : {"opposite", "same"}
@@ -104,15 +105,18 @@ def biased_split(
     most = {"train": np.ceil(n_train * share).astype(int), "validation": np.ceil(n_validation * share).astype(int)}
     column, place = _kept_apart(dataset)
     official = column == "partition"
-    if n_test_per_group is None:
-        if official:
-            n_test_per_group = np.bincount(group[place == "test"], minlength=2 * n_spurious).min()
-        else:
-            available = np.bincount(group, minlength=2 * n_spurious)
-            spare = (available - most["train"] - most["validation"]).min()
-            # Whole people fill a part less evenly than images do.
-            n_test_per_group = max(spare * 4 // 5 if column else spare, available.min() // 10)
-        n_test_per_group = min(MOST_TEST_IMAGES, max(n_test_per_group, 1))
+    if official:
+        have = np.bincount(group[place == "test"], minlength=2 * n_spurious).min()
+        wanted = MOST_TEST_IMAGES if n_test_per_group is None else n_test_per_group
+        if n_test_per_group is not None and 0 < have < wanted:
+            print(f"The test has {have:,} images a group, not {wanted:,}: its official partition holds no more.")
+        n_test_per_group = max(1, min(wanted, have))
+    elif n_test_per_group is None:
+        available = np.bincount(group, minlength=2 * n_spurious)
+        spare = (available - most["train"] - most["validation"]).min()
+        # Whole people fill a part less evenly than images do.
+        spare = max(spare * 4 // 5 if column else spare, available.min() // 10, 1)
+        n_test_per_group = min(MOST_TEST_IMAGES, spare)
     asked["test"] = most["test"] = np.full(2 * n_spurious, n_test_per_group)
     if column and not official:
         place = _people_apart(place, group, most, np.random.default_rng([seed, 2 * n_spurious + 1]))

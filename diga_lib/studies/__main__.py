@@ -17,6 +17,7 @@ from diga_lib.studies import (
     action_units,
     beyond_faces,
     grids,
+    own_images,
     real_photos,
     representations,
     runner,
@@ -25,7 +26,7 @@ from diga_lib.studies import (
     weights,
 )
 
-OTHERS = (representations, sampling, beyond_faces, action_units, test_time, real_photos)
+OTHERS = (representations, sampling, beyond_faces, action_units, test_time, own_images, real_photos)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 

@@ -1,62 +1,99 @@
 """A folder of images from the first reading to the result row, measured: what page 11 shows at full size.
 
-``python -m diga_lib.studies.own_images --root DIR`` reads a tree in CelebA's layout (made by `python -m
-diga_lib.studies.celeba_tree`) at several sizes, trains a generator on it, and trains and measures ERM and DiGA. Each
-finished step is one JSON line of ``book/results/own_images.jsonl``; stopped at any time, it goes on with what is
-missing.
+``python -m diga_lib.studies own_images --data DIR`` reads a tree in CelebA's layout (made by ``python -m
+diga_lib.studies.celeba_tree``) at several sizes, trains a generator on it, and trains and measures ERM and DiGA.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
+from filelock import FileLock
+from joblib.externals.loky import get_reusable_executor
 
-from diga_lib import runtime
+from diga_lib import latent, runtime
+from diga_lib.data.photos import layouts, reading
+from diga_lib.pages import parameters
+from diga_lib.pages.profiles import SIZES
+from diga_lib.studies import rows, store
 from diga_lib.studies.celeba_tree import file_name
+from diga_lib.studies.runner import Study
+from diga_lib.studies.setting import setting
 
-RESULTS = Path(__file__).resolve().parent.parent.parent / "book" / "results" / "own_images.jsonl"
-SIZES = (10_000, 20_000, 50_000, 200_000)
-
-
-def read(path: str | os.PathLike = RESULTS) -> pd.DataFrame:
-    """The measured steps: step, images, seconds, cpu_seconds, peak_memory_mb, …; one row each."""
-    return pd.DataFrame([json.loads(line) for line in Path(path).read_text().splitlines()])
+READ = (10_000, 20_000, 50_000, 200_000)  # images; hard links of the tree's, over and over
+LEARN, EPOCHS = 20_000, 2  # of the generator
+KEY = ("step", "images", "row")
 
 
-def linked_tree(source: Path, n: int, target: Path) -> Path:
-    """A tree of `n` images in CelebA's layout whose files are hard links to those of another, over and over.
+class Step(store.Record):
+    """A measured step: seconds by the clock and of computing, and the most memory held at once (10^6 bytes)."""
 
-    Parameters
-    ----------
-    source : path
-        A tree in CelebA's layout.
-    n : int
-        Number of images of the new one.
-    target : path
-        Its folder, on the same file system.
-    """
-    count, names, *rows = (source / "list_attr_celeba.txt").read_text().splitlines()
-    folder = target / "img_align_celeba"
-    folder.mkdir(parents=True)
-    for i in range(n):
-        os.link(source / "img_align_celeba" / rows[i % len(rows)].split()[0], folder / file_name(i))
-    lines = [f"{file_name(i)} {rows[i % len(rows)].split(maxsplit=1)[1]}" for i in range(n)]
-    (target / "list_attr_celeba.txt").write_text("\n".join([str(n), names, *lines]) + "\n")
-    (target / "list_eval_partition.txt").write_text("".join(f"{file_name(i)} 0\n" for i in range(n)))
-    return target
+    step: Literal["read", "generator", "row"]
+    images: int
+    row: str = ""
+    profile: str = ""
+    seconds: float
+    cpu_seconds: float
+    peak_memory_mb: float | None = None
+    worker_peak_memory_mb: float | None = None
+    processes: int | None = None
+    epochs: int | None = None
+    accuracy: float | None = None
+    worst_group: float | None = None
+    equalized_odds: float | None = None
+    groups: dict[str, float] | None = None
+    agreement: float | None = None
+    cores: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One step on a tree."""
+
+    step: str
+    images: int
+    root: str
+    row: str = ""
+    profile: str = ""
+    version: int = 1
+
+    @property
+    def key(self) -> dict:
+        """What its record is found by."""
+        return {name: getattr(self, name) for name in KEY}
+
+
+def cells(data, profile="full") -> list[Cell]:
+    """Reading at each size, the generator, and two rows."""
+    root = str(Path(data).resolve())
+    layouts.celeba(root)  # an unfinished tree is refused
+    whole = [Cell("read", n, root) for n in READ] + [Cell("generator", LEARN, root)]
+    return whole + [Cell("row", SIZES[profile].pool, root, row, profile) for row in ("erm", "diga-one-stage")]
+
+
+def compute(cell: Cell) -> Step:
+    """Measure one step in a fresh process, whose peak memory is its own, while no other step is measured."""
+    step = {"read": _read, "generator": _learn, "row": _row}[cell.step]
+    fresh = multiprocessing.get_context("spawn")
+    with FileLock(runtime.cache_folder("claims") / "own-images.lock"), ProcessPoolExecutor(1, fresh) as process:
+        found = process.submit(measured, step, cell).result()
+    return Step(**cell.key | {"profile": cell.profile, "version": cell.version, **found})
 
 
 def measured(function, *arguments) -> dict:
-    """Seconds, seconds of computing, and the most memory that this process and its largest child held at once."""
+    """What a function returns, with the time and memory that this process and its children took."""
     start, before = time.perf_counter(), _cpu()
     found = function(*arguments)
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -65,7 +102,26 @@ def measured(function, *arguments) -> dict:
         "cpu_seconds": round(_cpu() - before, 1),
         "peak_memory_mb": round(runtime.peak_memory_mb()),
         "worker_peak_memory_mb": round(child / 1e6 if sys.platform == "darwin" else child * 1024 / 1e6),
+        "cores": runtime.available_cores(),
     } | found
+
+
+def read() -> pd.DataFrame:
+    """The stored steps, one row each: the fields of `Step`."""
+    return store.kept(STUDY.path, Step, KEY)
+
+
+def linked_tree(source: Path, n: int, target: Path) -> Path:
+    """A tree of `n` images in CelebA's layout whose files are hard links to those of another, over and over."""
+    _, names, *lines = (source / "list_attr_celeba.txt").read_text().splitlines()
+    images = target / "img_align_celeba"
+    images.mkdir(parents=True)
+    for i in range(n):
+        os.link(source / "img_align_celeba" / lines[i % len(lines)].split()[0], images / file_name(i))
+    lines = [f"{file_name(i)} {lines[i % len(lines)].split(maxsplit=1)[1]}" for i in range(n)]
+    (target / "list_attr_celeba.txt").write_text("\n".join([str(n), names, *lines]) + "\n")
+    (target / "list_eval_partition.txt").write_text("".join(f"{file_name(i)} 0\n" for i in range(n)))
+    return target
 
 
 def _cpu() -> float:
@@ -73,121 +129,38 @@ def _cpu() -> float:
     return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
-def read_tree(root: str, jobs: int) -> dict:
-    """Read a whole tree into the store; returns what there is to tell of it."""
-    from joblib.externals.loky import get_reusable_executor
-
-    from diga_lib.data.photos import layouts, reading
-
-    pool = reading.read(layouts.celeba(root), None, 64, True, "error", jobs)
-    if jobs > 1:
+def _read(cell):
+    source, jobs = Path(cell.root), runtime.available_cores()
+    with tempfile.TemporaryDirectory(dir=source.parent) as work:
+        os.environ["DIGA_CACHE"] = f"{work}/cache"
+        tree = linked_tree(source, cell.images, Path(work) / "tree")
+        pool = reading.read(layouts.celeba(tree), None, 64, True, "error", jobs=jobs)
         get_reusable_executor().shutdown()  # so that the workers' use is counted
-    return {"images": len(pool), "processes": jobs}
+        return {"images": len(pool), "processes": jobs}
 
 
-def train_row(root: str, generator: str, profile: str, row: str) -> dict:
-    """Train and measure one row of the fair-training table on a tree, with the generator trained on it."""
-    from diga_lib import latent
-    from diga_lib.pages import parameters
-    from diga_lib.studies import rows
-    from diga_lib.studies.setting import setting
-
-    pool = parameters.pool("celeba", root, profile)
-    made = setting(profile=profile, dataset=pool, generator=latent.load_file(generator))
-    result, _ = rows.run(made, row)
-    agreement = float("nan")
-    if row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
-        side = (made.refined.coordinate(made.codes) > 0).numpy()
-        agreement = max(share := (side == (made.split.train.spurious == 1)).mean(), 1 - share)
-    return {
-        "images": len(pool),
-        "row": row,
-        "profile": profile,
-        "accuracy": result.accuracy,
-        "worst_group": result.worst_group,
-        "equalized_odds": result.equalized_odds,
-        "groups": result.groups,
-        "agreement": None if agreement != agreement else float(agreement),
-    }
+def _learn(cell):
+    command = [sys.executable, "-m", "diga_lib.latent", "--dataset", "celeba", "--root", cell.root]
+    more = ["--images", str(cell.images), "--epochs", str(EPOCHS), "--output", str(_generator(cell))]
+    subprocess.run(command + more, check=True)
+    return {"epochs": EPOCHS}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--root", required=True, type=Path, help="a tree in CelebA's layout")
-    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, help="images to read, hard links of the tree's")
-    parser.add_argument("--jobs", type=int, default=runtime.available_cores(), help="processes that read")
-    parser.add_argument("--generator-images", type=int, default=20_000, help="images that the generator learns from")
-    parser.add_argument("--epochs", type=int, default=2, help="of the generator")
-    parser.add_argument("--profile", default="full", help="of the result rows")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)  # one step in a process of its own
-    given = parser.parse_args()
-    if given.step:
-        name, *arguments = given.step
-        if name == "read":
-            return print(json.dumps(measured(read_tree, arguments[0], int(arguments[1]))))
-        return print(json.dumps(measured(train_row, *arguments)))
-    if not (given.root / "list_attr_celeba.txt").is_file():
-        parser.exit(
-            1, f"{given.root} is no finished tree: valid is one that `python -m diga_lib.studies.celeba_tree` made.\n"
-        )
-    done = read(given.output) if given.output.exists() else pd.DataFrame({"step": [], "images": [], "row": []})
-    for n in given.sizes:
-        if not ((done["step"] == "read") & (done["images"] == n)).any():
-            with tempfile.TemporaryDirectory(dir=given.root.parent) as work:
-                tree = linked_tree(given.root, n, Path(work) / "tree")
-                found = step(["read", str(tree), str(given.jobs)], tree, Path(work) / "cache")
-                _append(given.output, {"step": "read"} | found)
-    generator = given.root.with_name(f"{given.root.name}-generator.safetensors")
-    if not (done["step"] == "generator").any():
-        command = [
-            "-m",
-            "diga_lib.latent",
-            "--dataset",
-            "celeba",
-            "--root",
-            str(given.root),
-            "--images",
-            str(given.generator_images),
-            "--output",
-            str(generator),
-            "--epochs",
-            str(given.epochs),
-        ]
-        start, before = time.perf_counter(), _cpu()
-        subprocess.run([sys.executable, *command], check=True)
-        _append(
-            given.output,
-            {
-                "step": "generator",
-                "images": given.generator_images,
-                "epochs": given.epochs,
-                "seconds": round(time.perf_counter() - start, 1),
-                "cpu_seconds": round(_cpu() - before, 1),
-            },
-        )
-    for row in ("erm", "diga-one-stage"):
-        if not ((done["step"] == "row") & (done.get("row") == row)).any():
-            found = step(["row", str(given.root), str(generator), given.profile, row], given.root)
-            _append(given.output, {"step": "row"} | found)
+def _row(cell):
+    if not _generator(cell).exists():
+        _learn(Cell("generator", LEARN, cell.root))
+    pool = parameters.pool("celeba", cell.root, cell.profile)
+    made = setting(profile=cell.profile, dataset=pool, generator=latent.load_file(_generator(cell)))
+    result, _ = rows.run(made, cell.row)
+    found = {name: getattr(result, name) for name in (*store.METRICS, "groups")}
+    if cell.row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
+        share = np.mean((made.refined.coordinate(made.codes) > 0).numpy() == (made.split.train.spurious == 1))
+        found["agreement"] = float(max(share, 1 - share))
+    return found
 
 
-def step(arguments: list[str], root: Path, cache: Path | None = None) -> dict:
-    """Run one step in a fresh process, whose peak memory is its own; returns what it measured."""
-    environment = os.environ | ({"DIGA_CACHE": str(cache)} if cache else {})
-    command = [sys.executable, "-m", "diga_lib.studies.own_images", "--root", str(root), "--step", *arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def _generator(cell):
+    return Path(f"{cell.root}-generator.safetensors")
 
 
-def _append(path, record):
-    record |= {"commit": runtime.commit(), "cores": runtime.available_cores(), "versions": runtime.versions()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text() if path.exists() else ""
-    with runtime.atomic_write(path) as temporary:
-        temporary.write_text(lines + json.dumps(record) + "\n")
-    print(json.dumps(record), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study("own_images", cells, compute, Step)

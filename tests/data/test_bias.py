@@ -179,6 +179,15 @@ def test_parts_come_from_their_official_partitions(spelling, seed, bias):
     assert len(default.test) == 4 * min(1000, by_partition.loc["test"].min())  # all that it has of the smallest group
 
 
+def test_a_test_partition_gives_what_it_has(capsys):
+    official = np.array(["train", "validation", "test", "train", "train"])[np.arange(4000) % 5]
+    faces = with_column(pool(), "partition", official)
+    most = pd.crosstab(official, [faces.attributes["Smiling"], faces.attributes["Male"]]).loc["test"].min()
+    split = data.biased_split(faces, n_train=500, n_test_per_group=1000)
+    assert np.bincount(split.test.group).tolist() == [most] * 4
+    assert f"{most} images a group, not 1,000" in capsys.readouterr().out
+
+
 def test_without_a_validation_partition_it_is_taken_from_training():
     official = np.array(["train", "test"])[(np.arange(4000) % 4 == 0).astype(int)]
     split = data.biased_split(with_column(pool(), "partition", official), n_train=500)
