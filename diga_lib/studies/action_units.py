@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from diga_lib import action_units, latent
+from diga_lib import latent
 from diga_lib.action_units import DUAL, SINGLE, data, editors, judge
 from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.editors import Edit, Linear
@@ -239,12 +239,10 @@ def summary(results: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> pd.DataF
     return pd.DataFrame(rows).T.rename_axis("editor")
 
 
-def ship(folder: Path = checkpoints.FOLDER) -> None:
-    """Write the weights of all editors of seed 0 (float16, one file) and register them."""
-    state = {name: _linear(name).gain * _linear(name).steps for name in LINEAR}
-    networks = {part: editor_of(name, 0) for name, part in PARTS.items()} | {
-        "reader": editor_training.trained("reader", 0)
-    }
-    for part, network in networks.items():
+def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
+    """Write the weights of all editors of seed 0 (float16, one file); trainings are kept where the study keeps them."""
+    state = {linear: _linear(linear).gain * _linear(linear).steps for linear in LINEAR}
+    networks = {part: editor_of(editor, 0) for editor, part in PARTS.items()}
+    for part, network in (networks | {"reader": editor_training.trained("reader", 0)}).items():
         state |= {f"{part}.{key}": value for key, value in network.state_dict().items()}
-    checkpoints.save_state(action_units.EDITOR, state, folder)
+    return [checkpoints.save_state(name, state, folder)]

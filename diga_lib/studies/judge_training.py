@@ -125,15 +125,13 @@ def limits(reader: UnitReader, given: dict[str, np.ndarray]) -> dict[str, np.nda
     return {"drawn": agreement(true[::2], read[::2])[0], "painted": agreement(true[1::2], read[1::2])[0]}
 
 
-def ship(folder: Path = checkpoints.FOLDER) -> None:
-    """Train both judges and write their weights; says how well the reader reads the people who were held out."""
-    given, work = pool(latent.load()), runtime.cache_folder("training", "judges")
-    reader = train_reader(given, work / "reader.safetensors")
-    trained = {"reader": reader, "recogniser": train_recogniser(given, work / "recogniser.safetensors")}
-    for part, network in trained.items():
-        checkpoints.save_state(NAMES[part], network.state_dict(), folder)
-    for kind, icc in limits(reader, given).items():
+def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
+    """Train a judge and write its weights; says how well the reader reads the people who were held out."""
+    given = pool(latent.load())
+    trained = (train_reader if name == NAMES["reader"] else train_recogniser)(given, work / "training.safetensors")
+    for kind, icc in (limits(trained, given) if name == NAMES["reader"] else {}).items():
         print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{x:.2f}" for x in icc))
+    return [checkpoints.save_state(name, trained.state_dict(), folder)]
 
 
 def _pick(images: np.ndarray, rows: Tensor, flip: bool, on: torch.device) -> Tensor:

@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import data, image_text, latent, runtime
+from diga_lib.action_units import EDITOR
 from diga_lib.data import critters, faces, shipped
 from diga_lib.image_text.facts import facts
 from diga_lib.latent import checkpoints
 from diga_lib.latent.perceptual import train_factor_network
 from diga_lib.latent.training import POPULATION, Training
+from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive, pictures
 from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
 
@@ -106,6 +108,8 @@ WEIGHTS = {
     **dict.fromkeys(SIZES, image_text_model),
     "real-faces-64": real_generator,
     **dict.fromkeys(shipped.FILES, picture_file),
+    **dict.fromkeys(judge_training.NAMES.values(), judge_training.ship),
+    EDITOR: action_units.ship,
 }
 OF_PHOTOGRAPHS = ("real-faces-64", *shipped.FILES)
 
