@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -43,7 +42,6 @@ class Run:
     page: str
     notebook: Path
     parameters: dict[str, Any]
-    light: bool = False
     reads: list[Path] = field(default_factory=list)
 
 
@@ -104,7 +102,7 @@ def plan(profile: str, overrides: dict[str, str], only: list[str], root: Path = 
                     used.add(key)
         reads = [path for pattern in page.get("reads", []) for path in sorted(root.glob(pattern))]
         if not only or page["page"] in only:
-            runs.append(Run(page["page"], notebook, parameters, page.get("light", False), reads))
+            runs.append(Run(page["page"], notebook, parameters, reads))
     for name in sorted(overrides.keys() - used):
         raise ValueError(f"no notebook has a parameter {name[:80]!r}")
     return runs
@@ -162,33 +160,14 @@ def last_fingerprint(run: Run, folder: Path) -> dict[str, str] | None:
         return None
 
 
-class Cores:
-    """Cores to share out: a heavy notebook takes up to four and all that there are of fewer, a light one takes one."""
-
-    def __init__(self, total: int):
-        self.total, self.free = total, total
-        self.changed = threading.Condition()
-
-    def wanted(self, run: Run) -> int:
-        return 1 if run.light else min(4, self.total)
-
-    def take(self, n: int) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.free >= n)
-            self.free -= n
-
-    def give_back(self, n: int) -> None:
-        with self.changed:
-            self.free += n
-            self.changed.notify_all()
-
-
 class Executor:
-    """Executes runs into a folder; `failed` holds the last line of what each failed one said."""
+    """Executes runs into a folder, each on up to four cores; `failed` holds the last line that a failed one said."""
 
     def __init__(self, folder: Path, root: Path = ROOT, cores: int | None = None):
         self.folder, self.root = folder, root
-        self.cores = Cores(cores or available_cores())
+        cores = cores or available_cores()
+        self.threads = min(4, cores)
+        self.at_once = cores // self.threads
         self.processes: set[subprocess.Popen] = set()
         self.failed: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +179,7 @@ class Executor:
             reason = why(last_fingerprint(run, self.folder), fingerprint(run, self.root))
             print(f"{run.page}: {f'execute ({reason})' if reason else 'unchanged'}", flush=True)
             changed += [run] if reason else []
-        pool = ThreadPoolExecutor(max_workers=self.cores.total)
+        pool = ThreadPoolExecutor(max_workers=self.at_once)
         try:
             for future in as_completed([pool.submit(self._execute_one, run) for run in changed]):
                 future.result()
@@ -212,21 +191,16 @@ class Executor:
         pool.shutdown()
 
     def _execute_one(self, run: Run) -> None:
-        threads = self.cores.wanted(run)
-        self.cores.take(threads)
-        try:
-            with FileLock(self.folder / f".{run.page}.lock"):  # another build may be at the same page
-                if why(last_fingerprint(run, self.folder), fingerprint(run, self.root)):
-                    self._papermill(run, threads)
-                else:
-                    print(f"{run.page}: another build has just made it", flush=True)
-        finally:
-            self.cores.give_back(threads)
+        with FileLock(self.folder / f".{run.page}.lock"):  # another build may be at the same page
+            if why(last_fingerprint(run, self.folder), fingerprint(run, self.root)):
+                self._papermill(run)
+            else:
+                print(f"{run.page}: another build has just made it", flush=True)
 
-    def _papermill(self, run: Run, threads: int) -> None:
+    def _papermill(self, run: Run) -> None:
         parts = fingerprint(run, self.root)  # before it starts: what changes meanwhile makes it stale
         began = time.monotonic()
-        bounded = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        bounded = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.threads))
         environment = os.environ | bounded | {"DIGA_UNATTENDED": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
         for left in self.folder.glob(f"{run.page}.unfinished*"):  # by a build that was killed
             left.unlink(missing_ok=True)
@@ -235,15 +209,8 @@ class Executor:
         command = [sys.executable, "-c", PAPERMILL, str(peak), "--no-progress-bar", "--kernel", "python3"]
         command += [str(run.notebook), str(unfinished), "--parameters_yaml", yaml.safe_dump(run.parameters)]
         ends_with_us, ours = os.pipe()
-        process = subprocess.Popen(
-            command,
-            cwd=run.notebook.parent,
-            env=environment,
-            text=True,
-            stdin=ends_with_us,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        streams = {"stdin": ends_with_us, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(command, cwd=run.notebook.parent, env=environment, **streams)
         os.close(ends_with_us)
         self.processes.add(process)
         said = process.communicate()[0].strip()
@@ -255,7 +222,7 @@ class Executor:
             return
         seconds = round(time.monotonic() - began, 1)
         os.replace(unfinished, self.folder / f"{run.page}.ipynb")
-        record = {"sha256": sha256(self.folder / f"{run.page}.ipynb"), "seconds": seconds, "threads": threads}
+        record = {"sha256": sha256(self.folder / f"{run.page}.ipynb"), "seconds": seconds, "threads": self.threads}
         record |= {"peak_mb": round(float(peak.read_text())), "versions": versions(), "commit": commit()}
         peak.unlink()
         with atomic_write(self.folder / f"{run.page}.json") as temporary:

@@ -51,17 +51,9 @@ def print_page(browser: Browser, page: Path, to: Path) -> None:
     tab.evaluate("window.MathJax?.startup?.promise")
     tab.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
     tab.evaluate("Promise.all([...document.images].map(e => (e.loading = 'eager', e.decode().catch(() => 0))))")
-    margin = {"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"}
-    made = tab.pdf(
-        format="A4",
-        margin=margin,
-        display_header_footer=True,
-        header_template="<span></span>",
-        footer_template=FOOTER,
-        print_background=True,
-        outline=True,
-        tagged=True,
-    )
+    options = {"format": "A4", "print_background": True, "outline": True, "tagged": True, "display_header_footer": True}
+    options |= {"header_template": "<span></span>", "footer_template": FOOTER}
+    made = tab.pdf(**options, margin=dict.fromkeys(("top", "bottom", "left", "right"), "15mm"))
     tab.close()
     server.shutdown()
     with atomic_write(to) as temporary:

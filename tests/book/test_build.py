@@ -9,7 +9,7 @@ import nbformat
 import pytest
 import yaml
 from build import configure
-from execution import Cores, Executor, Run, plan, why
+from execution import Executor, Run, plan, why
 
 SECOND = "profile: str = 'quick'  # profile\nword: str = 'none'  # a word"
 
@@ -23,8 +23,7 @@ def root(tmp_path):
     (tmp_path / "diga_lib" / "core.py").write_text("one = 1\n")
     (tmp_path / "book" / "results.jsonl").write_text("{}\n")
     (tmp_path / "book" / "runs.yml").write_text(
-        "pages:\n- {page: a, light: true}\n"
-        "- {page: b, reads: [book/*.jsonl], parameters: {word: all}, full: {word: many}}\n"
+        "pages:\n- {page: a}\n- {page: b, reads: [book/*.jsonl], parameters: {word: all}, full: {word: many}}\n"
     )
     write(tmp_path, "a", "profile: str = 'quick'  # profile", "print(profile)")
     write(tmp_path, "b", SECOND, "print(word)")
@@ -138,11 +137,10 @@ def test_profiles_and_choices(root):
         plan("quick", {}, [], root)
 
 
-def test_heavy_notebooks_do_not_share_two_cores():
-    cores = Cores(2)
-    heavy, light = Run("h", None, {}), Run("l", None, {}, light=True)
-    assert (cores.wanted(heavy), cores.wanted(light)) == (2, 1)
-    assert (Cores(16).wanted(heavy), Cores(1).wanted(heavy)) == (4, 1)
+@pytest.mark.parametrize(("cores", "threads", "at_once"), [(1, 1, 1), (2, 2, 1), (6, 4, 1), (16, 4, 4)])
+def test_notebooks_share_the_cores(root, cores, threads, at_once):
+    executor = Executor(root / "executed", root, cores=cores)
+    assert (executor.threads, executor.at_once) == (threads, at_once)
 
 
 @pytest.mark.built

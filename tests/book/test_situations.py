@@ -182,7 +182,7 @@ def root(tmp_path):
     for name in ("notebooks", "book", "diga_lib"):
         (tmp_path / name).mkdir()
     (tmp_path / "requirements.lock").touch()
-    (tmp_path / "book" / "runs.yml").write_text("pages:\n- {page: a, light: true}\n")
+    (tmp_path / "book" / "runs.yml").write_text("pages:\n- {page: a}\n")
     declared = nbformat.v4.new_code_cell(
         "profile: str = 'quick'  # profile\npause: float = 0  # seconds", id="one", metadata={"tags": ["parameters"]}
     )
