@@ -207,6 +207,7 @@ class Executor:
         unfinished = self.folder / f"{run.page}.unfinished-{os.getpid()}.ipynb"  # nobody else writes to it
         peak = unfinished.with_suffix(".peak")
         command = [sys.executable, "-c", PAPERMILL, str(peak), "--no-progress-bar", "--kernel", "python3"]
+        command += ["--start-timeout", "300"]  # on a busy machine a kernel takes its time
         command += [str(run.notebook), str(unfinished), "--parameters_yaml", yaml.safe_dump(run.parameters)]
         ends_with_us, ours = os.pipe()
         streams = {"stdin": ends_with_us, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

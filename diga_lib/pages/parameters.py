@@ -213,13 +213,7 @@ def _sentence(name: str, value: Any, model: type[BaseModel]) -> str:
 
 def _check_together(checked: BaseModel, declared: list[str]) -> None:
     """Raise if parameters do not fit one another, the data on disk or this machine."""
-    named = "DIGA_CACHE" if os.environ.get("DIGA_CACHE") else "the cache, which DIGA_CACHE can name,"
-    try:
-        folder = runtime.cache_folder()
-    except OSError as fault:
-        raise ValueError(f"{named} cannot be written: {fault}") from None
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"{named} cannot be written: {folder}")
+    runtime.cache_folder()  # raises if made data cannot be kept
     if "data_root" in declared:
         on_disk, valid = checked.dataset in layouts.LAYOUTS, ", ".join(layouts.LAYOUTS)
         if on_disk and not checked.data_root:

@@ -146,7 +146,7 @@ def test_animals_without_a_table_of_fur_are_told_in_the_second_cell(tmp_path):
 def test_a_cache_that_cannot_be_written_is_named_by_its_variable(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "file"))
-    assert refused("").startswith("DIGA_CACHE cannot be written")
+    assert "DIGA_CACHE" in refused("")
 
 
 def test_a_parameter_for_all_pages_leaves_alone_what_a_page_keeps():

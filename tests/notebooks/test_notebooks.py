@@ -24,6 +24,7 @@ DEFINED = re.compile(
     r"95 % (?:t |prediction |confidence )*interval|chance is 50 %|asked for a mean of at least 0\.8"
     r"|0 % is ERM, 100 % the oracle|10 % of the labels flipped|much more than 90 %|1\.5 lies between 0 and 3"
 )
+IMPORTS = (ast.Import, ast.ImportFrom)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -50,12 +51,11 @@ def test_has_a_title_a_kernel_and_cell_ids(path):
     assert notebook.cells[0].source.startswith("# ")
 
 
-@each_notebook
-def test_is_kept_without_outputs(path):
+def test_all_are_kept_without_outputs():
     command = [sys.executable, "-m", "nbstripout", "--verify", "--extra-keys"]
-    command += ["metadata.papermill cell.metadata.papermill", str(path)]
+    command += ["metadata.papermill cell.metadata.papermill", *map(str, NOTEBOOKS)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, f"{path.name} is not clean: run `make strip`"
+    assert done.returncode == 0, f"run `make strip`: {done.stdout}"
 
 
 @each_notebook
@@ -87,12 +87,11 @@ def test_parameters_are_typed_commented_checked_and_used(path):
 
 @each_notebook
 def test_code_cells_are_short(path):
+    """Statements are counted, not lines, which depend on how they are wrapped; imports are a list, nothing to follow."""
     for cell in code_cells(path)[1:]:
-        lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= 16, (
-            f"{len(lines)} lines in a cell that begins with {lines[0]!r}: the library does, notebooks tell"
-        )
-        assert all(len(line) <= 110 for line in lines)
+        nodes = ast.walk(ast.parse(_without_magics(cell.source)))
+        count = sum(isinstance(node, ast.stmt) and not isinstance(node, IMPORTS) for node in nodes)
+        assert count <= 16, f"{count} statements in a cell: the library does, notebooks tell:\n{cell.source}"
 
 
 @each_notebook
