@@ -70,7 +70,7 @@ def test_result_stays_within_range_and_has_the_same_shape(images):
     assert found.shape == images.shape and found.min() >= 0 and found.max() <= 1
 
 
-def test_generator_decides(images):
+def test_the_generator_of_random_numbers_decides(images):
     draws = [augment(images, "byol", torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
@@ -85,5 +85,5 @@ def test_shares_of_flipped_and_grey_images():
 
 def test_none_changes_nothing_and_unknown_names_are_one_sentence(images):
     assert augment(images, "none") is images
-    with pytest.raises(ValueError, match="no augmentation 'strong'; valid names: none, light, byol"):
+    with pytest.raises(ValueError, match="no augmentation 'strong'; valid names: none, crop, light, byol"):
         augment(images, "strong")
