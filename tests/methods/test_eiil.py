@@ -125,10 +125,8 @@ def test_the_penalty_is_annealed_and_both_environments_come_equally_often():
 
 
 def test_learns_repeats_and_shares_a_reference(train, test):
-    train, given = (
-        train.without_spurious(),
-        {"epochs": 4, "batch_size": 64, "penalty_weight": 10.0, "inference_steps": 500},
-    )
+    train = train.without_spurious()
+    given = {"epochs": 4, "batch_size": 64, "penalty_weight": 10.0, "inference_steps": 500}
     one, again, other = (EIIL(**given).fit(train, seed).scores(test.images) for seed in (0, 0, 1))
     assert ((one > 0.5) == test.target).mean() > 0.95
     assert (one == again).all() and (one != other).any()
