@@ -30,7 +30,8 @@ class DiGA(ERM):
 
     It departs from the official code where 64 pixels and two cores ask for it. The backbone is small (or
     ``backbone="resnet18"``), and sees `epochs` of some thousand images, not 135 of 20,000. A degree is one standard
-    deviation of the codes along the direction, not one unit of length. `found` lies in all levels of W+: ours are no
+    deviation of the codes along the direction, not one unit of length; the head's are 1 to 2, not 4 to 6, since farther
+    out a shift outweighs what is the face's own. `found` lies in all levels of W+: ours are no
     copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. Of the head's images
     there are `head_draws` draws of degree, crop and flip, and each epoch takes one for each image, so that the frozen
     backbone sees them only once.
@@ -65,14 +66,14 @@ class DiGA(ERM):
     Grill et al., Bootstrap your own latent, NeurIPS 2020; DiGA (arXiv 2403.06606), section 3.3.
     """
 
-    defaults = Settings(epochs=20, batch_size=64, augment="byol", lr=3e-4, weight_decay=0.0, schedule="constant")
+    defaults = Settings(epochs=40, batch_size=64, augment="byol", lr=3e-4, weight_decay=0.0, schedule="constant")
 
     def __init__(
         self,
         generator,
         found,
         degrees=(3.0, 4.0, 5.0),
-        head_degrees=(4.0, 5.0, 6.0),
+        head_degrees=(1.0, 1.5, 2.0),
         start=None,
         momentum=0.99,
         head_epochs=300,
