@@ -8,7 +8,7 @@ import math
 
 import torch
 
-MOST_KEPT = 2**31  # bytes of edits that are kept; more are painted again each time
+MOST_KEPT = 2**32  # bytes of edits that are kept; more are painted again each time
 
 
 class CounterfactualViews:
