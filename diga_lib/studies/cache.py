@@ -99,4 +99,5 @@ def _unpack(tensors: dict, words: dict) -> Any:
 
 
 def _table(text: str) -> pd.DataFrame:
-    return pd.read_json(io.StringIO(text), orient="table")
+    table = pd.read_json(io.StringIO(text), orient="table")
+    return table if len(table.columns) else pd.DataFrame()  # pandas reads an empty one with other indices
