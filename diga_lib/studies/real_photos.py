@@ -96,8 +96,9 @@ def pool_of(name: str, folder: str) -> ImageDataset:
     if not root.is_dir():
         raise ValueError(f"There is no folder {root}: --data is the folder that holds {', '.join(PAIRS)}.")
     plain = (root / "images").is_dir() and (root / "attributes.csv").is_file()
-    pool = data.load("folder" if plain else name, root=root, missing="drop")
-    if name == "dogs-vs-cats":
+    faces = name != "dogs-vs-cats"
+    pool = data.load("folder" if plain else name, root=root, align=faces, missing="drop")
+    if not faces:
         pool = _with_fur(pool)
     table, rng = pool.metadata, np.random.default_rng(0)
     if "partition" in table:

@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("celeba", "dogs-vs-cats"):
         (tmp_path / name).mkdir()
     made = {"celeba": celeba(), "dogs-vs-cats": pets()}
-    monkeypatch.setattr(data, "load", lambda name, root, missing: made[root.name])
+    monkeypatch.setattr(data, "load", lambda name, root, align, missing: made[root.name])
     monkeypatch.setitem(real_photos.SIZES, "quick", Sizes(0, 300, 40, 1, 1, 1))
     for kept in (real_photos.pool_of, real_photos._setting):
         kept.cache_clear()
