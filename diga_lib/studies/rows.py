@@ -82,10 +82,9 @@ def _paper(variant: str, direction: str, short: str = "", **fixed) -> Row:
     return Row(PAPER, variant, _edited(DiGA, direction, **fixed), direction, short=short, version=1)
 
 
-def _ours(variant: str, direction: str, short: str = "", **fixed) -> Row:
-    return Row(
-        OURS, variant, _edited(DiGAOneStage, direction, **fixed), direction, short=short, searched="diga-one-stage"
-    )
+def _ours(variant: str, direction: str, short: str = "", version: int = 0, **fixed) -> Row:
+    make = _edited(DiGAOneStage, direction, **fixed)
+    return Row(OURS, variant, make, direction, short=short, searched="diga-one-stage", version=version)
 
 
 def _oracle(method: str, variant: str, kind: type[ERM], short: str, **more) -> Row:
@@ -108,7 +107,7 @@ ROWS = {
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", edit="shift", **EDITS_ONLY),
     "diga-one-stage-place": _ours("replace the coordinate", "refined", f"{OURS}, place", edit="place", **EDITS_ONLY),
     "pseudo-groups": Row("pseudo groups", "resampled, no edits", _edited(PseudoGroups, "refined"), "refined"),
-    "diga-one-stage": _ours("both clusters and pseudo groups", "refined"),
+    "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=1),
     "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),
     "group-dro": _oracle("GroupDRO", "reads the spurious attribute", GroupDRO, "GroupDRO"),
     "balanced": _oracle("ERM", "balanced data of the same size", ERM, "balanced ERM", **BALANCED),
