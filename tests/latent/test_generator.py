@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diga_lib import latent
+from diga_lib import data, latent
 from diga_lib.data import faces
 from diga_lib.latent import checkpoints
 from diga_lib.latent.perceptual import FACTORS, FactorNetwork, factor_table
@@ -172,3 +172,15 @@ def test_the_factor_table_holds_the_truth(unseen):
 def test_the_table_of_weights_is_plain_json():
     entries = json.loads((checkpoints.FOLDER / checkpoints.TABLE).read_text())
     assert all(set(entry) == {"file", "sha256"} and len(entry["sha256"]) == 64 for entry in entries.values())
+
+
+# ---------------------------------------------------------------------------------------------------- real faces
+def test_the_generator_of_real_faces_knows_faces_that_it_has_not_seen():
+    """Nearest among 200 held-out photographs, in pixels, and finer than the mean face."""
+    pool = data.load("fairface-sample")
+    unseen = pool.select((pool.metadata["partition"] == "test").to_numpy()).images[:200]
+    images = torch.from_numpy(unseen).float() / 255
+    real = latent.load("real-faces-64")
+    again = real.decode(real.encode(unseen))
+    assert (torch.cdist(again.flatten(1), images.flatten(1)).argmin(1) == torch.arange(200)).float().mean() > 0.99
+    assert float(-10 * torch.log10((again - images).square().mean((1, 2, 3))).mean()) > 27  # dB
