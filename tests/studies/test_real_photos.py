@@ -133,3 +133,13 @@ def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
     images = np.zeros((2_500, 3, 8, 8), np.uint8)
     assert real_photos.trained_generator(images, "quick") == real_photos.trained_generator(images, "quick")
     assert made == [(2_500, 2)], "half of the images are seen twice as often"
+
+
+def test_the_numbers_of_a_published_line_agree_with_each_other():
+    frame = real_photos.published()
+    assert len(frame) and not frame.duplicated(list(real_photos.KEY)).any()
+    for _, line in frame.iterrows():
+        groups = np.array(list(line["groups"].values())).reshape(2, -1)
+        assert line["worst_group"] == pytest.approx(groups.min())
+        assert line["accuracy"] == pytest.approx(groups.mean(), abs=1e-6)  # the test set is balanced
+        assert line["equalized_odds"] == pytest.approx(np.ptp(groups, axis=1).max())
