@@ -62,7 +62,7 @@ style: set-up
 	$(PY) -m ruff format diga_lib tests book
 
 strip: set-up
-	$(VENV)/bin/nbstripout --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
+	$(VENV)/bin/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" notebooks/*.ipynb
 
 lock: set-up
 	$(PY) book/lock.py

@@ -52,7 +52,7 @@ def test_has_a_title_a_kernel_and_cell_ids(path):
 
 
 def test_all_are_kept_without_outputs():
-    command = [sys.executable, "-m", "nbstripout", "--verify", "--extra-keys"]
+    command = [sys.executable, "-m", "nbstripout", "--verify", "--keep-id", "--extra-keys"]
     command += ["metadata.papermill cell.metadata.papermill", *map(str, NOTEBOOKS)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, f"run `make strip`: {done.stdout}"
@@ -87,7 +87,7 @@ def test_parameters_are_typed_commented_checked_and_used(path):
 
 @each_notebook
 def test_code_cells_are_short(path):
-    """Statements are counted, not lines, which depend on how they are wrapped; imports are a list, nothing to follow."""
+    """Statements are counted, not lines, which depend on how they are wrapped; imports are only a list."""
     for cell in code_cells(path)[1:]:
         nodes = ast.walk(ast.parse(_without_magics(cell.source)))
         count = sum(isinstance(node, ast.stmt) and not isinstance(node, IMPORTS) for node in nodes)
