@@ -93,6 +93,13 @@ def shorten(app: Sphinx, what: str, name: str, it: object, options: object, sign
     return PATH.sub(r"Path('\1')", signature or ""), returns
 
 
+def leave_out(app: Sphinx, what: str, name: str, it: object, skip: bool, options: object) -> bool | None:
+    """Leave out pydantic's own members, which may not even be asked, and a class that an attribute only names."""
+    if name.startswith("__pydantic") or (what == "class" and isinstance(it, type) and "." not in it.__qualname__):
+        return True
+    return None
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Find what a package offers under a short name, diga_lib.data.load, where it is defined."""
     module, _, name = node.get("reftarget", "").rpartition(".")
@@ -122,5 +129,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-docstring", link, priority=400)  # before the sections are rewritten
     app.connect("autodoc-process-signature", shorten)
+    app.connect("autodoc-skip-member", leave_out, priority=100)  # before napoleon asks
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
