@@ -114,11 +114,16 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
     return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], defined, node, content)
 
 
+def take_out(app: Sphinx, module: str, event: str = "") -> None:
+    """Take out what a module listens to: everything, or one event."""
+    for name, listeners in app.events.listeners.items():
+        for listener in [entry for entry in listeners if entry.handler.__module__ == module and event in ("", name)]:
+            listeners.remove(listener)
+
+
 def take_out_live_code(app: Sphinx) -> None:
     """jupyter-book always loads sphinx-thebe, which puts an address outside on every page, twice."""
-    for listeners in app.events.listeners.values():
-        for listener in [entry for entry in listeners if entry.handler.__module__ == "sphinx_thebe"]:
-            listeners.remove(listener)
+    take_out(app, "sphinx_thebe")
     app.registry.css_files[:] = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
 
 
@@ -129,6 +134,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-docstring", link, priority=400)  # before the sections are rewritten
     app.connect("autodoc-process-signature", shorten)
-    app.connect("autodoc-skip-member", leave_out, priority=100)  # before napoleon asks
+    app.connect("autodoc-skip-member", leave_out)
+    # Napoleon asks members of pydantic's classes for their text, which some refuse.
+    app.connect("builder-inited", lambda app: take_out(app, "sphinx.ext.napoleon", "autodoc-skip-member"))
     app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
