@@ -32,8 +32,7 @@ pdf: book browser
 
 # Style first, then the library, then the pages, then what the pages became.
 test: set-up browser
-	$(PY) -m ruff check diga_lib tests book
-	$(PY) -m ruff check notebooks --ignore E501
+	$(PY) -m ruff check diga_lib tests book notebooks
 	$(PY) -m ruff format --check diga_lib tests book
 	$(PY) -m pytest -m "not built"
 	$(PY) book/build.py --profile quick

@@ -30,7 +30,7 @@ def slow_change(net, codes, labels):
     """Psi_enc and M_j for one face at a time, level by level, in numpy."""
     p = {name: value.detach().double().numpy() for name, value in net.named_parameters()}
     out = np.zeros(codes.shape)
-    for n, (w, y) in enumerate(zip(codes.double().numpy(), labels.double().numpy() / 5)):
+    for n, (w, y) in enumerate(zip(codes.double().numpy(), labels.double().numpy() / 5, strict=True)):
         hidden = softplus(p["encoder.into.weight"] @ y + p["encoder.into.bias"]) - softplus(p["encoder.into.bias"])
         e = (p["encoder.straight.weight"] @ y + p["encoder.out.weight"] @ hidden).reshape(5, -1)
         for j in range(5):

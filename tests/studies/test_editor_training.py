@@ -51,7 +51,7 @@ def test_frames_of_one_film_get_one_neutral_face(trained, films):
 
 def test_the_same_seed_gives_the_same_editor(films):
     one, other = (training.train_dual(films, training.train_reader(films, steps=3), seed=4, steps=3) for _ in range(2))
-    for a, b in zip(one.parameters(), other.parameters()):
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
