@@ -1,7 +1,7 @@
 """Rendered faces as PNG files in CelebA's own layout: something to rehearse with before one's own photographs.
 
-``python -m diga_lib.studies.celeba_tree --root DIR --images 20000`` draws them; stopped at any time, it goes on with the
-files that are missing.
+``python -m diga_lib.studies.celeba_tree --root DIR --images 20000`` draws them; stopped at any time, it goes on with
+the files that are missing.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _write(folder, seed, indices):
     left, top = np.round(CELEBA_EYES[0] - target_eyes(side)[0]).astype(int)
     right, bottom = CELEBA_SIZE[0] - side - left, CELEBA_SIZE[1] - side - top
     images, _, _ = faces.render(seed, indices, side)
-    for i, image in zip(indices, images.transpose(0, 2, 3, 1)):
+    for i, image in zip(indices, images.transpose(0, 2, 3, 1), strict=True):
         # CelebA's crops show more than a rendered face: its border goes on, out of focus.
         whole = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)
         blurred = cv2.GaussianBlur(whole, (0, 0), 6)
