@@ -35,8 +35,8 @@ PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": 
 POOLS = ("train partition", "biased training set")  # what the generator has seen
 SIZES = {
     "quick": Sizes(0, 2_000, 200, 4, 1, 1),
-    "table": Sizes(0, 4_000, 500, 6, 1, 3),
-    "full": Sizes(0, 10_000, 1_000, 6, 4, 3),
+    "table": Sizes(0, 4_000, 500, 6, 40, 3),
+    "full": Sizes(0, 10_000, 1_000, 6, 40, 3),
 }
 GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
 ROWS = ("erm", "jtt", "pseudo-groups", "diga-one-stage", *grids.ORACLES)

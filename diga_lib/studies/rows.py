@@ -173,8 +173,10 @@ def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra=None, m
         getattr(setting, kind.direction)
     biased = split.train if kind.oracle else setting.train
     train = setting.balanced.train.without_spurious() if kind.data == "balanced" else biased
+    # DiGA (paper) takes the head of the epoch with the best accuracy on images that are biased like training.
+    watched = {"validation": split.validation.without_spurious()} if kind.method == PAPER else {}
     with store.timed_run() as timing:
-        model = (make or kind.make)(setting, **changes).fit(train, seed=seed)
+        model = (make or kind.make)(setting, **changes).fit(train, seed=seed, **watched)
         predicted = model.predict(split.test.images)
     metrics = group_metrics(split.test.target, predicted, split.test.spurious)
     validated = float((model.predict(split.validation.images) == split.validation.target).mean())
