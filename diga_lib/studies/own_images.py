@@ -142,7 +142,7 @@ def _read(cell):
 def _learn(cell):
     command = [sys.executable, "-m", "diga_lib.latent", "--dataset", "celeba", "--root", cell.root]
     more = ["--images", str(cell.images), "--epochs", str(EPOCHS), "--output", str(_generator(cell))]
-    subprocess.run(command + more, check=True)
+    subprocess.run([*command, *more], check=True)
     return {"epochs": EPOCHS}
 
 
