@@ -10,8 +10,8 @@ from execution import ROOT, Run
 
 PROFILES = {
     "quick": "small samples and few seeds, so that the whole book can be made in minutes; "
-    "`make book PROFILE=full` makes the published numbers",
-    "full": "the published numbers; `make book` makes the same page from smaller samples in a minute",
+    "`make book PROFILE=full` makes it from larger samples (hours)",
+    "full": "larger samples; `make book` makes the same page from smaller ones in a minute",
 }
 OPENING = re.compile(
     r"\*\*You will learn:?\*\*\s*(?P<learn>.*?)\s*\*\*Time:?\*\*:?\s*(?P<time>.*?)\s*"

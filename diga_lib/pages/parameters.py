@@ -2,7 +2,7 @@
 
 A notebook declares its parameters by annotating them in the cell tagged `parameters`, and the next cell checks them::
 
-    profile: str = "quick"    # quick: about a minute on two cores; full: the published numbers
+    profile: str = "quick"    # quick: about a minute on two cores; full: larger samples
 
     from diga_lib.pages.parameters import check
     check(globals())

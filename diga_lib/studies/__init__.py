@@ -1,1 +1,1 @@
-"""What makes the published numbers: rows, cells, one store, one runner, tables; training of the shipped weights."""
+"""What makes the stored results: rows, cells, one store, one runner, tables; training of the shipped weights."""
