@@ -130,10 +130,6 @@ class ERM:
         """Return the untrained network."""
         return classifier(self.settings.backbone)
 
-    def epoch_size(self, train):
-        """Return how many images an epoch visits."""
-        return len(train)
-
     def sampler(self, train, rng):
         """Choose one epoch's images: positions in the training set, int64. `rng` is a generator on the processor."""
         return torch.randperm(len(train), generator=rng)
@@ -180,7 +176,7 @@ class ERM:
         self.network = self.build().to(device)
         self.prepare(train)
         batch_size = min(settings.batch_size, len(train))
-        visited = self.epoch_size(train) // batch_size * batch_size
+        visited = len(train) // batch_size * batch_size
         optimizer, schedule = self.optimizer(settings.epochs * visited // batch_size)
         self.history, step = [], 0
         for epoch in range(settings.epochs):

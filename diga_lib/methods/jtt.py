@@ -7,28 +7,28 @@ from diga_lib.methods.two_stages import TwoStages
 
 
 class JTT(TwoStages):
-    """Train a reference by ERM for few epochs, then a new network on a set with copies of each of its errors.
+    """Train a reference by ERM for few epochs, then a new network on a set that has each of its errors many times.
 
-    As in the original, `upweight` copies of each error stand beside the set itself, so an error is there
-    ``1 + upweight`` times, and an epoch visits all ``n + upweight * errors`` of them. That is more steps than other
-    methods make in as many epochs.
+    An epoch is as many images as the training set, drawn with replacement from the larger set, so that the budget is
+    that of every other method. The original puts lambda copies of each error beside the set (`upweight` is 1 + lambda)
+    and visits all ``n + lambda * errors`` images in an epoch, which is several times as many steps.
 
     Parameters
     ----------
     upweight : int
-        Copies of an image that the reference gets wrong (lambda), at least 1.
+        How often an image that the reference gets wrong is in the set, at least 1; the other images are in it once.
     first_epochs, reference, settings, **changes
         As for `TwoStages`.
 
     Attributes
     ----------
     multiplicity : torch.Tensor
-        After `fit`: how often an epoch visits each training image, int64 (n,).
+        After `fit`: how often each training image is in the larger set, float64 (n,).
 
     References
     ----------
     Liu et al., Just train twice: improving group robustness without training group information, ICML 2021,
-    algorithm 1; for CelebA the authors train the first network for 1 epoch and try 20, 50 and 100 copies.
+    algorithm 1; for CelebA the authors train the first network for 1 epoch and try a lambda of 20, 50 and 100.
     """
 
     def __init__(self, settings=None, upweight=20, first_epochs=1, reference=None, **changes):
@@ -38,11 +38,7 @@ class JTT(TwoStages):
 
     def prepare(self, train):
         wrong = torch.from_numpy(self.trained_reference(train).predict(train.images) != train.target)
-        self.multiplicity = 1 + self.upweight * wrong.long()
-
-    def epoch_size(self, train):
-        return int(self.multiplicity.sum())
+        self.multiplicity = torch.where(wrong, float(self.upweight), 1.0).double()
 
     def sampler(self, train, rng):
-        larger = torch.arange(len(train)).repeat_interleave(self.multiplicity)
-        return larger[torch.randperm(len(larger), generator=rng)]
+        return torch.multinomial(self.multiplicity, len(train), replacement=True, generator=rng)

@@ -99,7 +99,7 @@ ROWS = {
     "cvar-dro": Row("CVaR DRO", "", _plainly(CVaRDRO)),
     "eiil": Row("EIIL", "", _in_two_stages(EIIL)),
     "lff": Row("LfF", "", _plainly(LfF)),
-    "jtt": Row("JTT", "", _in_two_stages(JTT), version=1),
+    "jtt": Row("JTT", "", _in_two_stages(JTT)),
     "maple": Row("MAPLE", "", _in_two_stages(MAPLE), version=1),
     "diga-paper": _paper(f"c by the image–text model, {HEAD}", "judged"),
     "diga-paper-latents": _paper(f"c by the latents, {HEAD}", "plain", f"{PAPER}, c by the latents"),
