@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diga_lib import data, directions, latent, methods
+from diga_lib import data, directions, latent
 from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import rows, store
 from diga_lib.studies.rows import ROWS
@@ -105,34 +105,26 @@ class Cell:
         return _setting(*split, self.profile, self.pool_seed, self.n_validation, self.dataset)
 
 
-_generator = lru_cache(maxsize=1)(latent.load)
-
-
 @lru_cache(maxsize=2)
 def _setting(target, spurious, bias, seed, profile, pool_seed, n_validation, dataset) -> Setting:
     """The setting of a cell: the last two are remembered, and their codes and directions are kept on disk."""
     kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed}
-    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset, "versions": rows.versions()}
+    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset}
     pool = data.load(dataset, SIZES[profile].pool, seed=pool_seed)
-    generator = _generator(GENERATORS[dataset])
-    return setting(target, spurious, bias, profile, pool, generator, seed, n_validation, kept)
+    return setting(target, spurious, bias, profile, pool, latent.load(GENERATORS[dataset]), seed, n_validation, kept)
 
 
 def trained(cell: Cell):
     """Train and test one cell; returns the result and the model."""
-    s, row, make, extra = cell.setting(), ROWS[cell.row], None, {"cell": asdict(cell)}
-    found = getattr(s, row.direction) if row.direction and not cell.strengths else None
+    s, direction, extra = cell.setting(), ROWS[cell.row].direction, {"cell": asdict(cell)}
     if cell.strengths:
-        sums = [strength * len(s.codes) for strength in cell.strengths]  # per image there, against a sum here
+        s, sums = replace(s), [strength * len(s.codes) for strength in cell.strengths]  # per image there, a sum here
         found = directions.spurious_direction(s.codes, s.split.train.target, strengths=sums, refined=False)
+        vars(s)[direction] = found  # in the place of what the setting itself would find
         extra["coefficient"] = float(found.coefficient)
-
-        def make(s, **more):
-            return methods.DiGAOneStage(s.generator, found, **{"epochs": s.sizes.epochs} | more)
-
-    if found is not None:
-        extra["direction"] = direction_scores(s, found)
-    return rows.run(s, cell.row, cell.seed, cell.variant, extra, make, **json.loads(cell.changes))
+    if direction:
+        extra["direction"] = direction_scores(s, getattr(s, direction))
+    return rows.run(s, cell.row, cell.seed, cell.variant, extra, **json.loads(cell.changes))
 
 
 def compute(cell: Cell) -> store.Result:
@@ -175,73 +167,63 @@ def best_trial(tried: pd.DataFrame) -> pd.Series:
 
 
 # ----------------------------------------------------------------------------------------------------- the grids
-def _check(pairs, names) -> None:
+def _every(pairs, names, seeds, profile, biases=(1 / 9,), changes=chosen, **same) -> list[Cell]:
+    """Every pair, bias and row, seed after seed; by default as many seeds as the profile has."""
     rows.check(names)
     if wrong := [pair for pair in map(tuple, pairs) if pair not in PAIRS]:
         valid = ", ".join(map("/".join, PAIRS))
         raise ValueError(f"{'/'.join(wrong[0])} is not a pair of the table; valid pairs: {valid}.")
+    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
+    with_changes = {row: changes(row) for row in names}
+    return [
+        Cell(row, *pair, bias=bias, seed=seed, profile=profile, changes=with_changes[row], **same)
+        for seed, pair, bias, row in itertools.product(seeds, pairs, biases, names)
+    ]
 
 
 def fair_training(pairs=PAIRS[:1], rows=FAIR, seeds=None, bias=1 / 9, profile="full") -> list[Cell]:
-    """The rows of page 04: one split, and trainings with several seeds."""
-    _check(pairs, rows)
-    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
-    same = {"bias": bias, "profile": profile, "split_seed": 0}
-    return [Cell(row, *pair, seed=seed, **same) for pair in pairs for seed in seeds for row in rows]
+    """The rows of page 04 with their defaults: one split, and trainings with several seeds."""
+    return _every(pairs, rows, seeds, profile, [bias], lambda row: "{}", split_seed=0)
 
 
 def classification(pairs=PAIRS, rows=TABLE, seeds=None, profile="table") -> list[Cell]:
     """The main table: every pair with every method; DiGA as published with the first seed only, since it is slow."""
-    _check(pairs, rows)
-    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
-    changes = {row: chosen(row) for row in rows}
-    slow = [(seed, pair, row) for seed, pair, row in itertools.product([min(seeds)], pairs, rows) if _slow(row)]
-    first = [(seed, pair, row) for seed, pair, row in itertools.product(seeds, pairs, rows) if not _slow(row)]
-    return [Cell(row, *pair, seed=seed, profile=profile, changes=changes[row]) for seed, pair, row in first + slow]
-
-
-def _slow(row: str) -> bool:
-    return row.startswith("diga-paper")
+    cells = _every(pairs, rows, seeds, profile)
+    slow = [cell for cell in cells if cell.row.startswith("diga-paper")]
+    first = min((cell.seed for cell in slow), default=0)
+    return [cell for cell in cells if cell not in slow] + [cell for cell in slow if cell.seed == first]
 
 
 def search(pairs=PAIRS[:1], rows=tuple(TRIALS), seeds=(0,), profile="table") -> list[Cell]:
     """Four trials of each method, on a population of faces that no table uses."""
-    _check(pairs, rows)
-    same = {"profile": profile, "pool_seed": SEARCH_POOL_SEED, "n_validation": N_VALIDATION}
-    return [
-        Cell(row, *pair, seed=seed, changes=json.dumps(changes, sort_keys=True), variant=f"trial {k}", **same)
-        for seed, pair, row in itertools.product(seeds, pairs, rows)
-        for k, changes in enumerate(TRIALS[row])
-    ]
+    same = {"pool_seed": SEARCH_POOL_SEED, "n_validation": N_VALIDATION}
+    return [trial for cell in _every(pairs, rows, seeds, profile, **same) for trial in trials(cell)]
+
+
+def trials(cell: Cell) -> list[Cell]:
+    """The trials of a cell's row in its place."""
+    every = [json.dumps(changes, sort_keys=True) for changes in TRIALS[cell.row]]
+    return [replace(cell, changes=changes, variant=f"trial {k}") for k, changes in enumerate(every)]
 
 
 def bias_sweep(
     pairs=PAIRS[:1], rows=(*SEVEN, "diga-one-stage-words", "group-dro"), seeds=None, profile="table"
 ) -> list[Cell]:
     """Every method over the biases that `classification` does not have. At bias 1, ERM is the balanced oracle."""
-    _check(pairs, rows)
-    seeds = range(SIZES[profile].seeds) if seeds is None else seeds
-    biases = [bias for bias in BIASES if bias != 1 / 9]
-    changes = {row: chosen(row) for row in rows}
-    return [
-        Cell(row, *pair, bias=bias, seed=seed, profile=profile, changes=changes[row])
-        for seed, pair, bias, row in itertools.product(seeds, pairs, biases, rows)
-    ]
+    return _every(pairs, rows, seeds, profile, [bias for bias in BIASES if bias != 1 / 9])
 
 
 def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
     """DiGA in one stage with directions from the papers' four pairs of strengths, and with shifts of three ranges."""
-    _check(pairs, ())
-    row, cells = "diga-one-stage", []
-    for seed, pair in itertools.product(range(SIZES[profile].seeds) if seeds is None else seeds, pairs):
-        same = {"seed": seed, "profile": profile}
+    cells = []
+    for cell in _every(pairs, ["diga-one-stage"], seeds, profile):
         for weak, strong in STRENGTHS:
-            more = {"variant": f"strengths {weak:g}, {strong:g}", "strengths": (weak / PAPER_N, strong / PAPER_N)}
-            cells.append(Cell(row, *pair, changes=chosen(row), **more, **same))
+            per_image = (weak / PAPER_N, strong / PAPER_N)
+            cells.append(replace(cell, variant=f"strengths {weak:g}, {strong:g}", strengths=per_image))
         for degrees in DEGREES:
-            changes = json.loads(chosen(row)) | {"edit": "shift", "degrees": degrees}
+            changes = json.loads(cell.changes) | {"edit": "shift", "degrees": degrees}
             variant = "degrees {:g} to {:g}".format(*degrees)
-            cells.append(Cell(row, *pair, changes=json.dumps(changes, sort_keys=True), variant=variant, **same))
+            cells.append(replace(cell, changes=json.dumps(changes, sort_keys=True), variant=variant))
     return cells
 
 

@@ -159,7 +159,7 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
         network = given or trained_generator(pool.images[np.sort(train)], profile)
     if network:  # a row that edits nothing needs none
         kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
-    kept |= {"sizes": asdict(sizes), "versions": all_rows.versions()}
+    kept |= {"sizes": asdict(sizes)}
     return Setting(some, split, network, sizes, profile, seed, kept, partial(words_model, name, folder))
 
 

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import joblib
 import torch
@@ -26,26 +26,19 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from diga_lib import runtime
 from diga_lib.studies import store
 
-ATTEMPTS = 3  # how often processes are started again after the system has killed one
-
-
-class Cell(Protocol):
-    """One run: a frozen dataclass that holds everything which decides its record."""
-
-    key: dict[str, Any]  # fields of its record by which it is found again
-    version: int  # of its computation; a record with another one is older
+ROUNDS = 3  # of starting processes: the system may kill one, and other runs may claim cells
 
 
 @dataclass(frozen=True)
 class Study:
-    """What ``python -m diga_lib.studies NAME`` runs.
+    """What ``python -m diga_lib.studies NAME`` runs; its results are ``book/results/NAME.jsonl``.
 
     Attributes
     ----------
-    name : str
-        Its results are ``book/results/NAME.jsonl``.
     cells : callable
-        Returns the cells in the order in which they are computed. Its arguments are options of the command.
+        Returns the cells in the order in which they are computed; its arguments are options of the command. A cell is
+        a frozen dataclass of everything that decides its record, with `key` (a dict of those fields of the record by
+        which it is found again) and `version` (of its computation).
     compute : callable
         Cell to record.
     record : type
@@ -53,8 +46,8 @@ class Study:
     """
 
     name: str
-    cells: Callable[..., list[Cell]]
-    compute: Callable[[Cell], store.Record]
+    cells: Callable[..., list]
+    compute: Callable[..., store.Record]
     record: type[store.Record] = store.Result
 
     @property
@@ -63,36 +56,32 @@ class Study:
         return store.FOLDER / f"{self.name}.jsonl"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a cell: "finished", "was there", "claimed" by another process, or "failed" and why."""
 
-    cell: Cell
+    cell: object
     state: str
     words: str = ""
 
 
-def is_fresh(cell: Cell, record: dict[str, Any]) -> bool:
-    """Whether a record of a cell has its version and, where the record tells its configuration, the same one."""
-    kept, now = record.get("extra", {}).get("cell", {}), json.loads(json.dumps(asdict(cell)))
-    return record["version"] == cell.version and all(now.get(name, value) == value for name, value in kept.items())
-
-
-def unfinished(cells: Iterable[Cell], output: Path, kind: type, renew: bool) -> list[Cell]:
-    """The cells that have no record in a store, which need not exist; with `renew`, no fresh one."""
+def unfinished(cells: Iterable, output: Path, kind: type, renew: bool) -> list:
+    """The cells without a record in a store; with `renew`, without one of their version and configuration."""
     cells, found = list(cells), defaultdict(list)
     names = list(cells[0].key) if cells else []  # cells of one study have the same ones
     for record in store.read(output, kind).to_dict("records") if output.exists() else []:
         found[tuple(record[name] for name in names)].append(record)
 
+    def fresh(cell, record):
+        kept, now = record.get("extra", {}).get("cell", {}), json.loads(json.dumps(asdict(cell)))
+        return record["version"] == cell.version and all(now.get(name, value) == value for name, value in kept.items())
+
     def there(cell):
-        records = found[tuple(cell.key.values())]
-        return any(is_fresh(cell, record) for record in records) if renew else bool(records)
+        return any(not renew or fresh(cell, record) for record in found[tuple(cell.key.values())])
 
     return [cell for cell in cells if not there(cell)]
 
 
-def attempt(cell: Cell, output: Path, work: Callable, kind: type, renew: bool = False, wait: bool = False) -> Outcome:
+def attempt(cell, output: Path, work: Callable, kind: type, renew: bool = False, wait: bool = False) -> Outcome:
     """Compute one cell and append it, unless it is there or another process is at it; arguments as for :func:`run`.
 
     With `wait`, another process that is at this cell is waited for; if that one is killed, it is computed here.
@@ -116,9 +105,9 @@ def attempt(cell: Cell, output: Path, work: Callable, kind: type, renew: bool = 
 
 
 def run(
-    cells: Iterable[Cell],
+    cells: Iterable,
     output: Path,
-    work: Callable[[Cell], store.Record],
+    work: Callable[..., store.Record],
     jobs: int | None = None,
     address: str = "",
     renew: bool = False,
@@ -141,44 +130,37 @@ def run(
     """
     output = Path(output).resolve()
     todo = unfinished(cells, output, kind, renew)
-    outcomes: dict[Cell, Outcome] = {}
-    for wait in (False, True):  # the second time for what another process had claimed the first time
-        missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state == "claimed"]
-        one = partial(attempt, output=output, work=work, kind=kind, renew=renew, wait=wait)
-        made = _computed(missing, one, jobs or runtime.available_cores(), address)
+    outcomes: dict = {}
+    for number in range(ROUNDS):
+        missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state in ("claimed", "killed")]
+        one = partial(attempt, output=output, work=work, kind=kind, renew=renew, wait=number > 0)
+        made = _computed(missing, one, jobs or runtime.available_cores(), address) if missing else ()
         for outcome in runtime.progress(made, output.stem, total=len(missing)):
             outcomes[outcome.cell] = outcome
             last = outcome.words.strip().rsplit("\n", 1)[-1]  # of a failure's traceback, the error
             print(f"[{len(outcomes)}/{len(todo)}] {outcome.cell}: {outcome.state}  {last}", flush=True)
-    failures = [outcome for outcome in outcomes.values() if outcome.state == "failed"]
+    failures = [outcome for outcome in outcomes.values() if outcome.state in ("failed", "killed")]
     for failure in failures:
         print(f"\nFAILED {json.dumps(asdict(failure.cell))}\n{failure.words}", file=sys.stderr, flush=True)
     return failures
 
 
-def _computed(cells: list[Cell], one: Callable[[Cell], Outcome], jobs: int, address: str) -> Iterator[Outcome]:
-    """Compute cells by joblib, in new processes for what is left when the system has killed one."""
+def _computed(cells: list, one: Callable[..., Outcome], jobs: int, address: str) -> Iterator[Outcome]:
+    """Compute cells by joblib; when the system has killed a process, those that are left are "killed"."""
     client, how, killed = nullcontext(), {"backend": "loky", "inner_max_num_threads": 1}, TerminatedWorkerError
     # Tasks are handed out one by one, so that cells which share a setting run at about the same time.
-    parallel = {"n_jobs": min(jobs, max(len(cells), 1)), "return_as": "generator_unordered", "pre_dispatch": "n_jobs"}
+    parallel = {"n_jobs": min(jobs, len(cells)), "return_as": "generator_unordered", "pre_dispatch": "n_jobs"}
     if address:
         from distributed.client import Client, FutureCancelledError  # slow to import
         from distributed.scheduler import KilledWorker
 
         client, how, killed = Client(address), {"backend": "dask"}, (KilledWorker, FutureCancelledError)
         parallel = {"n_jobs": -1, "pre_dispatch": "all"}  # joblib's Dask backend returns a list
-    missing, words = list(cells), ""
-    with client:
-        for _ in range(ATTEMPTS if cells else 0):
-            try:
-                with joblib.parallel_config(**how):
-                    tasks = [joblib.delayed(one)(cell) for cell in missing]
-                    for outcome in joblib.Parallel(**parallel, batch_size=1)(tasks):
-                        missing.remove(outcome.cell)
-                        yield outcome
-            except killed as error:
-                words = str(error)
-            if not missing:
-                return
-    for cell in missing:
-        yield Outcome(cell, "failed", words)
+    left = list(cells)
+    try:
+        with client, joblib.parallel_config(**how):
+            for outcome in joblib.Parallel(**parallel, batch_size=1)(joblib.delayed(one)(cell) for cell in cells):
+                left.remove(outcome.cell)
+                yield outcome
+    except killed as error:
+        yield from (Outcome(cell, "killed", str(error)) for cell in left)

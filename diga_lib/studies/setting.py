@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
+from filelock import FileLock
 from torch import Tensor
 
-from diga_lib import data, directions, image_text, latent
+from diga_lib import data, directions, image_text, latent, runtime
 from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction, words
 from diga_lib.directions.clusters import fit_clusters
-from diga_lib.methods import ERM
+from diga_lib.latent import checkpoints
 from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
-from diga_lib.studies import cache
 
 STANDS_FOR = {"Attractive": "Heavy_Makeup"}  # what rendered faces are given in place of somebody's judgement
+KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or directions
 
 
 @dataclass(frozen=True)
@@ -27,29 +31,22 @@ class Setting:
 
     Attributes
     ----------
-    pool : ImageDataset
-        What the split was drawn from.
-    split : BiasedSplit
-        The biased training set, with a balanced test set.
+    pool, split, seed
+        What the split was drawn from, the biased training set with a balanced test set, and its seed.
     generator : object with ``encode`` and ``decode``
-    sizes : Sizes
-    profile : str
-    seed : int
-        Of the split.
+    sizes, profile
     kept : dict or None
-        If given, it describes the setting, and what is computed is kept on disk for other processes.
+        If given, it describes the setting, and codes and directions are kept on disk for other processes.
     text : callable or None
         Makes the image-text model, `reader`; the one of rendered faces if None.
     balanced : BiasedSplit
         A balanced training set of the same size with the same test set, for an oracle.
     codes : Tensor (n_train, levels, width)
-    plain, refined : Direction
-        The paper's combined direction, and the same sharpened by the clusters inside each class.
-    judged : Direction
-        The paper's combined direction with c chosen by the image-text model.
+    plain, refined, judged : Direction
+        The paper's combined direction with c chosen by the clusters, the same sharpened by them, and with c chosen by
+        the image-text model.
     named : Named or Direction
-        The words for the spurious attribute, see :mod:`diga_lib.directions.words`; where none is named, what the
-        latents tell.
+        The words for the spurious attribute, see :mod:`diga_lib.directions.words`; where none is named, `refined`.
     """
 
     pool: ImageDataset
@@ -74,7 +71,7 @@ class Setting:
 
     @cached_property
     def codes(self) -> Tensor:
-        return cache.once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
+        return once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
 
     def combined(self, scorer: Callable | None = None) -> Direction:
         """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""
@@ -83,12 +80,12 @@ class Setting:
 
     @cached_property
     def plain(self) -> Direction:
-        return cache.once(self.kept, "plain", self.combined)
+        return once(self.kept, "plain", self.combined)
 
     @cached_property
     def refined(self) -> Direction:
         y = self.split.train.target
-        return cache.once(self.kept, "refined", lambda: directions.sharpen(self.codes, y, self.plain))
+        return once(self.kept, "refined", lambda: directions.sharpen(self.codes, y, self.plain))
 
     @cached_property
     def reader(self) -> image_text.ImageText:
@@ -102,10 +99,7 @@ class Setting:
 
     @cached_property
     def judged(self) -> Direction:
-        def scorer(images):
-            return self.reader.zero_shot(images, self.asked)
-
-        return cache.once(self.kept, "scored", lambda: self.combined(scorer))
+        return once(self.kept, "scored", lambda: self.combined(lambda x: self.reader.zero_shot(x, self.asked)))
 
     @cached_property
     def named(self) -> words.Named | Direction:
@@ -113,15 +107,32 @@ class Setting:
         found = words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked)
         return found if found.words else self.refined
 
-    def reference(self, epochs: int) -> ERM:
-        """The plainly trained network that EIIL, JTT and MAPLE look at first, with this setting's seed."""
-        model = ERM(epochs=epochs)
-        trained = cache.once(
-            self.kept, f"reference-{epochs}", lambda: ERM(epochs=epochs).fit(self.train, self.seed).network.state_dict()
-        )
-        model.network = model.build().to(model.device)
-        model.network.load_state_dict(trained)
-        return model
+
+def once(kept: dict | None, name: str, compute: Callable[[], Tensor | Direction]) -> Tensor | Direction:
+    """What `compute` returns, a Direction without its table of scores: from disk if it is there and whole.
+
+    `kept` holds everything that it depends on, in JSON's types; None keeps nothing. Of several processes that ask for
+    the same, one computes it and the others wait.
+    """
+    if kept is None:
+        return compute()
+    description = json.dumps([KEPT, kept], sort_keys=True).encode()
+    file = runtime.cache_folder("shared") / f"{name}-{hashlib.sha256(description).hexdigest()[:20]}.safetensors"
+    with FileLock(f"{file}.lock"):
+        try:
+            parts, _ = checkpoints.read(file)
+        except (FileNotFoundError, ValueError):  # not there, or damaged
+            made = compute()
+            made = {"tensor": made} if isinstance(made, Tensor) else vars(made)
+            parts = {
+                name: value.clone() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+                for name, value in made.items()
+                if name != "scores"
+            }
+            checkpoints.write(file, parts)
+    if "tensor" in parts:
+        return parts["tensor"]
+    return Direction(**{name: value if value.ndim else value.item() for name, value in parts.items()})
 
 
 def setting(
@@ -135,19 +146,15 @@ def setting(
     n_validation: int | None = None,
     kept: dict | None = None,
 ) -> Setting:
-    """Split the data; training images are encoded and the spurious direction is found when they are first needed.
+    """Split the data (rendered faces by default); all else is found when it is first needed.
 
     Parameters
     ----------
     target, spurious, bias, seed, n_validation
         As for :func:`diga_lib.data.biased_split`.
     profile : {"quick", "table", "full"}
-    dataset : ImageDataset, optional
-        Rendered faces by default.
-    generator : object with ``encode`` and ``decode``, optional
-        The shipped one by default.
-    kept : dict, optional
-        As in :class:`Setting`.
+    dataset, generator, kept
+        As in :class:`Setting`; the generator is the shipped one by default.
     """
     sizes = SIZES[profile]
     pool = data.load("rendered-faces", sizes.pool, seed=POOL_SEED) if dataset is None else dataset
@@ -166,7 +173,7 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
         "carries": the five attributes whose correlation with a coordinate inside the target's classes is largest in
         size; and "gain", "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
     """
-    train, names = setting.split.train, setting.split.spurious.split("&")
+    train, (target, names) = setting.split.train, (setting.split.target, setting.split.spurious.split("&"))
     y, several = train.target, found.directions
     along = np.stack([direction.coordinate(setting.codes).numpy() for direction in several], 1)
     if isinstance(found, words.Named):
@@ -175,7 +182,7 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
         clusters = fit_clusters(along[:, 0], y)
         upper, share = clusters.probability[:, None], [float(share) for share in clusters.share]
         scores = {"gain": clusters.gain, "gap": clusters.gap / clusters.spread, "share": share}
-    scores |= {"cosine": {setting.split.target: 0.0}, "pseudo_groups": {}}
+    cosine, agree = {target: 0.0}, {}
 
     def largest(true):
         return max(abs(directions.cosine(direction.direction, true)) for direction in several)
@@ -183,17 +190,15 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     for k, name in enumerate(names):
         s = train.spurious >> (len(names) - 1 - k) & 1
         shift, of_target = directions.true_shifts(setting.codes, y, s)
-        scores["cosine"][name] = largest(shift)
-        scores["cosine"][setting.split.target] = max(scores["cosine"][setting.split.target], largest(of_target))
-        agree = ((upper > 0.5) == (s == 1)[:, None]).mean(0)
-        scores["pseudo_groups"][name] = float(np.maximum(agree, 1 - agree).max())
-    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=setting.split.target)
-
-    def inside(table):
-        return table - table.groupby(y).transform("mean")
-
-    rest = inside(others.astype(float))
-    each = pd.DataFrame({k: rest.corrwith(inside(pd.Series(column))) for k, column in enumerate(along.T)}).dropna()
+        cosine |= {name: largest(shift), target: max(cosine[target], largest(of_target))}
+        right = ((upper > 0.5) == (s == 1)[:, None]).mean(0)
+        agree[name] = float(np.maximum(right, 1 - right).max())
+    others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=target).astype(float)
+    inside = others - others.groupby(y).transform("mean")
+    coordinates = pd.DataFrame(along)
+    coordinates -= coordinates.groupby(y).transform("mean")
+    each = pd.DataFrame({k: inside.corrwith(column) for k, column in coordinates.items()}).dropna()
     strongest = {name: float(row.iloc[row.abs().argmax()]) for name, row in each.iterrows()}
     first = sorted(strongest, key=lambda name: -abs(strongest[name]))[:5]
-    return scores | {"carries": {name: round(strongest[name], 4) for name in first}}
+    carries = {name: round(strongest[name], 4) for name in first}
+    return scores | {"cosine": cosine, "pseudo_groups": agree, "carries": carries}

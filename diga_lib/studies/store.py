@@ -8,7 +8,6 @@ import re
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
 SHA = re.compile(rb', "sha": "([0-9a-f]{16})"\}$')  # ends each line: of what the line is without it
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(ge=0)]
 # A process keeps its code, and asking git takes as long as a short run.
 commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(runtime.versions)
 
@@ -49,17 +49,17 @@ class Result(Record):
 
     Parameters
     ----------
-    method, variant : str
+    method, variant
         Words for the row. Nothing is found by them.
-    row, case : str
+    row, case
         Its id in ``rows.ROWS``, and what tells runs of one row apart whose other fields are equal, such as "trial 1".
     target, spurious, bias, seed, profile
         Of the split and the training; two spurious attributes at once are joined by "&".
     accuracy, worst_group, equalized_odds, groups
         As in `metrics.GroupMetrics`.
-    seconds, peak_memory_mb : float
+    seconds, peak_memory_mb
         Of the whole run (10^6 bytes).
-    extra : dict
+    extra
         Whatever else a table needs, in JSON's types.
     """
 
@@ -75,28 +75,15 @@ class Result(Record):
     worst_group: Share
     equalized_odds: Share
     groups: dict[str, Share]
-    seconds: Annotated[float, Field(ge=0)]
-    peak_memory_mb: Annotated[float, Field(ge=0)]
+    seconds: Positive
+    peak_memory_mb: Positive
     profile: Literal["quick", "table", "full"]
     extra: dict[str, Any] = {}
-
-    @classmethod
-    def of(cls, metrics, run, **fields):
-        """Build a result from `metrics.GroupMetrics`, a finished `timed_run` and the other fields."""
-        return cls(**asdict(metrics), **asdict(run), **fields)
-
-
-@dataclass
-class Run:
-    """Seconds and peak memory (10^6 bytes) of a `timed_run`, known when it has ended."""
-
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
 
 
 @contextmanager
 def timed_run():
-    """Measure the seconds and the peak memory of a block; yields a `Run` that is filled in when the block ends.
+    """Measure a block; yields a dict that has its "seconds" and "peak_memory_mb" (10^6 bytes) when the block has ended.
 
     Where the system can forget the process's earlier peak (Linux), the memory is the block's own; elsewhere it is the
     process's peak so far.
@@ -104,14 +91,17 @@ def timed_run():
     forget = Path("/proc/self/clear_refs")
     if os.access(forget, os.W_OK):
         forget.write_text("5")  # resets the peak resident set, see proc_pid_clear_refs(5)
-    run, start = Run(), time.perf_counter()
+    run, start = {}, time.perf_counter()
     yield run
-    run.seconds, run.peak_memory_mb = time.perf_counter() - start, runtime.peak_memory_mb()
+    run |= {"seconds": time.perf_counter() - start, "peak_memory_mb": runtime.peak_memory_mb()}
 
 
 def line_of(fields):
     """Write fields as one line with its checksum (bytes without a line end); `ValueError` where JSON cannot."""
-    body = json.dumps(fields, allow_nan=False, ensure_ascii=False, default=_plain).encode()
+    try:  # NumPy's numbers and arrays become Python's
+        body = json.dumps(fields, allow_nan=False, ensure_ascii=False, default=lambda value: value.tolist()).encode()
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"The result {fields} cannot be written as JSON: {error}.") from error
     return body[:-1] + f', "sha": "{hashlib.sha256(body).hexdigest()[:16]}"}}'.encode()
 
 
@@ -121,21 +111,14 @@ def append(path, record):
     A torn last line, left by a process that was killed while writing, is removed with a warning; nothing else ever is.
     What JSON cannot hold is a ValueError, a file that cannot be written an OSError.
     """
-    try:
-        line = line_of(record.model_dump()) + b"\n"
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The result {record} cannot be written as JSON: {error}.") from error
-    path = Path(path)
+    line, path = line_of(record.model_dump()) + b"\n", Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        whole, torn = _split(path, file.read())
-        if torn:
-            file.truncate(len(whole))
-        elif whole and not whole.endswith(b"\n"):
-            line = b"\n" + line
-        size = os.fstat(file.fileno()).st_size
+        size = len(whole := _whole(path, file.read()))
+        file.truncate(size)
+        line = line if whole.endswith(b"\n") or not whole else b"\n" + line
         if file.write(line) != len(line):  # a full disk
             file.truncate(size)
             raise OSError(f"{path} could not be written; is the disk full?")
@@ -145,21 +128,15 @@ def append(path, record):
 def read(path, kind=Result):
     """Read all records of a file as a table with a column for each field of `kind`, a `Record`.
 
-    A torn last line is left out with a warning.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line is not such a record, or is not what was written.
+    A torn last line is left out with a warning. A file that is not there is a FileNotFoundError; a line that is not
+    such a record, or not what was written, a ValueError.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There are no results at {path}.")
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        whole, _ = _split(path, file.read())
+        whole = _whole(path, file.read())
     rows = []
     for number, line in enumerate(whole.splitlines(), 1):
         sha = SHA.search(line)
@@ -174,6 +151,20 @@ def read(path, kind=Result):
             raise ValueError(f"{path}, line {number} is not what was written: its checksum is missing or differs.")
         rows.append(record.model_dump())
     return pd.DataFrame(rows, columns=list(kind.model_fields))
+
+
+def _whole(path, content):
+    """A file's bytes without what a killed process left of a last line (with a warning)."""
+    cut = content.rfind(b"\n") + 1
+    try:
+        torn = cut < len(content) and not isinstance(json.loads(content[cut:]), dict)
+    except ValueError:
+        torn = True
+    if not torn:  # at most its line end is missing
+        return content
+    number = content.count(b"\n") + 1
+    warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3)
+    return content[:cut]
 
 
 def latest(frame, key=KEY):
@@ -195,13 +186,14 @@ def summary(frame, by="row", columns=METRICS):
         Indexed by `by` in order of appearance; columns (name, "mean") and (name, "interval"), the half width of the
         95 % t interval (NaN for a single run), and ("runs", "count").
     """
-    lines = {}
-    for key, group in frame.groupby(by, sort=False):
-        pairs = {name: mean_and_interval(group[name]) for name in columns}
-        both = {(name, part): pairs[name][k] for name in columns for k, part in enumerate(("mean", "interval"))}
-        lines[key] = both | {("runs", "count"): len(group)}
-    table = pd.DataFrame(list(lines.values()), index=pd.Index(lines, name=by))
-    return table.set_axis(pd.MultiIndex.from_tuples(table.columns), axis=1)
+
+    def interval(values):
+        return mean_and_interval(values)[1]
+
+    groups = frame.groupby(by, sort=False)
+    table = groups[list(columns)].agg(["mean", interval])
+    table["runs", "count"] = groups.size()
+    return table
 
 
 def formatted(table, digits=3):
@@ -219,25 +211,3 @@ def older(stale, runs, study):
     """A sentence in Markdown on how many of some stored runs are older than the code; "" if there is none."""
     again = f"`python -m diga_lib.studies {study} --renew` runs those again."
     return f"{stale} of these {runs} runs are older than the code that makes them; {again}" if stale else ""
-
-
-def _split(path, content):
-    """Split a file's bytes into whole lines and what a killed process left of one (with a warning)."""
-    cut = content.rfind(b"\n") + 1
-    last = content[cut:]
-    try:
-        whole = not last or isinstance(json.loads(last), dict)  # then only its line end is missing
-    except ValueError:
-        whole = False
-    if whole:
-        return content, b""
-    number = content.count(b"\n") + 1
-    warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3)
-    return content[:cut], last
-
-
-def _plain(value):
-    """Turn numpy's numbers and arrays into Python's for JSON."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not a JSON type")

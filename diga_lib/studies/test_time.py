@@ -203,8 +203,8 @@ class Bench:
         return {
             "n": len(s),
             "accuracy": float(right.mean()),
-            "seconds_per_image": timing.seconds / len(s),
-            "peak_memory_mb": timing.peak_memory_mb,
+            "seconds_per_image": timing["seconds"] / len(s),
+            "peak_memory_mb": timing["peak_memory_mb"],
             "correct": "".join("01"[int(r)] for r in right),
             "extra": {"processor_seconds_per_image": processor / len(s)},
         }

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,8 @@ def fake(cell: Cell) -> store.Result:
     if cell.target == "Big_Nose":
         raise RuntimeError("the nose is too big")
     metrics = GroupMetrics(0.5, 0.5, 0.0, dict.fromkeys(("y0s0", "y0s1", "y1s0", "y1s1"), 0.5))
-    more = {"method": "ERM", "version": cell.version, "extra": {"process": os.getpid()}}
-    return store.Result.of(metrics, store.Run(1.0, 1.0), **cell.key, **more)
+    more = {"method": "ERM", "version": cell.version, "seconds": 1.0, "peak_memory_mb": 1.0}
+    return store.Result(**asdict(metrics), **cell.key, **more, extra={"process": os.getpid()})
 
 
 def keys(path: Path) -> list[tuple]:

@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from diga_lib import data, directions
+from diga_lib import data, directions, latent
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
 from diga_lib.directions.words import Named
-from diga_lib.methods.two_stages import TwoStages
 from diga_lib.pages.profiles import SIZES, Sizes
-from diga_lib.studies import cache, grids, rows, store
+from diga_lib.studies import grids, rows, store
 from diga_lib.studies.grids import TABLE, TRIALS, Cell, chosen
-from diga_lib.studies.setting import direction_scores
+from diga_lib.studies.setting import direction_scores, once
 from diga_lib.studies.setting import setting as make_setting
 
 TINY = Sizes(pool=900, n_train=200, n_test_per_group=20, epochs=1, byol_epochs=1, seeds=1)
@@ -83,32 +82,10 @@ def test_another_process_finds_codes_and_directions_on_disk(setting):
             assert torch.equal(made.direction, found.direction) and torch.equal(made.reader, found.reader)
             numbers = ([d.scale, d.center, d.coefficient] for d in (made, found))
             np.testing.assert_equal(*numbers)  # a number that is not known (NaN) is kept as such
-            pd.testing.assert_frame_equal(made.scores, found.scores, check_dtype=False)
         else:
             assert torch.equal(made, found)
     assert (one.generator.encoded, other.generator.encoded) == (1, 0)
     assert replace(one, generator=Lamps(), kept={"setting": 2}).codes is not None
-    with pytest.raises(TypeError, match="center of a Direction is a set"):
-        cache.once(kept, "bad", lambda: replace(one.plain, center={1}))
-
-
-@pytest.mark.parametrize("name", ["eiil", "jtt", "maple"])
-def test_methods_of_two_stages_share_a_reference_and_train_as_with_their_own(setting, name, monkeypatch):
-    with_own = rows.run(setting, name)[1]
-    shares = replace(setting, kept={"setting": name})
-    once = shares.reference(1)
-    monkeypatch.setattr(
-        TwoStages, "trained_reference", lambda self, train: self.reference
-    )  # it has nothing to train with
-    for value in (shares, replace(shares)):
-        model = rows.run(value, name)[1]
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(
-                model.reference.network.state_dict().values(), once.network.state_dict().values(), strict=False
-            )
-        )
-        assert (model.scores(pool(40).images) == with_own.scores(pool(40).images)).all()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +132,7 @@ def test_two_spurious_attributes_are_scored_one_by_one(setting):
 
 def test_a_cell_is_computed_as_it_says(setting, monkeypatch):
     monkeypatch.setattr(data, "load", lambda name, n, seed: pool(n, seed))
-    monkeypatch.setattr(grids, "_generator", lambda name: Lamps())
+    monkeypatch.setattr(latent, "load", lambda name: Lamps())
     grids._setting.cache_clear()
     plain = Cell("erm", profile="quick", changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40)
     made = grids.compute(plain)
@@ -191,12 +168,12 @@ def test_what_is_damaged_on_disk_is_made_again(setting, spoil, tmp_path):
         made.append(1)
         return torch.arange(6.0).view(2, 3)
 
-    first = cache.once(kept, "codes", compute)
+    first = once(kept, "codes", compute)
     (file,) = (tmp_path / "shared").glob("codes-*.safetensors")
     whole = file.read_bytes()
     file.write_bytes(spoil(whole))
-    assert torch.equal(cache.once(kept, "codes", compute), first) and len(made) == 2
-    assert torch.equal(cache.once(kept, "codes", compute), first) and len(made) == 2
+    assert torch.equal(once(kept, "codes", compute), first) and len(made) == 2
+    assert torch.equal(once(kept, "codes", compute), first) and len(made) == 2
 
 
 def test_grids_are_in_order_and_every_method_has_as_many_trials():

@@ -4,12 +4,13 @@ import json
 import math
 import multiprocessing
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from diga_lib.metrics import group_metrics, mean_and_interval
-from diga_lib.studies.store import Result, Run, append, formatted, latest, line_of, older, read, summary, timed_run
+from diga_lib.studies.store import Result, append, formatted, latest, line_of, older, read, summary, timed_run
 
 FIELDS = {
     "method": "ERM",
@@ -36,7 +37,7 @@ def path(tmp_path):
 
 def test_what_is_appended_is_read_back(path):
     metrics = group_metrics([0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1])
-    first = Result.of(metrics, Run(1.5, 300.0), **FIELDS, extra={"strength": np.float32(0.5)})
+    first = Result(**asdict(metrics), seconds=1.5, peak_memory_mb=300.0, **FIELDS, extra={"strength": np.float32(0.5)})
     append(path, first)
     append(path, result(seed=1, variant="naïve"))
     frame = read(path)
@@ -169,8 +170,8 @@ def test_timed_run_measures_seconds_and_memory():
         time.sleep(0.1)
     with timed_run() as large:
         np.ones(40_000_000).sum()  # 320 MB
-    assert 0.1 <= small.seconds < 1
-    assert large.peak_memory_mb - small.peak_memory_mb > 250
+    assert 0.1 <= small["seconds"] < 1
+    assert large["peak_memory_mb"] - small["peak_memory_mb"] > 250
 
 
 def test_older_runs_are_told_in_a_sentence():
