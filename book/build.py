@@ -23,6 +23,7 @@ from execution import ROOT, Executor, Run, fingerprint, last_fingerprint, plan, 
 from pages import PROFILES, api_pages, data_card, page_from
 
 NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "pdf.py", "runs.yml", "results", "__pycache__")
+GENERATORS = ("rendered-faces-64", "real-faces-64")  # whose decoders live figures run
 PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
 
 
@@ -57,23 +58,26 @@ def configure(config: str) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
-def add_decoder(folder: Path) -> None:
-    """Put the decoder that live figures run, as ONNX, among the assets; exported again only when it changed."""
+def add_decoders(folder: Path) -> None:
+    """Put the decoders that live figures run, as ONNX, among the assets; exported again only when one changed."""
     live, made = folder / "live", folder / "live" / "made.sha256"
     parts = [ROOT / "requirements.lock", *(ROOT / "diga_lib" / "latent").glob("*.py")]
-    parts += (ROOT / "diga_lib" / "weights").glob("rendered-faces-64-*")
+    parts += [part for name in GENERATORS for part in (ROOT / "diga_lib" / "weights").glob(f"{name}-*")]
     digest = hashlib.sha256("".join(sha256(part) for part in sorted(parts)).encode()).hexdigest()
     if not (made.exists() and made.read_text() == digest):
         from diga_lib import latent  # only here: these take seconds to import
-        from diga_lib.latent.onnx_export import decoder_files
+        from diga_lib.latent.onnx_export import decoder_files, decoder_id
 
-        live.mkdir(parents=True, exist_ok=True)
-        for name, content in decoder_files(latent.load("rendered-faces-64", device="cpu")).items():
-            with atomic_write(live / name) as temporary:
-                temporary.write_bytes(content)
+        shutil.rmtree(live, ignore_errors=True)
+        for generator in (latent.load(name, device="cpu") for name in GENERATORS):
+            place = live / decoder_id(generator)
+            place.mkdir(parents=True)
+            for name, content in decoder_files(generator).items():
+                (place / name).write_bytes(content)
         made.write_text(digest)
-    for file in live.glob("decoder.*"):
-        shutil.copy(file, folder / "source" / "_assets" / "live")
+    for place in live.iterdir():
+        if place.is_dir():
+            shutil.copytree(place, folder / "source" / "_assets" / "live" / place.name)
 
 
 def digest_of(folder: Path) -> str:
@@ -163,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{run.page}: left as it was ({reason})")
     with FileLock(folder / ".lock"):
         assemble(everything, folder)
-        add_decoder(folder)
+        add_decoders(folder)
         status = make_html(folder)
     if status == 0:
         print(f"The book ({options.profile} profile): {(folder / 'html' / 'index.html').as_uri()}")

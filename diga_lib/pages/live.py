@@ -71,6 +71,7 @@ class Figure:
     decoder: str = ""  # which decoder painted; a page with another one shows the frames
     spread: np.ndarray | None = None  # (2, levels, width): mean and deviation of codes, for random ones
     units: Mapping[str, np.ndarray] | None = None  # what an editor of action units does to each face, see `expressions`
+    rest: np.ndarray | None = None  # (n, 3, R, R), int8: grey levels that a photograph has beyond its decoded code
 
     def payload(self) -> dict:
         """Everything, as JSON can hold it."""
@@ -82,6 +83,8 @@ class Figure:
             written["spread"] = _floats(self.spread)
         if self.units is not None:
             written["units"] = {key: _floats(array) for key, array in self.units.items()}
+        if self.rest is not None:
+            written["rest"] = base64.b64encode(self.rest.tobytes()).decode()
         return written
 
     def _repr_html_(self) -> str:
@@ -215,6 +218,7 @@ def edits(
     alt: str,
     codes: Tensor | None = None,
     most: float = 6.0,
+    photos: np.ndarray | None = None,
 ) -> Figure:
     """One degree for each of several directions; with `codes`, readers can draw a random code of their statistics.
 
@@ -225,6 +229,8 @@ def edits(
     directions : mapping of str to Direction
         What the slider says, and the direction that it moves along.
     codes : Tensor (N, levels, width), optional
+    photos : uint8 array (n, 3, R, R), optional
+        The pictures of the faces: what their codes do not hold is added to all that is painted.
 
     References
     ----------
@@ -235,9 +241,11 @@ def edits(
         _degree(f"degree{k}", label, {"vector": k, "scale": one.scale}, most) for k, (label, one) in enumerate(found)
     ]
     spread = None if codes is None else torch.stack([codes.mean(0), codes.std(0)])
-    return _figure(
-        generator, name, caption, alt, faces, torch.stack([one.direction for _, one in found]), controls, spread
-    )
+    rest = None
+    if photos is not None:
+        rest = np.round(photos - 255 * generator.decode(faces).cpu().numpy()).clip(-127, 127).astype(np.int8)
+    vectors = torch.stack([one.direction for _, one in found])
+    return _figure(generator, name, caption, alt, faces, vectors, controls, spread, rest=rest)
 
 
 @torch.no_grad()
@@ -289,13 +297,13 @@ def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) 
     return Control(name, label, -most, most, 0.1, value, move)
 
 
-def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None) -> Figure:
+def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None, rest=None) -> Figure:
     def as_numpy(x):
         return x.detach().cpu().numpy().astype(np.float32)
 
     decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
     spread = None if spread is None else as_numpy(spread)
-    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units)
+    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units, rest)
     start = {control.name: control.value for control in controls}
     frames = {}
     for control in controls:
@@ -305,7 +313,10 @@ def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None
         else:
             start_moved = start
         codes = [compose(bare, start_moved | {control.name: float(value)}) for value in values]
-        frames[control.name] = [_webp(picture) for picture in generator.decode(torch.cat(codes))]
+        pictures = generator.decode(torch.cat(codes)).cpu()
+        if rest is not None:
+            pictures = pictures + torch.from_numpy(rest[0]) / 255
+        frames[control.name] = [_webp(one) for one in pictures]
     return Figure(**{**vars(bare), "frames": frames})
 
 
@@ -314,7 +325,7 @@ def _floats(array: np.ndarray) -> str:
 
 
 def _webp(picture: Tensor) -> str:
-    pixels = (picture.detach().cpu() * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = (picture.detach() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=90)
     return base64.b64encode(buffer.getvalue()).decode()

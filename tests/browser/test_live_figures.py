@@ -9,6 +9,7 @@ import torch
 from playwright.sync_api import Error
 
 from diga_lib import latent
+from diga_lib.latent.onnx_export import decoder_id
 from diga_lib.pages import live
 
 pytestmark = pytest.mark.built
@@ -18,6 +19,8 @@ FIGURES = {
     "live-turning": "02_biased_directions.html",
     "live-combination": "02_biased_directions.html",
     "live-units": "09_action_units.html",
+    "live-london": "00_tour.html",
+    "live-real": "12_real_photographs.html",
 }
 each_figure = pytest.mark.parametrize("name", FIGURES)
 PLACES = {
@@ -29,8 +32,9 @@ PIXELS = "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.heigh
 
 
 @pytest.fixture(scope="module")
-def generator():
-    return latent.load("rendered-faces-64", device="cpu")
+def generators():
+    some = [latent.load(name, device="cpu") for name in ("rendered-faces-64", "real-faces-64")]
+    return {decoder_id(one): one for one in some}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,9 @@ def from_python(figure) -> live.Figure:
         units["into"] = units["into"].reshape(len(units["bias"]), -1)
         units["maps"] = units["maps"].reshape(len(arrays["faces"]), coordinates, -1)
     faces, vectors = arrays["faces"].copy(), arrays["vectors"].copy()
-    return live.Figure(spec["name"], "", spec["alt"], faces, vectors, controls, {}, units=units)
+    rest = np.frombuffer(base64.b64decode(spec.get("rest", "")), np.int8).reshape(-1, 3, 64, 64)
+    same = {"decoder": spec["decoder"], "units": units, "rest": rest if len(rest) else None}
+    return live.Figure(spec["name"], "", spec["alt"], faces, vectors, controls, {}, **same)
 
 
 def set_sliders(figure, values: dict) -> None:
@@ -97,7 +103,7 @@ def set_sliders(figure, values: dict) -> None:
 
 
 @each_figure
-def test_the_page_paints_what_python_paints(at, generator, name):
+def test_the_page_paints_what_python_paints(at, generators, name):
     figure = at(name)
     spec, rng = from_python(figure), np.random.default_rng(0)
     seen = []
@@ -108,9 +114,12 @@ def test_the_page_paints_what_python_paints(at, generator, name):
         if trial:
             figure.get_by_role("button", name="Another face").click()
         with torch.no_grad():  # in full precision: decode() may compute in bfloat16 where that is fast
-            expected = generator.images_of(live.compose(spec, values, face)).clamp(0, 1)[0]
+            code = live.compose(spec, values, face)
+            expected = 255 * generators[spec.decoder].images_of(code).clamp(0, 1)[0].numpy()
+        if spec.rest is not None:
+            expected = (expected + spec.rest[face]).clip(0, 255)
         seen.append(painted(figure))
-        difference = np.abs(seen[-1] - 255 * expected.permute(1, 2, 0).numpy())
+        difference = np.abs(seen[-1] - expected.transpose(1, 2, 0))
         assert difference.max() <= 2, f"{difference.max():.2f} of 255 at {values}"
     assert min(np.abs(one - other).max() for one, other in zip(seen, seen[1:], strict=False)) > 10
 
@@ -165,7 +174,7 @@ def test_a_finger_moves_the_slider_on_a_phone(at):
     assert np.abs(painted(figure) - before).max() > 5
 
 
-def test_a_code_of_ones_own_and_random_ones(at, generator, tmp_path):
+def test_a_code_of_ones_own_and_random_ones(at, generators, tmp_path):
     figure = at("live-edits")
     page = figure.page
     first = painted(figure)
@@ -179,7 +188,7 @@ def test_a_code_of_ones_own_and_random_ones(at, generator, tmp_path):
         "e => e.textContent.startsWith('Your code')", arg=figure.locator(".live-message").element_handle()
     )
     with torch.no_grad():
-        expected = 255 * generator.images_of(own).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+        expected = 255 * generators[spec.decoder].images_of(own).clamp(0, 1)[0].permute(1, 2, 0).numpy()
     assert np.abs(painted(figure) - expected).max() <= 2
     (tmp_path / "wrong.json").write_text("[1, 2, 3]")
     figure.locator("input[type=file]").set_input_files(tmp_path / "wrong.json")

@@ -95,6 +95,19 @@ def test_what_a_page_embeds_can_be_read_back(codes, normals):
     assert 'alt="a &quot;face&quot;"' in written and "A face &amp; sliders." in written
 
 
+def test_a_photograph_is_shown_as_it_is_until_it_is_moved(codes, normals):
+    photos = np.random.default_rng(0).integers(90, 165, (2, 3, 8, 8), dtype=np.uint8)
+    figure = live.edits(Painter(), codes[:2], {"a": paper_direction(codes, normals[0])}, **WORDS, photos=photos)
+    spec, decoded = figure.payload(), 255 * Painter().decode(torch.from_numpy(figure.faces)).numpy()
+    rest = np.frombuffer(base64.b64decode(spec["rest"]), np.int8).reshape(photos.shape)
+    near = np.abs(photos - decoded) < 127
+    np.testing.assert_allclose((decoded + rest)[near], photos[near], atol=0.51)
+    frames = [Image.open(io.BytesIO(base64.b64decode(one))) for one in spec["frames"]["degree0"]]
+    middle = np.array(frames[live.FRAMES // 2], np.float32).mean((0, 1))
+    np.testing.assert_allclose(middle, photos[0].mean((1, 2)), atol=4)
+    assert np.abs(np.array(frames[0], np.float32).mean() - middle.mean()) > 4
+
+
 def unpacked(files: dict[str, bytes]) -> bytes:
     """The content of ``decoder.bin``: the large arrays one after the other, float32."""
     packed, found = gzip.decompress(files["decoder.bin.gz"]), []

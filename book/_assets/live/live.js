@@ -5,12 +5,12 @@
 (() => {
   "use strict";
   const base = new URL(".", document.currentScript.src);
-  let decoder; // one painter, in a worker, for all figures of a page
+  const painters = {}; // one for each decoder, in a worker, for all figures of a page
 
-  function load() {
-    decoder ??= (async () => {
+  function load(decoder) {
+    painters[decoder] ??= (async () => {
       if (typeof WebAssembly !== "object") throw new Error("no WebAssembly");
-      const worker = new Worker(new URL("painter.mjs", base), { type: "module" });
+      const worker = new Worker(new URL(`painter.mjs?decoder=${decoder}`, base), { type: "module" });
       const waiting = []; // the worker answers in order
       const answer = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
       worker.onmessage = ({ data }) => {
@@ -27,7 +27,7 @@
       };
       return { paint, identity };
     })();
-    return decoder;
+    return painters[decoder];
   }
 
   const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
@@ -49,6 +49,7 @@
       this.vectors = floats(this.spec.vectors);
       if (this.spec.units)
         this.units = Object.fromEntries(Object.entries(this.spec.units).map(([key, text]) => [key, floats(text)]));
+      if (this.spec.rest) this.rest = new Int8Array(Uint8Array.from(atob(this.spec.rest), (c) => c.charCodeAt(0)).buffer);
       this.code = this.faces.slice(0, this.size);
       this.face = 0;
       this.values = {};
@@ -186,6 +187,9 @@
     }
 
     show({ pixels, width, height }) {
+      const area = width * height; // the painter's pixels are clamped, and so is their sum
+      for (let k = 0, from = this.face * 3 * area; this.rest && !this.own && k < 3 * area; k++)
+        pixels[4 * (k % area) + Math.floor(k / area)] += this.rest[from + k];
       if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
       this.canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
       this.canvas.hidden = false;
@@ -212,12 +216,14 @@
 
     choose(face) {
       this.face = face;
+      this.own = false; // whether the code is of no photograph
       this.code = this.faces.slice(face * this.size, (face + 1) * this.size);
       this.changed(this.last);
     }
 
     draw() {
       const spread = floats(this.spec.spread);
+      this.own = true;
       for (let i = 0; i < this.size; i++) this.code[i] = spread[i] + 0.8 * normal() * spread[this.size + i];
       this.changed(this.last);
     }
@@ -234,6 +240,7 @@
         return;
       }
       this.message.textContent = "Your code.";
+      this.own = true;
       this.code = Float32Array.from(numbers);
       this.changed(this.last);
     }
@@ -249,7 +256,7 @@
       this.root.dataset.state = "loading";
       this.last = this.spec.controls[0].name;
       try {
-        const { paint, identity } = await load();
+        const { paint, identity } = await load(this.spec.decoder);
         if (identity !== this.spec.decoder) throw new Error("painted by another generator than the book's");
         this.paint = paint;
         this.stale = true;

@@ -1,7 +1,7 @@
 /* The worker behind live figures: unpacks the decoder's weights, loads it into onnxruntime-web, and paints codes. */
 import * as ort from "./ort.wasm.min.mjs";
 
-const base = new URL(".", import.meta.url);
+const base = new URL(".", import.meta.url), decoder = new URL(import.meta.url).searchParams.get("decoder");
 
 async function bytes(name) {
   const response = await fetch(new URL(name, base));
@@ -39,9 +39,9 @@ function unpacked(packed, arrays) {
 
 async function load() {
   if (typeof DecompressionStream !== "function") throw new Error("no DecompressionStream");
-  const recipe = fetch(new URL("decoder.json", base)).then((response) => response.json());
-  const weights = Promise.all([bytes("decoder.bin.gz"), recipe]).then(([packed, { arrays }]) => unpacked(packed, arrays));
-  const [wasm, model, data] = await Promise.all([bytes("ort-wasm-simd-threaded.wasm.gz"), bytes("decoder.onnx"), weights]);
+  const recipe = fetch(new URL(`${decoder}/decoder.json`, base)).then((response) => response.json());
+  const weights = Promise.all([bytes(`${decoder}/decoder.bin.gz`), recipe]).then(([packed, { arrays }]) => unpacked(packed, arrays));
+  const [wasm, model, data] = await Promise.all([bytes("ort-wasm-simd-threaded.wasm.gz"), bytes(`${decoder}/decoder.onnx`), weights]);
   ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
   ort.env.wasm.wasmPaths = base.href;
   ort.env.wasm.wasmBinary = wasm.buffer;
