@@ -1,6 +1,6 @@
 """Who judges the edits: a network that reads action units, and one that recognises people.
 
-They learned from rendered faces of a population of their own, which no editor sees (`studies.action_units_training`).
+They learned from rendered faces of a population of their own, which no editor sees (`studies.judge_training`).
 They are neither the network that looked on when the generator was trained nor of its architecture.
 """
 

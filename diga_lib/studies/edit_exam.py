@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from diga_lib import latent
 from diga_lib.action_units import data
 from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.editors import Edit
+from diga_lib.action_units.judge import Judges
 from diga_lib.action_units.measures import agreement, leakage
 
 PAIRS, STEPPED = 240, 32  # edits that are judged, and faces of which every unit is stepped by one
@@ -20,33 +22,19 @@ PAIRS, STEPPED = 240, 32  # edits that are judged, and faces of which every unit
 
 @dataclass(frozen=True)
 class Exam:
-    """Unseen faces, what is asked for, and who judges.
-
-    Attributes
-    ----------
-    source, target : Sequences
-        Frames (N, ...) of the same films: the target frame is what the renderer itself draws when asked.
-    neutral : uint8 array (N, 3, R, R)
-        The same people in the same light with all units at 0, as the renderer draws them: what the judge compares with.
-    codes, target_codes : Tensor (N, levels, width)
-    gallery : array (N, E)
-        The judge's mean embedding of each face's subject, in other light.
-    generator : object with ``encode`` and ``decode``
-    judge : Judges
-        Read units beside a neutral face, and recognise people; they know the generator's softness.
-    strict : FactorNetwork
-        Reads units from a picture alone, has seen pictures of the renderer only.
-    """
+    """N faces of people whom no editor has seen, what is asked for, and who judges."""
 
     source: data.Sequences
-    target: data.Sequences
-    neutral: np.ndarray
-    codes: Tensor
+    target: data.Sequences  # frames of the same films: what the renderer itself draws when asked
+    neutral: (
+        np.ndarray
+    )  # uint8 (N, 3, R, R): the source at rest, as the renderer draws it, beside which the judge reads
+    codes: Tensor  # (N, levels, width)
     target_codes: Tensor
-    gallery: np.ndarray
-    generator: object
-    judge: object
-    strict: object
+    gallery: np.ndarray  # (N, E): the judge's mean embedding of each face's subject, in other light
+    generator: latent.Generator
+    judge: Judges  # they know the generator's softness
+    strict: latent.FactorNetwork  # reads units from a picture alone, and has seen pictures of the renderer only
 
 
 def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs: int = PAIRS) -> Exam:
@@ -66,36 +54,28 @@ def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs:
     return Exam(*asked, neutral, codes[:pairs], codes[pairs:], np.stack(gallery), generator, judge, strict)
 
 
+@torch.no_grad()
 def measure(edit: Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
-    """Measure an editor, which is told the source's true intensities.
+    """Measure an editor, which is told the source's true intensities: the columns of `judged`, and three more.
 
-    Parameters
-    ----------
-    edit : callable
-        Codes, source and target intensities to codes.
-    given : Exam
-    steps : bool
-        Whether single units are stepped too, for leakage.
-
-    Returns
-    -------
-    DataFrame
-        A row for each unit: icc and mae between asked-for and obtained intensities, icc_strict the same by the
-        strict reader, leakage (mean absolute change of the other units when this one is stepped by 1) and moved
-        (mean change of the stepped unit itself), identity (mean cosine to the subject's gallery), image_distance
-        (mean absolute difference of pixels to the renderer's picture, of 255), seconds to edit and paint a face.
+    seconds to edit and paint a face and, with `steps`, what happens when one unit is stepped by 1: leakage, the mean
+    absolute change of the others, and moved, the mean change of the unit itself.
     """
     true, asked = (torch.from_numpy(part.intensities) for part in (given.source, given.target))
     started = time.perf_counter()
-    with torch.no_grad():
-        images = given.generator.decode(edit(given.codes, true, asked))
+    images = given.generator.decode(edit(given.codes, true, asked))
     seconds = (time.perf_counter() - started) / len(images)
     table = judged(images, given).assign(seconds=seconds)
-    return table.assign(**_steps(edit, given, true)) if steps else table
+    return table.assign(**_steps(edit, given, true[:STEPPED])) if steps else table
 
 
 def judged(images, given: Exam) -> pd.DataFrame:
-    """Measure pictures (N, 3, R, R), uint8 or float, that show or should show an exam's targets."""
+    """Measure pictures (N, 3, R, R), uint8 or float, that show or should show an exam's targets.
+
+    A row for each unit: icc and mae between asked-for and obtained intensities, icc_strict the same by the strict
+    reader, identity (mean cosine to the subject's gallery) and image_distance (mean absolute difference of pixels to
+    the renderer's picture, of 255).
+    """
     asked = given.target.intensities
     icc, mae = agreement(asked, given.judge.read(images, given.neutral))
     strict, _ = agreement(asked, given.strict.read(images)[list(UNITS)].to_numpy())
@@ -107,21 +87,18 @@ def judged(images, given: Exam) -> pd.DataFrame:
 
 
 def _steps(edit: Edit, given: Exam, true: Tensor) -> dict[str, list[float]]:
-    codes, true = given.codes[:STEPPED], true[:STEPPED]
-
     def read(target):
-        return given.judge.read(given.generator.decode(edit(codes, true, target)), given.neutral[:STEPPED])
+        edited = given.generator.decode(edit(given.codes[:STEPPED], true, target))
+        return given.judge.read(edited, given.neutral[:STEPPED])
 
-    leaks, moves = [], []
-    with torch.no_grad():
-        before = read(true)
-        for unit in range(len(UNITS)):
-            sign = torch.where(true[:, unit] < 2.5, 1.0, -1.0)  # towards the middle, where there is room
-            stepped = true.clone()
-            stepped[:, unit] += sign
-            after = read(stepped)
-            leaks.append(leakage(before, after, unit))
-            moves.append(float(((after - before)[:, unit] * sign.numpy()).mean()))
+    before, leaks, moves = read(true), [], []
+    for unit in range(len(UNITS)):
+        sign = torch.where(true[:, unit] < 2.5, 1.0, -1.0)  # towards the middle, where there is room
+        stepped = true.clone()
+        stepped[:, unit] += sign
+        after = read(stepped)
+        leaks.append(leakage(before, after, unit))
+        moves.append(float(((after - before)[:, unit] * sign.numpy()).mean()))
     return {"leakage": leaks, "moved": moves}
 
 

@@ -10,6 +10,8 @@ differ is encoded badly, and what is learned of its expression does not hold for
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -23,7 +25,6 @@ from torch.nn import functional as F
 from diga_lib import directions, latent, runtime
 from diga_lib.action_units import data
 from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
-from diga_lib.data.store import open_store
 from diga_lib.latent import checkpoints
 
 LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
@@ -41,23 +42,10 @@ PRESENT = 2  # a unit of this intensity or more counts as present, as in the lit
 
 @dataclass(frozen=True)
 class Films:
-    """Codes of F films of S frames each.
-
-    Parameters
-    ----------
-    codes : float32 Tensor (F, S, levels, width)
-    labels : float32 Tensor (F, S, 12)
-        Whole numbers 0-5.
-    subject : int array (F,)
-    """
+    """Codes (F, S, levels, width) and labels (F, S, 12), whole numbers 0-5, float32, of F films of S frames each."""
 
     codes: Tensor
     labels: Tensor
-    subject: np.ndarray
-
-    def select(self, keep: np.ndarray) -> Films:
-        """Some of the films."""
-        return Films(self.codes[keep], self.labels[keep], self.subject[keep])
 
     @cached_property
     def people(self) -> Tensor:
@@ -66,8 +54,9 @@ class Films:
 
     def within(self) -> tuple[Tensor, Tensor]:
         """How frames differ from their film's mean: codes (F S, D) and labels (F S, 12), float64."""
-        codes = (self.codes - self.codes.mean(1, keepdim=True)).flatten(2).flatten(0, 1).double()
-        return codes, (self.labels - self.labels.mean(1, keepdim=True)).flatten(0, 1).double()
+        parts = (self.codes.flatten(2), self.labels)
+        codes, labels = ((part - part.mean(1, keepdim=True)).flatten(0, 1).double() for part in parts)
+        return codes, labels
 
     def aside(self, count: int, rng: torch.Generator) -> Tensor:
         """Draw moves (count, levels, width) up to the whole way from one person to another."""
@@ -108,28 +97,36 @@ def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
     return (light * (1 + 0.07 * normal(3, 1, 1)) * uniform(0.94, 1.06)).clamp(0, 1)
 
 
-@lru_cache(maxsize=1)
-def disguised_films() -> Films:
-    """Codes of the training subjects' films in ``LOOKS`` disguises each; made once and kept on disk."""
-    identity = {"name": "disguised-films", "resolution": 64, "looks": LOOKS, "shown": SHOWN, "disguise": DISGUISE}
-    identity |= {"encoder": runtime.sha256(checkpoints.path("rendered-faces-64-encoder"))}
-    identity |= {"population": data.POPULATION, "version": data.VERSION}
+def _kept(name: str, settings: dict, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` returns, made once and kept in the cache; another process that is at it is waited for."""
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    file = runtime.cache_folder("training", "action-units") / f"{name}-{digest[:20]}.safetensors"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            checkpoints.write(file, make())
+    return checkpoints.read(file)[0]
+
+
+def _disguised() -> dict[str, Tensor]:
+    generator, films, codes, labels = latent.load(), data.load("train"), [], []
     count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
-    generator, films = latent.load(), data.load("train")
+    for row in runtime.progress(range(count), "disguising films"):
+        chosen = np.random.default_rng([data.POPULATION, 1, row]).choice(data.FRAMES, SHOWN, replace=False)
+        frames = films.select(row // LOOKS * data.FRAMES + chosen)
+        look = disguise(torch.from_numpy(frames.images).float() / 255, torch.Generator().manual_seed(row))
+        codes.append(generator.encode(look).cpu().half())
+        labels.append(torch.from_numpy(frames.labels))
+    return {"codes": torch.stack(codes), "labels": torch.stack(labels)}
 
-    def disguised(rows: np.ndarray) -> dict[str, np.ndarray]:
-        codes, labels = [], []
-        for row in rows:  # film * LOOKS + look
-            chosen = np.random.default_rng([data.POPULATION, 1, int(row)]).choice(data.FRAMES, SHOWN, replace=False)
-            frames = films.select(row // LOOKS * data.FRAMES + chosen)
-            look = disguise(torch.from_numpy(frames.images).float() / 255, torch.Generator().manual_seed(int(row)))
-            codes.append(generator.encode(look).cpu().numpy().astype(np.float16))
-            labels.append(frames.labels.astype(np.float16))
-        return {"codes": np.stack(codes), "labels": np.stack(labels)}
 
-    arrays = open_store(identity, count, disguised, "disguising films", jobs=1)
-    codes, labels = (torch.from_numpy(np.array(arrays[name])).float() for name in ("codes", "labels"))
-    return Films(codes, labels, np.arange(count) // (LOOKS * data.SESSIONS))
+@lru_cache(maxsize=2)
+def disguised_films(subjects: int = data.TRAIN_SUBJECTS) -> Films:
+    """Films of the first training subjects in ``LOOKS`` disguises each; made once and kept on disk."""
+    made = {"looks": LOOKS, "shown": SHOWN, "disguise": DISGUISE, "population": data.POPULATION, "data": data.VERSION}
+    made["encoder"] = runtime.sha256(checkpoints.path("rendered-faces-64-encoder"))
+    kept = _kept("disguised-films", made, _disguised)
+    first = subjects * data.SESSIONS * LOOKS
+    return Films(kept["codes"][:first].float(), kept["labels"][:first])
 
 
 class FilmMetric:
@@ -149,6 +146,7 @@ class FilmMetric:
         return ((one - other).flatten(1) @ self.whiten).square().mean()
 
 
+# ---------------------------------------------------------------------------------------------- linear editors
 def joint_steps(films: Films) -> Tensor:
     """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
     w, y = films.within()
@@ -159,13 +157,7 @@ def joint_steps(films: Films) -> Tensor:
 def boundary_normals(films: Films, strength: float, most: int = 3000) -> Tensor:
     """Unit normals (12, D) of the boundaries between a unit's absence and presence, in InterFaceGAN's manner.
 
-    Parameters
-    ----------
-    films : Films
-    strength : float
-        Regularisation of the boundaries, per frame.
-    most : int
-        Frames that the boundaries are fitted to.
+    They are fitted to `most` frames, with a regularisation of `strength` per frame.
     """
     codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
     some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:most]
@@ -193,7 +185,8 @@ def project_out_others(normals: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def train_reader(films: Films, seed: int = 0, steps: int = READING_STEPS) -> LabelDecoder:
+# ---------------------------------------------------------------------------------------------------- networks
+def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
     """Train Psi_dec: read the intensities from codes.
 
     Codes are moved part of the way to somebody else, with other skin in other light, and noise is added: what differs
@@ -209,54 +202,41 @@ def train_reader(films: Films, seed: int = 0, steps: int = READING_STEPS) -> Lab
         return F.smooth_l1_loss(reader(noisy), torch.cat([y_one, y_other]))
 
     torch.manual_seed(seed)  # of dropout
-    return descend(reader, loss, steps, "reading codes")
+    return descend(reader, loss, READING_STEPS, "reading codes")
 
 
-def train_dual(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = STEPS) -> AUEditNet:
-    """Train AUEditNet, starting from the best linear editor; it is returned in evaluation mode.
+def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) -> AUEditNet | SingleBranch:
+    """Train an editor of one of the two kinds, starting from the best linear one.
 
-    The losses: the target's code is met; two frames of a film give the same neutral code; a face edited to its own
-    labels stays; and what a frozen Psi_dec, trained on the same films, reads from edited codes is what was asked for,
-    zeros in the neutral ones.
+    The losses: the target's code is met; a face edited to its own labels stays; and what a frozen Psi_dec, trained on
+    the same films, reads from edited codes is what was asked for. With two branches, two frames of a film also give
+    the same neutral code, from which zeros are read.
     """
     torch.manual_seed(seed)
-    editor, rng, apart = AUEditNet(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
-    editor.start_from(joint_steps(films))
+    editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
+    linear, dual = joint_steps(films), kind is AUEditNet
+    editor.start_from(linear if dual else torch.cat([-linear, linear]))
     reader = reader.eval().requires_grad_(False)
 
     def loss():
         source, target, y_source, y_target = films.pairs(BATCH, rng)
-        neutral, neutral_too = editor.neutral(torch.cat([source, target]), torch.cat([y_source, y_target])).chunk(2)
         y_free = y_target.roll(1, 0)  # another film's expression, of which there is no picture to compare with
-        y = torch.cat([y_target, y_source, y_free])
-        edited, same, free = (neutral.repeat(3, 1, 1) + editor.change(neutral.repeat(3, 1, 1), y)).chunk(3)
-        read = reader(torch.cat([edited, free, neutral]))
-        asked = torch.cat([y_target, y_free, torch.zeros_like(y_target)])
-        met, alike = LATENT * apart(edited, target), NEUTRAL * apart(neutral, neutral_too)
-        return met + alike + SAME * apart(same, source) + 3 * READ * F.smooth_l1_loss(read, asked)
+        asked, shown, right, alike = torch.cat([y_target, y_source, y_free]), [], [], 0.0
+        if dual:
+            both = editor.neutral(torch.cat([source, target]), torch.cat([y_source, y_target]))
+            neutral, neutral_too = both.chunk(2)
+            made = neutral.repeat(3, 1, 1) + editor.change(neutral.repeat(3, 1, 1), asked)
+            shown, right, alike = [neutral], [torch.zeros_like(y_target)], apart(neutral, neutral_too)
+        else:
+            made = editor(source.repeat(3, 1, 1), y_source.repeat(3, 1), asked)
+        edited, same, free = made.chunk(3)
+        shown, right = [edited, free, *shown], [y_target, y_free, *right]
+        read = F.smooth_l1_loss(reader(torch.cat(shown)), torch.cat(right))
+        total = LATENT * apart(edited, target) + NEUTRAL * alike + SAME * apart(same, source)
+        return total + len(shown) * READ * read
 
     torch.manual_seed(seed)  # of dropout
-    return descend(editor, loss, steps, "AUEditNet")
-
-
-def train_single(films: Films, reader: LabelDecoder, seed: int = 0, steps: int = STEPS) -> SingleBranch:
-    """Train the single-branch editor with the losses that apply to it, as :func:`train_dual` otherwise."""
-    torch.manual_seed(seed)
-    editor, rng, apart = SingleBranch(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
-    linear = joint_steps(films)
-    editor.start_from(torch.cat([-linear, linear]))
-    reader = reader.eval().requires_grad_(False)
-
-    def loss():
-        source, target, y_source, y_target = films.pairs(BATCH, rng)
-        y_free = y_target.roll(1, 0)
-        asked = torch.cat([y_target, y_source, y_free])
-        edited, same, free = editor(source.repeat(3, 1, 1), y_source.repeat(3, 1), asked).chunk(3)
-        read = F.smooth_l1_loss(reader(torch.cat([edited, free])), torch.cat([y_target, y_free]))
-        return LATENT * apart(edited, target) + SAME * apart(same, source) + 2 * READ * read
-
-    torch.manual_seed(seed)  # of dropout
-    return descend(editor, loss, steps, "single branch")
+    return descend(editor, loss, STEPS, kind.__name__)
 
 
 def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, name: str) -> nn.Module:
@@ -273,23 +253,17 @@ def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, name: st
     return network.eval().requires_grad_(False)
 
 
-def trained(part: str, seed: int, inner: int | None = None) -> nn.Module:
-    """The "reader", "dual" or "single" network of a seed, trained once and kept; with `inner`, on so many subjects."""
-    makers = {
-        "reader": (LabelDecoder, train_reader),
-        "dual": (AUEditNet, train_dual),
-        "single": (SingleBranch, train_single),
-    }
-    shape, train = makers[part]
+def trained(part: str, seed: int, subjects: int = data.TRAIN_SUBJECTS) -> nn.Module:
+    """The "reader", "dual" or "single" network of a seed and the first training subjects, trained once and kept."""
+    kind = {"reader": LabelDecoder, "dual": AUEditNet, "single": SingleBranch}[part]
     decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
-    work = runtime.cache_folder("training", "action-units", "-".join(f"{value:g}" for value in decisive))
-    file = work / f"{part}-{seed}{'' if inner is None else f'-of-{inner}'}.safetensors"
-    with FileLock(f"{file}.lock"):  # another process may be at it
-        if not file.exists():
-            films = disguised_films()
-            films = films if inner is None else films.select(films.subject < inner)
-            reader = () if part == "reader" else (trained("reader", seed, inner),)
-            checkpoints.write(file, train(films, *reader, seed=seed).state_dict())
-    network = shape()
-    network.load_state_dict(checkpoints.read(file)[0])
+
+    def train():
+        films = disguised_films(subjects)
+        if part == "reader":
+            return train_reader(films, seed).state_dict()
+        return train_editor(kind, films, trained("reader", seed, subjects), seed).state_dict()
+
+    network = kind()
+    network.load_state_dict(_kept(part, {"of": decisive, "seed": seed, "subjects": subjects}, train))
     return network.eval().requires_grad_(False)

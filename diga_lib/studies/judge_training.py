@@ -36,10 +36,6 @@ def pool(generator) -> dict[str, np.ndarray]:
     Every other picture is shown as the generator paints it, with its true intensities: edited faces come from a
     generator, and a judge that knows the renderer alone would take a generator's softness for an expression.
 
-    Parameters
-    ----------
-    generator : object with ``encode`` and ``decode``
-
     Returns
     -------
     dict
@@ -47,14 +43,15 @@ def pool(generator) -> dict[str, np.ndarray]:
         none, intensities float32 (24000, 12), person int64 (24000,).
     """
     identity = {"population": POPULATION, "resolution": 64, "each": EACH, "version": VERSION, "faces": faces.VERSION}
-    arrays = open_store({"name": "judges-faces"} | identity, PEOPLE * EACH, _pictures, "drawing the judges' faces")
+    arrays = open_store({"name": "judges-faces"} | identity, PEOPLE * EACH, pictures, "drawing the judges' faces")
     resting = open_store({"name": "judges-neutral-faces"} | identity, PEOPLE * EACH, _neutral, "drawing them at rest")
     images = np.array(arrays["images"])
     images[1::2] = (generator.decode(generator.encode(images[1::2])) * 255).round().byte().cpu().numpy()
-    return {"images": images, "neutral": resting["images"]} | {k: arrays[k] for k in ("intensities", "person")}
+    return {**arrays, "images": images, "neutral": resting["images"]}
 
 
-def _pictures(rows: np.ndarray) -> dict[str, np.ndarray]:
+def pictures(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Draw some of the judges' pictures, by their numbers (n,)."""
     films = rows // FRAMES
     courses = {film: trajectories(FRAMES, [POPULATION, int(film)]) for film in np.unique(films)}
     intensities = np.stack([courses[film][row % FRAMES] for film, row in zip(films, rows, strict=True)])
@@ -66,18 +63,12 @@ def _neutral(rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"images": draw(rows // EACH, np.zeros((len(rows), len(UNITS))), rows, rows, POPULATION)}
 
 
-def train_reader(given: dict, file: Path | None = None, epochs: int = READING, seed: int = 0) -> UnitReader:
-    """Train the reader of action units on all but the held-out people.
+def train_reader(given: dict, file: Path | None = None) -> UnitReader:
+    """Train the reader of action units on what `pool` returns, all but the held-out people.
 
-    Parameters
-    ----------
-    given : dict
-        What :func:`pool` returns.
-    file : path, optional
-        Where each finished epoch is kept.
-    epochs, seed : int
+    `file` keeps each finished epoch.
     """
-    runtime.seed_everything(seed)
+    runtime.seed_everything(0)
     on, network = runtime.device(), UnitReader()
     intensities = torch.from_numpy(np.array(given["intensities"])).to(on)
     scale = intensities.std(0)  # each unit counts the same, the faint ones too
@@ -87,15 +78,16 @@ def train_reader(given: dict, file: Path | None = None, epochs: int = READING, s
             read = network(*(_pick(given[part], rows, flip, on) for part in ("images", "neutral")))
         return F.smooth_l1_loss(read / scale, intensities[rows] / scale, beta=0.5)
 
-    return _cycle(network, network, loss, (PEOPLE - HELD_OUT) * EACH, epochs, seed, file)
+    _cycle(network, loss, (PEOPLE - HELD_OUT) * EACH, READING, file)
+    return network.eval()
 
 
-def train_recogniser(given: dict, file: Path | None = None, epochs: int = RECOGNISING, seed: int = 0) -> Recogniser:
-    """Train the recogniser on all the judges' people; parameters as of :func:`train_reader`.
+def train_recogniser(given: dict, file: Path | None = None) -> Recogniser:
+    """Train the recogniser on all the judges' people; parameters as of `train_reader`.
 
     It also reads the intensities, by a head that is thrown away: maps that know an expression can discount it.
     """
-    runtime.seed_everything(seed)
+    runtime.seed_everything(0)
     on, network = runtime.device(), Recogniser()
     lesson = nn.ModuleDict({"network": network, "units": head(len(UNITS))})
     lesson["people"] = nn.Linear(EMBEDDING, PEOPLE, bias=False)
@@ -108,7 +100,8 @@ def train_recogniser(given: dict, file: Path | None = None, epochs: int = RECOGN
         read = F.smooth_l1_loss(units, intensities[rows] / 5, beta=0.1)
         return read + 0.02 * cosface(embedding, lesson["people"].weight, person[rows])
 
-    return _cycle(network, lesson, loss, PEOPLE * EACH, epochs, seed, file)
+    _cycle(lesson, loss, PEOPLE * EACH, RECOGNISING, file)
+    return network.eval()
 
 
 def cosface(embedding: Tensor, people: Tensor, person: Tensor, scale: float = 20.0, margin: float = 0.2) -> Tensor:
@@ -117,49 +110,22 @@ def cosface(embedding: Tensor, people: Tensor, person: Tensor, scale: float = 20
     return F.cross_entropy(scale * (cosine - margin * F.one_hot(person, len(people))), person)
 
 
-def limits(reader: UnitReader, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """ICC (12,) of the reader on the held-out people, as the renderer draws them and as the generator paints them."""
-    strangers = slice((PEOPLE - HELD_OUT) * EACH, None)
-    read = Judges(reader, None).read(given["images"][strangers], given["neutral"][strangers])
-    true = np.array(given["intensities"][strangers])
-    return {"drawn": agreement(true[::2], read[::2])[0], "painted": agreement(true[1::2], read[1::2])[0]}
-
-
-def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """Train a judge and write its weights; says how well the reader reads the people who were held out."""
-    given = pool(latent.load())
-    trained = (train_reader if name == NAMES["reader"] else train_recogniser)(given, work / "training.safetensors")
-    for kind, icc in (limits(trained, given) if name == NAMES["reader"] else {}).items():
-        print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{x:.2f}" for x in icc))
-    return [checkpoints.save_state(name, trained.state_dict(), folder)]
-
-
 def _pick(images: np.ndarray, rows: Tensor, flip: bool, on: torch.device) -> Tensor:
     x = to_float(images[rows.numpy()], on)
     return x.flip(3).contiguous(memory_format=torch.channels_last) if flip else x
 
 
-def _cycle(
-    network: nn.Module, lesson: nn.Module, loss: Callable, count: int, epochs: int, seed: int, file: Path | None
-) -> nn.Module:
-    """AdamW with one cycle of the learning rate; `lesson` is the network and all else that learns with it."""
+def _cycle(lesson: nn.Module, loss: Callable, count: int, epochs: int, file: Path | None) -> None:
+    """AdamW with one cycle of the learning rate, over the first `count` pictures."""
     lesson.to(runtime.device())
     optimizer = torch.optim.AdamW(lesson.parameters(), LR, weight_decay=0.02)
-    settings = {
-        "people": PEOPLE,
-        "each": EACH,
-        "count": count,
-        "epochs": epochs,
-        "seed": seed,
-        "batch": BATCH,
-        "lr": LR,
-    }
+    settings = {"people": PEOPLE, "each": EACH, "count": count, "epochs": epochs, "batch": BATCH, "lr": LR}
     state = checkpoints.Resumable(file, lesson, optimizer, settings)
     per_epoch = count // BATCH
     steps = per_epoch * epochs
     for epoch in range(len(state.history), epochs):
         lesson.train()
-        rng = torch.Generator().manual_seed(1000 * seed + epoch)
+        rng = torch.Generator().manual_seed(epoch)
         order = torch.randperm(count, generator=rng)[: per_epoch * BATCH]
         for number, rows in enumerate(runtime.progress(order.split(BATCH), f"judge, epoch {epoch + 1}/{epochs}")):
             value = loss(rows, bool(torch.rand((), generator=rng) < 0.5))
@@ -169,4 +135,17 @@ def _cycle(
             value.backward()
             optimizer.step()
         state.keep(epoch=epoch, loss=value.item())
-    return network.eval()
+
+
+def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
+    """Train a judge and write its weights; says how well the reader reads the people who were held out."""
+    given, file = pool(latent.load()), work / "training.safetensors"
+    if name == NAMES["reader"]:
+        network, strangers = train_reader(given, file), slice((PEOPLE - HELD_OUT) * EACH, None)
+        read = Judges(network, None).read(given["images"][strangers], given["neutral"][strangers])
+        for kind, first in {"as drawn": 0, "as painted by the generator": 1}.items():
+            icc, _ = agreement(given["intensities"][strangers][first::2], read[first::2])
+            print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{x:.2f}" for x in icc))
+    else:
+        network = train_recogniser(given, file)
+    return [checkpoints.save_state(name, network.state_dict(), folder)]

@@ -12,7 +12,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +68,7 @@ class Cell:
     profile: str = ""
     version: int = 1
 
-    @property
-    def key(self) -> dict:
-        """What its record is found by."""
-        return {name: getattr(self, name) for name in KEY}
+    key = property(lambda self: {name: getattr(self, name) for name in KEY})
 
 
 def cells(data, profile="full") -> list[Cell]:
@@ -85,25 +81,24 @@ def cells(data, profile="full") -> list[Cell]:
 
 def compute(cell: Cell) -> Step:
     """Measure one step in a fresh process, whose peak memory is its own, while no other step is measured."""
-    step = {"read": _read, "generator": _learn, "row": _row}[cell.step]
     fresh = multiprocessing.get_context("spawn")
     with FileLock(runtime.cache_folder("claims") / "own-images.lock"), ProcessPoolExecutor(1, fresh) as process:
-        found = process.submit(measured, step, cell).result()
-    return Step(**cell.key | {"profile": cell.profile, "version": cell.version, **found})
+        found = process.submit(measured, cell).result()
+    return Step(**cell.key, profile=cell.profile, version=cell.version, cores=runtime.available_cores(), **found)
 
 
-def measured(function, *arguments) -> dict:
-    """What a function returns, with the time and memory that this process and its children took."""
-    start, before = time.perf_counter(), _cpu()
-    found = function(*arguments)
+def measured(cell: Cell) -> dict:
+    """Do a step; with what it found, the time and memory that this process and its children took."""
+    before = os.times()
+    found = {"read": _read, "generator": _learn, "row": _row}[cell.step](cell)
+    *computing, seconds = np.subtract(os.times(), before)
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {
-        "seconds": round(time.perf_counter() - start, 1),
-        "cpu_seconds": round(_cpu() - before, 1),
+    return found | {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(sum(computing), 1),
         "peak_memory_mb": round(runtime.peak_memory_mb()),
         "worker_peak_memory_mb": round(child / 1e6 if sys.platform == "darwin" else child * 1024 / 1e6),
-        "cores": runtime.available_cores(),
-    } | found
+    }
 
 
 def read() -> pd.DataFrame:
@@ -116,17 +111,15 @@ def linked_tree(source: Path, n: int, target: Path) -> Path:
     _, names, *lines = (source / "list_attr_celeba.txt").read_text().splitlines()
     images = target / "img_align_celeba"
     images.mkdir(parents=True)
+    table, partition = [str(n), names], []
     for i in range(n):
-        os.link(source / "img_align_celeba" / lines[i % len(lines)].split()[0], images / file_name(i))
-    lines = [f"{file_name(i)} {lines[i % len(lines)].split(maxsplit=1)[1]}" for i in range(n)]
-    (target / "list_attr_celeba.txt").write_text("\n".join([str(n), names, *lines]) + "\n")
-    (target / "list_eval_partition.txt").write_text("".join(f"{file_name(i)} 0\n" for i in range(n)))
+        name, values = lines[i % len(lines)].split(maxsplit=1)
+        os.link(source / images.name / name, images / file_name(i))
+        table.append(f"{file_name(i)} {values}")
+        partition.append(f"{file_name(i)} 0")
+    for file, text in (("list_attr_celeba.txt", table), ("list_eval_partition.txt", partition)):
+        (target / file).write_text("\n".join(text) + "\n")
     return target
-
-
-def _cpu() -> float:
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def _read(cell):
@@ -134,9 +127,9 @@ def _read(cell):
     with tempfile.TemporaryDirectory(dir=source.parent) as work:
         os.environ["DIGA_CACHE"] = f"{work}/cache"
         tree = linked_tree(source, cell.images, Path(work) / "tree")
-        pool = reading.read(layouts.celeba(tree), None, 64, True, "error", jobs=jobs)
+        reading.read(layouts.celeba(tree), None, 64, True, "error", jobs=jobs)
         get_reusable_executor().shutdown()  # so that the workers' use is counted
-        return {"images": len(pool), "processes": jobs}
+        return {"processes": jobs}
 
 
 def _learn(cell):

@@ -188,7 +188,7 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
     file = runtime.cache_folder("training") / f"words-{_digest(some.images)[:20]}.safetensors"
     if not file.exists():
         told = some.attributes.assign(**known)
-        image_text.write(contrastive.train(some.images, told, settings=contrastive.Settings(60, 128)), file)
+        image_text.write(contrastive.train(some.images, told, epochs=60, batch_size=128), file)
     return image_text.read(file)
 
 

@@ -14,12 +14,14 @@ from pydantic import Field
 from diga_lib import image_text, latent
 from diga_lib.studies import store
 from diga_lib.studies.runner import Study
-from diga_lib.test_time.class_spaces import SOURCE, SPACES, class_weights, stream
+from diga_lib.test_time.class_spaces import SEEDS, SOURCE, SPACES, Stream, class_weights, stream
 from diga_lib.test_time.prompts import DIFF_TPT, TPT, CoCoOp, CoOp, Tuning, diff_tpt
+from diga_lib.test_time.shifts import shift
 from diga_lib.test_time.tda import TDA, Settings
 
 MODELS = ("rendered-faces-text-s", "rendered-faces-text-l")
-METHODS = ("zero-shot", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA")
+LEARNERS = {"CoOp": CoOp, "CoCoOp": CoCoOp}
+METHODS = ("zero-shot", *LEARNERS, "TPT", "DiffTPT", "TDA")
 N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for one image in so many
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
@@ -46,16 +48,15 @@ RATES = {
 
 
 def _chosen(trials, for_all, **rates):
-    """Settings as `test_time_choices.tuning` returns them, from numbers in ``TRIALS`` in the order of the spaces."""
+    """What `tuning` returns, from numbers in ``TRIALS`` in the order of the spaces."""
     spaces = {space: TRIALS[trial] for space, trial in zip(SPACES, trials, strict=True)}
     return {"TDA": spaces, "TDA, one for all": TRIALS[for_all], **rates}
 
 
-CHOSEN = {  # on other subjects and pictures than the test's
+CHOSEN = {
     MODELS[0]: _chosen((3, 5, 2, 0, 1, 5, 0, 1, 2, 5), 5, CoOp=0.05, CoCoOp=0.002, TPT=0.002, DiffTPT=0.005),
     MODELS[1]: _chosen((0, 4, 3, 5, 5, 1, 0, 1, 2, 1), 3, CoOp=0.2, CoCoOp=0.02, TPT=0.1, DiffTPT=0.002),
 }
-
 ABLATIONS = (
     {"positive only": {"negative_capacity": 0}, "negative only": {"positive_capacity": 0}}
     | {f"positive capacity {k}": {"positive_capacity": k} for k in (1, 2, 5, 10)}
@@ -69,24 +70,11 @@ ABLATIONS = (
 
 
 class Record(store.Record):
-    """One method on one stream.
+    """One method, with the settings of the table ("") or a variant of them, on one stream.
 
-    Parameters
-    ----------
-    model, method, variant, dataset : str
-        Which image–text model, method, settings of it ("" for those of the table) and class space.
-    order : int
-        Of the stream, and the number of its subject; it also seeds whatever else is random.
-    n, every : int
-        How many images were predicted, and that they are one in so many of the stream, from the first on.
-    accuracy : float
-        Over these images.
-    seconds_per_image, peak_memory_mb : float
-        From pictures to predictions, and the process's peak meanwhile (10^6 bytes).
-    correct : str
-        One digit for each of them in the order of the stream: 1 if it was predicted rightly. "" where it is not kept.
-    extra : dict
-        processor_seconds_per_image: what an image would take on an idle core.
+    `order`, the subject's number too, seeds all that is random; of the stream, `n` images were predicted, one in
+    `every`. `correct` has a digit for each of them, 1 if it was predicted rightly; "" for variants. What is timed goes
+    from pictures to predictions; `extra` has processor_seconds_per_image, what an image would take on an idle core.
     """
 
     model: str
@@ -105,7 +93,7 @@ class Record(store.Record):
 
 @dataclass(frozen=True)
 class Cell:
-    """A model, a method with the settings of the table or a variant of them, a class space and an order."""
+    """What a record is found by."""
 
     model: str
     method: str
@@ -113,27 +101,17 @@ class Cell:
     dataset: str
     order: int
     version: ClassVar[int] = 1
-
-    @property
-    def key(self) -> dict:
-        """The fields by which its record is found."""
-        return asdict(self)
+    key = property(asdict)
 
 
 class Bench:
-    """An image–text model with everything that its methods share.
-
-    Parameters
-    ----------
-    name : str
-        One of ``MODELS``, or any that `image_text.load` knows.
-    """
+    """An image–text model, one of ``MODELS`` or any that `image_text.load` knows, and the settings chosen for it."""
 
     def __init__(self, name):
         self.model = image_text.load(name, device="cpu")
         self.scale = self.model.scale.item()
         self.chosen = CHOSEN.get(name, CHOSEN[MODELS[-1]])
-        self.weights_of, self.learned = lru_cache(self._weights), lru_cache(self._learned)
+        self.learned = lru_cache(self._learned)
 
     def settings(self, space=None, **changes):
         """Return TDA's settings as chosen for a class space (a name; None: one for all spaces), with changes."""
@@ -141,31 +119,23 @@ class Bench:
         return Settings().changed(**dict(zip(TUNED, chosen, strict=True)) | changes)
 
     def weights(self, space):
-        """Return the zero-shot classifier of a `ClassSpace`, made once for each."""
-        return self.weights_of(tuple(space.prompts.values()))
-
-    def _weights(self, prompts):
-        return class_weights(self.model, prompts)
+        """Return the zero-shot classifier of a `ClassSpace`."""
+        return class_weights(self.model, list(space.prompts.values()))
 
     def _learned(self, method, seed, lr):
         """CoOp or CoCoOp, taught with a few shots of the source classes."""
-        kind, shots = {"CoOp": CoOp, "CoCoOp": CoCoOp}[method], shots_of(SHOTS, seed)
+        kind, shots = LEARNERS[method], shots_of(seed)
         learner = kind(self.model, replace(kind.defaults, lr=lr))
-        return learner.fit(shots.images, shots.labels, list(shots.space.prompts.values()), seed)
+        return learner.fit(shots.images, shots.labels, list(SOURCE.prompts.values()), seed)
 
-    def tuner(self, method, lr):
-        """Return TPT or DiffTPT with a learning rate."""
-        if method == "TPT":
-            return TPT(self.model, Tuning(lr=lr))
-        return diff_tpt(self.model, *generator_and_codes(), replace(DIFF_TPT, lr=lr))
-
-    def predictor(self, method, order=0, lr=None, **changes):
-        """Return a function from a `Stream` to logits (n, C).
+    def predictor(self, method, space, order=0, lr=None, **changes):
+        """Return a function from images uint8 (n, 3, H, W), in the order of a stream, to logits (n, C).
 
         Parameters
         ----------
         method : str
             One of ``METHODS``.
+        space : ClassSpace
         order : int
             Seeds what is random in the method.
         lr : float, optional
@@ -175,45 +145,29 @@ class Bench:
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
-        lr = lr or self.chosen.get(method)
-        if method in ("CoOp", "CoCoOp"):
+        lr, prompts = lr or self.chosen.get(method), list(space.prompts.values())
+        if method in LEARNERS:
             learned = self.learned(method, order, lr)
-            return lambda s: learned.logits(s.images, list(s.space.prompts.values()))
+            return lambda images: learned.logits(images, prompts)
         if method in ("TPT", "DiffTPT"):
-            tuner = self.tuner(method, lr)
-            return lambda s: tuner.logits(s.images, list(s.space.prompts.values()), order)
+            if method == "TPT":
+                tuner = TPT(self.model, Tuning(lr=lr))
+            else:
+                tuner = diff_tpt(self.model, *generator_and_codes(), replace(DIFF_TPT, lr=lr))
+            return lambda images: tuner.logits(images, prompts, order)
+        weights = self.weights(space)
+        if method == "zero-shot":
+            return lambda images: self.scale * self.model.encode_image(images) @ weights.T
+        settings = self.settings(**{"space": space.name} | changes)
+        return lambda images: TDA(weights, self.scale, settings)(self.model.encode_image(images))
 
-        def predict(s):
-            features, weights = self.model.encode_image(s.images), self.weights(s.space)
-            if method == "zero-shot":
-                return self.scale * features @ weights.T
-            return TDA(weights, self.scale, self.settings(**({"space": s.space.name} | changes)))(features)
-
-        return predict
-
-    def run(self, method, s, order=0, **changes):
-        """Predict a stream and measure it: the fields n to extra of a `Record`, as a dict."""
-        predict = self.predictor(method, order, **changes)
-        predict(s.take(slice(0, 2)))  # what is made once (class weights, learned prompts) is not an image's cost
-        begun = time.process_time()
-        with store.timed_run() as timing:
-            found = predict(s)
-        processor = time.process_time() - begun
-        right = found.argmax(1).numpy() == s.labels
-        return {
-            "n": len(s),
-            "accuracy": float(right.mean()),
-            "seconds_per_image": timing["seconds"] / len(s),
-            "peak_memory_mb": timing["peak_memory_mb"],
-            "correct": "".join("01"[int(r)] for r in right),
-            "extra": {"processor_seconds_per_image": processor / len(s)},
-        }
+    def accuracy(self, method, streams, **options):
+        """Return the share of the images of streams that a method predicts rightly; options as of `predictor`."""
+        found = [self.predictor(method, s.space, **options)(s.images).argmax(1).numpy() == s.labels for s in streams]
+        return float(np.concatenate(found).mean())
 
 
-@lru_cache(maxsize=4)
-def bench(name):
-    """Return the `Bench` of a model, made once."""
-    return Bench(name)
+bench = lru_cache(maxsize=4)(Bench)
 
 
 @lru_cache(maxsize=1)
@@ -224,14 +178,15 @@ def generator_and_codes():
 
 
 @lru_cache(maxsize=8)
-def shots_of(shots, seed):
-    """Return so many labelled images of each source class, others for each seed."""
-    every = stream(SOURCE.name, 3 * shots * len(SOURCE.classes), "shots")
+def shots_of(seed):
+    """Return ``SHOTS`` labelled images of each source class, others for each seed."""
+    classes = range(len(SOURCE.classes))
+    every = stream(SOURCE.name, 3 * SHOTS * len(classes), "shots")
     order = np.random.default_rng(seed).permutation(len(every))
-    rows = np.concatenate([order[every.labels[order] == k][:shots] for k in range(len(SOURCE.classes))])
-    return every.take(rows)
+    return every.take(np.concatenate([order[every.labels[order] == k][:SHOTS] for k in classes]))
 
 
+# ------------------------------------------------------------------------------------------------- the study
 def cells(seeds: Sequence[int] = range(ORDERS)) -> list[Cell]:
     """Every method and every ablation of TDA, for every model and class space; a seed is an order of the stream."""
     jobs = [(method, "") for method in METHODS] + [("TDA", variant) for variant in ABLATIONS]
@@ -240,12 +195,91 @@ def cells(seeds: Sequence[int] = range(ORDERS)) -> list[Cell]:
 
 
 def compute(cell: Cell) -> Record:
-    """Run one method on one stream."""
+    """Run one method on one stream. What is made once (class weights, learned prompts) is not an image's cost."""
     step, s = EVERY.get(cell.method, 1), stream(cell.dataset, N, seed=cell.order, subject=FIRST + cell.order)
-    changes = ABLATIONS[cell.variant] if cell.variant else {}
-    measured = bench(cell.model).run(cell.method, s.take(slice(None, None, step)), cell.order, **changes)
-    measured["correct"] = "" if cell.variant else measured["correct"]
-    return Record(version=cell.version, **cell.key, every=step, **measured)
+    s, changes = s.take(slice(None, None, step)), ABLATIONS[cell.variant] if cell.variant else {}
+    predict = bench(cell.model).predictor(cell.method, s.space, cell.order, **changes)
+    predict(s.images[:2])
+    begun = time.process_time()
+    with store.timed_run() as timing:
+        found = predict(s.images)
+    processor = time.process_time() - begun
+    right = found.argmax(1).numpy() == s.labels
+    return Record(
+        version=cell.version,
+        **cell.key,
+        n=len(s),
+        every=step,
+        accuracy=float(right.mean()),
+        seconds_per_image=timing["seconds"] / len(s),
+        peak_memory_mb=timing["peak_memory_mb"],
+        correct="" if cell.variant else "".join("01"[int(r)] for r in right),
+        extra={"processor_seconds_per_image": processor / len(s)},
+    )
 
 
 STUDY = Study("test_time", cells, compute, Record)
+
+
+# ---------------------------------------------------------- what was chosen before, on other faces than the test's
+LADDERS = {  # strengths of each kind of shift
+    "sketch": (0.3, 0.45, 0.6, 0.8, 1.0),
+    "low light": (0.1, 0.2, 0.35, 0.5, 0.6),
+    "blur": (1.0, 1.5, 2.5),
+    "noise": (0.01, 0.02, 0.04, 0.06, 0.1, 0.2),
+    "colour cast": (0.5, 0.7, 0.85, 1.0),
+    "small": (1.5, 2.0, 3.0),
+    "fog": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8),
+}
+AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy on validation subjects: inside 40 to 85 % with something to spare
+SUBJECTS = range(6)  # of the validation faces
+
+
+def strengths(n=120):
+    """Find the strength of each space's shift (a dict) that brings zero-shot accuracy nearest to ``AIM``.
+
+    It is the mean over `n` pictures of each validation subject and both models, each of which should be inside
+    ``WINDOW``. No method but zero-shot is run.
+    """
+    found = {}
+    for name, space in SPACES.items():
+        subjects = [stream(name, n, "validation", shifted=False, subject=subject) for subject in SUBJECTS]
+        images, labels = (np.concatenate([getattr(s, part) for s in subjects]) for part in ("images", "labels"))
+        accuracy = {}
+        for strength in LADDERS[space.kind]:
+            shown = Stream(shift(images, space.kind, strength, SEEDS["validation"]), labels, space)
+            accuracy[strength] = [bench(model).accuracy("zero-shot", [shown]) for model in MODELS]
+        inside = [strength for strength, pair in accuracy.items() if WINDOW[0] <= min(pair) and max(pair) <= WINDOW[1]]
+        found[name] = min(inside or accuracy, key=lambda strength: abs(np.mean(accuracy[strength]) - AIM))
+        print(f"{name}: {space.kind} {found[name]} of {accuracy}{'' if inside else ', none inside for both models'}")
+    return found
+
+
+def validation(space, n):
+    """Return the streams of a space on which settings are chosen: other subjects and pictures than the test."""
+    return [stream(space, n, "validation", seed=subject, subject=subject) for subject in SUBJECTS]
+
+
+def tuning(model, n=480, n_tuned=2):
+    """Choose TDA's two α and β for each class space, and the learning rates of the others: an entry of ``CHOSEN``.
+
+    TDA's authors choose for each test set as well; the other methods have one setting for all. CoOp and CoCoOp, which
+    learn from the source classes, are judged on other source faces, as in their papers. `n` is the number of images of
+    a stream; the methods that tune a prompt for every image see the first `n_tuned` of them.
+    """
+    made, spaces = bench(model), {space: validation(space, n) for space in SPACES}
+
+    def tried(streams):
+        return {trial: made.accuracy("TDA", streams, **dict(zip(TUNED, trial, strict=True))) for trial in TRIALS}
+
+    scores = {space: tried(streams) for space, streams in spaces.items()}
+    chosen = {"TDA": {space: max(found, key=found.get) for space, found in scores.items()}}
+    chosen["TDA, one for all"] = max(TRIALS, key=lambda trial: sum(found[trial] for found in scores.values()))
+    for method, rates in RATES.items():
+        streams = [stream(SOURCE.name, n, "validation")]
+        if method not in LEARNERS:
+            streams = [s.take(slice(0, n_tuned)) for of_space in spaces.values() for s in of_space]
+        found = {lr: made.accuracy(method, streams, lr=lr) for lr in rates}
+        chosen[method] = max(found, key=found.get)
+        print(method, found)
+    return chosen

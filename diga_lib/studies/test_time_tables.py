@@ -1,7 +1,4 @@
-"""What page 10 says of the raw results: tables, the curve along the stream, the ablations, and the bars.
-
-`frame` is always what `store.read` returns, or some rows of it; accuracies come out in per cent.
-"""
+"""What page 10 says of the raw results, in per cent and points; `frame` is what `store.read` returns, or some rows."""
 
 import numpy as np
 import pandas as pd
@@ -13,32 +10,12 @@ from diga_lib.studies.test_time import METHODS
 REPORTED = FOLDER.parent / "reported" / "cross_domain.csv"
 
 
-def _means(frame):
-    """The mean of each column and the half width of its 95 % t interval, as two Series."""
-    pairs = [mean_and_interval(frame[name]) for name in frame]
-    return tuple(pd.Series(values, frame.columns) for values in zip(*pairs, strict=True))
-
-
-def _of(frame, model):
-    return frame[(frame["model"] == model) & (frame["variant"] == "")]
-
-
 def hits(frame):
-    """Return who was right about which image: one row for each image that was predicted.
-
-    Returns
-    -------
-    DataFrame
-        model, method, dataset, order, place (in the stream, from 0) and right (0 or 1), for records that keep it.
-    """
+    """Return a row for each predicted image: model, method, dataset, order, place in the stream, right (0 or 1)."""
     kept = frame[(frame["correct"] != "") & (frame["variant"] == "")]
-    kept = kept.assign(
-        right=kept["correct"].map(list), place=[np.arange(n) * k for n, k in kept[["n", "every"]].values]
-    )
-    rows = kept[["model", "method", "dataset", "order", "place", "right"]].explode(
-        ["place", "right"], ignore_index=True
-    )
-    return rows.astype({"place": int, "right": int})
+    place = [np.arange(n) * every for n, every in zip(kept["n"], kept["every"], strict=True)]
+    rows = kept[["model", "method", "dataset", "order"]].assign(place=place, right=kept["correct"].map(list))
+    return rows.explode(["place", "right"], ignore_index=True).astype({"place": int, "right": int})
 
 
 def same_images(frame):
@@ -47,101 +24,79 @@ def same_images(frame):
     every = table["every"].max()
     table["correct"] = [row.correct[:: every // row.every] for row in table.itertuples()]
     table["n"], table["every"] = table["correct"].str.len(), every
-    table["accuracy"] = [np.mean([int(c) for c in row]) for row in table["correct"]]
-    return table
+    return table.assign(accuracy=[row.count("1") / len(row) for row in table["correct"]])
+
+
+def _by_order(frame, model):
+    """A row for each method and order, a column for each data set and "mean": accuracies; no ablations."""
+    rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
+    wide = 100 * rows.pivot_table(index=["method", "order"], columns="dataset", values="accuracy", sort=False)
+    return wide.assign(mean=wide.mean(axis=1))
+
+
+def _means(frame):
+    """The mean of each column over the orders, and the half width of its 95 % t interval, as two Series."""
+    pairs = [mean_and_interval(frame[name]) for name in frame]
+    return tuple(pd.Series(values, frame.columns) for values in zip(*pairs, strict=True))
 
 
 def accuracy_table(frame, model):
-    """Return a model's accuracies: a row for each method, a column for each data set and "mean"; no ablations.
-
-    Returns
-    -------
-    table, interval : DataFrames
-        The mean over the orders, and the half width of its 95 % t interval.
-    """
-    wide = 100 * _of(frame, model).pivot_table(
-        index=["method", "order"], columns="dataset", values="accuracy", sort=False
-    )
-    wide["mean"] = wide.mean(axis=1)
-    methods = [method for method in METHODS if method in wide.index.get_level_values(0)]
-    pairs = {method: _means(wide.loc[method]) for method in methods}
+    """Return a model's accuracies, method x data set and "mean", and the half widths of their 95 % intervals."""
+    wide = _by_order(frame, model)
+    pairs = {method: _means(wide.loc[method]) for method in METHODS if method in wide.index}
     return tuple(pd.DataFrame({method: pair[k] for method, pair in pairs.items()}).T for k in (0, 1))
 
 
 def gains(frame, model, method="TDA", base="zero-shot"):
-    """Return by how many points a method is above another, as Series over the data sets and "mean".
+    """Return how far a method is above another on each data set and in the "mean", and the half widths (Series).
 
-    Returns
-    -------
-    gain, interval : Series
-        The mean over the orders, and the half width of its 95 % t interval. Both methods meet the same subjects in
-        the same order, so differences are steadier than the accuracies themselves.
+    Both meet the same subjects in the same order, so differences are steadier than the accuracies themselves.
     """
-    wide = _of(frame, model).pivot_table(index="order", columns=["method", "dataset"], values="accuracy", sort=False)
-    apart = 100 * (wide[method] - wide[base])
-    return _means(apart.assign(mean=apart.mean(axis=1)))
+    wide = _by_order(frame, model)
+    return _means(wide.loc[method] - wide.loc[base])
 
 
 def costs(frame, model):
-    """Return what an image costs each method: medians over its runs.
+    """Return medians for an image, by method: milliseconds of the clock, of a processor core, and peak memory in MB.
 
-    Returns
-    -------
-    DataFrame
-        milliseconds (of the wall clock), processor (milliseconds of one core, which other work on the machine does
-        not lengthen) and memory (the process's peak, 10^6 bytes).
+    Other work on the machine lengthens the clock's time, not the core's.
     """
-    rows = _of(frame, model)
-    processor = [1e3 * extra["processor_seconds_per_image"] for extra in rows["extra"]]
-    table = pd.DataFrame({"method": rows["method"], "milliseconds": 1e3 * rows["seconds_per_image"]})
-    table = table.assign(processor=processor, memory=rows["peak_memory_mb"])
-    return table.groupby("method").median().reindex([m for m in METHODS if m in set(rows["method"])])
+    rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
+    processor = 1e3 * rows["extra"].str["processor_seconds_per_image"].astype(float)
+    table = rows[["method"]].assign(milliseconds=1e3 * rows["seconds_per_image"], processor=processor)
+    medians = table.assign(memory=rows["peak_memory_mb"]).groupby("method").median()
+    return medians.reindex([method for method in METHODS if method in medians.index])
 
 
 def along_the_stream(frame, model, methods=("zero-shot", "TDA"), window=40):
-    """Return accuracy over the last `window` images at each place of the stream, over all sets and orders.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by place, a column for each method.
-    """
+    """Return the accuracy over the last `window` images at each place, over all sets and orders: place x method."""
     rows = hits(frame[(frame["model"] == model) & frame["method"].isin(methods)])
     at = rows.pivot_table(index="place", columns="method", values="right")[list(methods)]
-    return at.rolling(window, min_periods=window).mean().dropna()
+    return at.rolling(window).mean().dropna()
 
 
 def ablation(frame):
-    """Return what each change of TDA's settings costs: the mean difference to TDA, in points, for each model.
-
-    Returns
-    -------
-    DataFrame
-        A row for each variant, a column for each model.
-    """
+    """Return what each change of TDA's settings costs, the mean difference to TDA: variant x model."""
     tda = frame[frame["method"] == "TDA"]
     means = 100 * tda.groupby(["model", "variant"], sort=False)["accuracy"].mean().unstack(0)
     return (means - means.loc[""]).drop(index="")
 
 
 def bars(frame, model):
-    """Return what was asked of TDA, and whether it was met: a dict from a sentence to (value, met)."""
-    cost = costs(frame, model)["processor"]
-    gain, lead = (
-        gains(same_images(frame[frame["method"].isin(["TDA", base])]), model, base=base)[0]["mean"]
-        for base in ("zero-shot", "TPT")
-    )
-    times = cost["TDA"] / cost["zero-shot"]
+    """Return what was asked of TDA: a dict from a sentence to (value, met)."""
+    cost, gain = costs(frame, model)["processor"], gains(frame, model)[0]["mean"]
+    lead = gains(same_images(frame[frame["method"].isin(["TDA", "TPT"])]), model, base="TPT")[0]["mean"]
+    share, times = cost["TDA"] / cost["TPT"], cost["TDA"] / cost["zero-shot"]
     return {
         "points above zero-shot, at least 1.5": (gain, gain >= 1.5),
         "points above TPT on the same images, more than 0": (lead, lead > 0),
-        "share of TPT's time, at most 1/20": (cost["TDA"] / cost["TPT"], cost["TDA"] <= cost["TPT"] / 20),
+        "share of TPT's time, at most 1/20": (share, share <= 1 / 20),
         "times zero-shot's cost, at most 1.1": (times, times <= 1.1),
     }
 
 
 def reported(backbone):
-    """Return the table that the paper reports for "RN50" or "ViT-B/16", in per cent (DataFrame)."""
+    """Return the table that the paper reports for "RN50" or "ViT-B/16", in per cent, and its "Average"."""
     rows = pd.read_csv(REPORTED)
     return rows[rows["backbone"] == backbone].drop(columns="backbone").set_index("method")
 

@@ -2,7 +2,7 @@
 
 import sys
 import types
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -169,7 +169,7 @@ def few():
     return images, attributes
 
 
-SETTINGS = contrastive.Settings(epochs=3, batch_size=16)
+SETTINGS = {"epochs": 3, "batch_size": 16}
 
 
 class Stopped(Exception):
@@ -186,16 +186,16 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(few, tmp_path):
         return said[-1]
 
     state = tmp_path / "state.safetensors"
-    whole = contrastive.train(*few, None, SETTINGS, **TINY)
+    whole = contrastive.train(*few, **SETTINGS, **TINY)
     with pytest.raises(Stopped):
-        contrastive.train(*few, state, SETTINGS, describe=stopping, **TINY)
-    for other in (replace(SETTINGS, lr=1e-4), replace(SETTINGS, seed=1)):
+        contrastive.train(*few, state, describe=stopping, **SETTINGS, **TINY)
+    for other in ({"epochs": 4, "batch_size": 16}, {"epochs": 3, "batch_size": 8}):
         with pytest.raises(ValueError, match="state.safetensors belongs to a training with"):
-            contrastive.train(*few, state, other, **TINY)
+            contrastive.train(*few, state, **other, **TINY)
     with pytest.raises(ValueError, match="belongs to a training with"):
-        contrastive.train(few[0], few[1].iloc[::-1], state, SETTINGS, **TINY)
+        contrastive.train(few[0], few[1].iloc[::-1], state, **SETTINGS, **TINY)
     said.extend([""] * 150)
-    resumed = contrastive.train(*few, state, SETTINGS, describe=stopping, **TINY)
+    resumed = contrastive.train(*few, state, describe=stopping, **SETTINGS, **TINY)
     assert len(said) == 150 + 150 + 64, "one epoch was left"
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -352,7 +352,7 @@ def test_the_command_trains_and_writes(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(weights.SIZES, name, (32, weights.SIZES[name][1]))
     monkeypatch.setattr(weights, "UNSEEN", 200)
-    monkeypatch.setattr(contrastive.train, "__defaults__", (None, SETTINGS, *contrastive.train.__defaults__[2:]))
+    monkeypatch.setattr(contrastive, "train", partial(contrastive.train, **SETTINGS))
     weights.main([name, "--output", str(tmp_path)])
     assert "Smiling" in capsys.readouterr().out
     made, (file,) = checkpoints.load_state(name, tmp_path), tmp_path.glob("*.safetensors")

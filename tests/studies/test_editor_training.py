@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from diga_lib.action_units.model import AUEditNet, SingleBranch
 from diga_lib.studies import editor_training as training
 from diga_lib.studies.editor_training import Films
 
@@ -16,14 +17,17 @@ def films():
     labels = torch.randint(0, 6, (40, 8, 12), generator=random).float()
     people = torch.randn(40, 1, 5, 64, generator=random)
     codes = people + torch.einsum("fsk,klw->fslw", labels, directions) * (1 + 0.3 * people[..., :1, :1].tanh())
-    return Films(codes, labels, np.arange(40))
+    return Films(codes, labels)
 
 
 @pytest.fixture(scope="module")
 def trained(films):
     torch.set_num_threads(1)
-    reader = training.train_reader(films, steps=150)
-    return reader, training.train_dual(films, reader, steps=150), training.train_single(films, reader, steps=150)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "STEPS", 150)
+        patch.setattr(training, "READING_STEPS", 150)
+        reader = training.train_reader(films)
+        return reader, *(training.train_editor(kind, films, reader) for kind in (AUEditNet, SingleBranch))
 
 
 def error(edit, films):
@@ -49,8 +53,11 @@ def test_frames_of_one_film_get_one_neutral_face(trained, films):
     assert apart < 0.2
 
 
-def test_the_same_seed_gives_the_same_editor(films):
-    one, other = (training.train_dual(films, training.train_reader(films, steps=3), seed=4, steps=3) for _ in range(2))
+def test_the_same_seed_gives_the_same_editor(films, monkeypatch):
+    monkeypatch.setattr(training, "STEPS", 3)
+    monkeypatch.setattr(training, "READING_STEPS", 3)
+    made = (training.train_editor(AUEditNet, films, training.train_reader(films), seed=4) for _ in range(2))
+    one, other = made
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -78,7 +85,7 @@ def planted():
     labels = torch.randint(0, 6, (60, 12, 12), generator=random).float()
     people = torch.randn(60, 1, 5, 4, generator=random)
     noise = 0.01 * torch.randn(60, 12, 5, 4, generator=random)
-    return directions, Films(people + torch.einsum("fsk,klw->fslw", labels, directions) + noise, labels, np.arange(60))
+    return directions, Films(people + torch.einsum("fsk,klw->fslw", labels, directions) + noise, labels)
 
 
 def test_least_squares_finds_what_was_planted(planted):
@@ -110,7 +117,7 @@ def test_projected_directions_are_orthogonal_to_the_other_normals():
 
 def test_a_training_is_kept_and_one_of_other_settings_is_another(films, tmp_path, monkeypatch):
     monkeypatch.setenv("DIGA_CACHE", str(tmp_path))
-    monkeypatch.setattr(training, "disguised_films", lambda: films)
+    monkeypatch.setattr(training, "disguised_films", lambda subjects: films)
     for name, value in {"READING_STEPS": 2, "STEPS": 2}.items():
         monkeypatch.setattr(training, name, value)
     made = []
@@ -118,7 +125,7 @@ def test_a_training_is_kept_and_one_of_other_settings_is_another(films, tmp_path
     first, again = (training.trained("dual", 0) for _ in range(2))
     assert len(made) == 2, "a reader and an editor, once"
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    training.trained("dual", 0, inner=15)
+    training.trained("dual", 0, subjects=15)
     assert len(made) == 4, "other subjects"
     monkeypatch.setattr(training, "NEUTRAL", 0.3)
     training.trained("dual", 0)

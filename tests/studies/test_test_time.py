@@ -6,7 +6,6 @@ import torch
 
 from diga_lib import image_text
 from diga_lib.studies import test_time as study
-from diga_lib.studies import test_time_choices as choices
 from diga_lib.studies.weights.captions import WIDE_VOCABULARY
 from diga_lib.test_time import SPACES, TDA, class_weights, stream
 
@@ -20,10 +19,12 @@ def small(monkeypatch):
     )
     monkeypatch.setattr(image_text, "load", lambda name, device="auto": model.eval().requires_grad_(False))
     monkeypatch.setattr(study, "SHOTS", 2)
+    study.shots_of.cache_clear()
     monkeypatch.setattr(study, "N", 12)
     study.bench.cache_clear()
     yield study.Bench(study.MODELS[0])
     study.bench.cache_clear()
+    study.shots_of.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -47,19 +48,20 @@ def test_a_run_predicts_what_the_method_does_by_hand(small):
     s = stream("poses", 20)
     weights = class_weights(small.model, list(s.space.prompts.values()))
     features = small.model.encode_image(s.images)
-    zero = (small.scale * features @ weights.T).argmax(1).numpy() == s.labels
-    assert small.run("zero-shot", s)["correct"] == "".join("01"[int(r)] for r in zero)
-    adapted = TDA(weights, small.scale, small.settings("poses"))(features).argmax(1).numpy() == s.labels
-    assert small.run("TDA", s)["accuracy"] == pytest.approx(adapted.mean())
-    nothing = small.run("TDA", s, positive_capacity=0, negative_capacity=0)
-    assert nothing["accuracy"] == pytest.approx(zero.mean())
+    zero, found = small.scale * features @ weights.T, small.predictor("zero-shot", s.space)(s.images)
+    torch.testing.assert_close(found, zero)
+    adapted = TDA(weights, small.scale, small.settings("poses"))(features)
+    torch.testing.assert_close(small.predictor("TDA", s.space)(s.images), adapted)
+    assert small.accuracy("TDA", [s]) == pytest.approx((adapted.argmax(1).numpy() == s.labels).mean())
+    nothing = small.accuracy("TDA", [s, s], positive_capacity=0, negative_capacity=0)
+    assert nothing == pytest.approx((zero.argmax(1).numpy() == s.labels).mean())
     with pytest.raises(ValueError, match="valid are zero-shot, CoOp"):
-        small.run("Tip-Adapter", s)
+        small.predictor("Tip-Adapter", s.space)
 
 
 def test_shots_are_balanced_and_differ_with_the_seed():
-    one, two = (study.shots_of(3, seed) for seed in (0, 1))
-    assert np.bincount(one.labels).tolist() == [3] * 6 == np.bincount(two.labels).tolist()
+    one, two = (study.shots_of(seed) for seed in (0, 1))
+    assert np.bincount(one.labels).tolist() == [study.SHOTS] * 6 == np.bincount(two.labels).tolist()
     assert not np.array_equal(np.sort(one.images.sum((1, 2, 3))), np.sort(two.images.sum((1, 2, 3))))
 
 
@@ -74,16 +76,17 @@ def test_tda_does_little_beside_encoding(small):
 
     small.model.image_features = watched
     s = stream("poses", 60)
-    small.predictor("TDA")(s)
+    small.predictor("TDA", s.space)(s.images)
     assert sum(encoded) == 60
     adapt = TDA(small.weights(s.space), small.scale, small.settings())
     adapt(small.model.encode_image(s.images))
     assert max(len(kept[0]) for kept in adapt._kept) <= 3 * len(s.space.classes)
 
 
-def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
+def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test(monkeypatch):
     assert set(study.CHOSEN) == set(study.MODELS)
-    streams = list(choices.trials(6, subjects=2))
+    monkeypatch.setattr(study, "SUBJECTS", range(2))
+    streams = [s for name in SPACES for s in study.validation(name, 6)]
     assert [s.space.name for s in streams] == [name for name in SPACES for _ in range(2)]
     tested = [stream(name, 6, subject=study.FIRST + k) for name in SPACES for k in range(2)]
     tried, tested = ({image.tobytes() for s in part for image in s.images} for part in (streams, tested))
@@ -91,12 +94,12 @@ def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test():
 
 
 def test_settings_are_chosen_among_the_trials(small, monkeypatch):
-    monkeypatch.setattr(choices, "SPACES", {"poses": SPACES["poses"]})
-    monkeypatch.setattr(choices, "RATES", {"CoOp": (0.1, 0.2), "TPT": (0.1, 0.2)})
-    monkeypatch.setattr(choices, "LADDERS", {"sketch": (0.3, 0.9)})
-    chosen = choices.tuning(study.MODELS[0], n=12, n_tuned=1)
+    monkeypatch.setattr(study, "SPACES", {"poses": SPACES["poses"]})
+    monkeypatch.setattr(study, "RATES", {"CoOp": (0.1, 0.2), "TPT": (0.1, 0.2)})
+    monkeypatch.setattr(study, "LADDERS", {"sketch": (0.3, 0.9)})
+    chosen = study.tuning(study.MODELS[0], n=12, n_tuned=1)
     assert chosen["TDA"]["poses"] in study.TRIALS and chosen["CoOp"] in (0.1, 0.2) and chosen["TPT"] in (0.1, 0.2)
-    assert choices.strengths(n=6)["poses"] in (0.3, 0.9)
+    assert study.strengths(n=6)["poses"] in (0.3, 0.9)
 
 
 @pytest.mark.parametrize("model", study.MODELS)

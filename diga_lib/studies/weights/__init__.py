@@ -24,12 +24,7 @@ from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive, pictures
 from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
 
-# What each model learns from: drawn images of POPULATION, and passes over them.
-FACES, EPOCHS = 30_000, 4
-JUDGED = 8  # passes of the network that reads the renderer's factors
-CRITTERS, CRITTER_EPOCHS = 4_000, 2
-REAL_EPOCHS = 1
-CRITTER_SHAPE = {"channels": 16, "components": 96}
+FACES, CRITTERS = 30_000, 4_000  # drawn images of POPULATION that networks learn from
 UNSEEN = 2_000  # faces of the next population, which measure what an image–text model has learned
 SIZES = {  # of the image–text models: faces with captions, and shape
     "rendered-faces-text": (20_000, {}),
@@ -38,17 +33,21 @@ SIZES = {  # of the image–text models: faces with captions, and shape
 }
 
 
+# Each maps the name, the folder to write to, one for what is kept meanwhile, and --root to the files that it has made.
 def factor_network(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """The network that reads the renderer's factors and judges reconstructions."""
     pool = data.load("rendered-faces", FACES, seed=POPULATION)
-    network = train_factor_network(pool.images, pool.attributes, pool.factors, JUDGED)
+    network = train_factor_network(pool.images, pool.attributes, pool.factors, 8)
     return [checkpoints.save_state(name, network.state_dict(), folder)]
 
 
 def face_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """The generator of drawn faces, judged by the shipped factor network."""
-    images = data.load("rendered-faces", FACES, seed=POPULATION).images
-    return latent.save(Training(images, latent.load_factor_network(), work, epochs=EPOCHS).run(), name, folder)
+    """The generators of faces, judged by the shipped factor network: drawn ones, or photographs without labels."""
+    if root:
+        images, epochs = pictures.fairface(root).images[: pictures.TRAINED], 1
+    else:
+        images, epochs = data.load("rendered-faces", FACES, seed=POPULATION).images, 4
+    return latent.save(Training(images, latent.load_factor_network(), work, epochs=epochs).run(), name, folder)
 
 
 def critter_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
@@ -58,37 +57,27 @@ def critter_generator(name: str, folder: Path, work: Path, root: str | None) -> 
     """
     pool, judge = data.load("rendered-critters", CRITTERS, seed=POPULATION), "judge"
     if judge not in checkpoints.names(work):
-        made = train_factor_network(pool.images, pool.attributes, pool.factors, CRITTER_EPOCHS, names=critters.CUES)
+        made = train_factor_network(pool.images, pool.attributes, pool.factors, 2, names=critters.CUES)
         checkpoints.save_state(judge, made.state_dict(), work)
     network = latent.load_factor_network(judge, folder=work)
-    training = Training(pool.images, network, work, epochs=CRITTER_EPOCHS, units=0, **CRITTER_SHAPE)
+    training = Training(pool.images, network, work, epochs=2, units=0, channels=16, components=96)
     return latent.save(training.run(), name, folder)
-
-
-def real_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """The generator of real faces, from photographs of FairFace without their labels; judged by the same network."""
-    images = pictures.fairface(root).images[: pictures.TRAINED]
-    return latent.save(Training(images, latent.load_factor_network(), work, epochs=REAL_EPOCHS).run(), name, folder)
-
-
-def picture_file(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """Photographs in one file."""
-    made = {"fairface-sample": pictures.fairface_sample, "london-photos": pictures.london_photos}[name]
-    return [made(folder / f"{name}.zip", root)]
 
 
 def image_text_model(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """One of the small image–text models; the two sizes are told more than attributes."""
-    (count, shape), state = SIZES[name], work / "state.safetensors"
+    (count, shape), told, prompts = SIZES[name], {"words": VOCABULARY}, image_text.PROMPTS
     pool, unseen = (data.load("rendered-faces", n, seed=POPULATION + i) for i, n in enumerate((count, UNSEEN)))
+    described, known = pool.attributes, unseen.attributes
     if shape:
-        described, told = facts_of(count, POPULATION), partial(caption, phrases=WIDE_PHRASES)
-        model = contrastive.train(pool.images, described, state, words=WIDE_VOCABULARY, describe=told, **shape)
-        score = contrastive.evaluate_facts(model, unseen.images, facts_of(UNSEEN, POPULATION + 1))
-    else:
-        model = contrastive.train(pool.images, pool.attributes, state, words=VOCABULARY)
-        score = contrastive.evaluate(model, unseen)
-    print(score.round(3).to_string())
+        described, known = facts_of(count, POPULATION), facts_of(UNSEEN, POPULATION + 1)
+        told = {"words": WIDE_VOCABULARY, "describe": partial(caption, phrases=WIDE_PHRASES)}
+        first = {fact: [said[0] for said in values] for fact, values in WIDE_PHRASES.items()}
+        prompts = {
+            fact: [f"a person {p}" if " " in p else f"a {p} person" for p in said] for fact, said in first.items()
+        }
+    model = contrastive.train(pool.images, described, work / "state.safetensors", **told, **shape)
+    print(contrastive.evaluate(model, unseen.images, known, prompts).round(3).to_string())
     file = folder / f"{name}.safetensors"
     image_text.write(model, file)
     checkpoints.register(name, file)
@@ -101,17 +90,20 @@ def facts_of(n: int, seed: int) -> pd.DataFrame:
     return pd.concat(blocks, ignore_index=True)
 
 
+OF_PHOTOGRAPHS = {
+    "real-faces-64": face_generator,
+    "fairface-sample": pictures.fairface_sample,
+    "london-photos": pictures.london_photos,
+}
 WEIGHTS = {
     "rendered-faces-factors": factor_network,
     "rendered-faces-64": face_generator,
     "rendered-critters-64": critter_generator,
     **dict.fromkeys(SIZES, image_text_model),
-    "real-faces-64": real_generator,
-    **dict.fromkeys(shipped.FILES, picture_file),
+    **OF_PHOTOGRAPHS,
     **dict.fromkeys(judge_training.NAMES.values(), judge_training.ship),
     EDITOR: action_units.ship,
 }
-OF_PHOTOGRAPHS = ("real-faces-64", *shipped.FILES)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -123,9 +115,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     runtime.set_threads()
     folder = given.output or (shipped.FOLDER if given.name in shipped.FILES else checkpoints.FOLDER)
+    if (given.name in OF_PHOTOGRAPHS) != bool(given.root):
+        parser.error(f"--root is the folder of the photographs, needed for {', '.join(OF_PHOTOGRAPHS)} alone")
     try:
-        if given.name in OF_PHOTOGRAPHS and not given.root:
-            raise ValueError(f"{given.name} is made from photographs: valid is --root DIR, the folder that holds them.")
         runtime.check_output(folder / checkpoints.TABLE)
         files = WEIGHTS[given.name](given.name, folder, runtime.cache_folder("training", given.name), given.root)
     except (ValueError, FileNotFoundError) as fault:
