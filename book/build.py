@@ -5,6 +5,7 @@ html/ (the book). Nothing is fetched from the network, by the build or by the pa
 """
 
 import argparse
+import base64
 import hashlib
 import shutil
 import signal
@@ -42,6 +43,14 @@ def assemble(runs: list[Run], folder: Path) -> None:
         nbformat.write(page_from(run, folder / "executed"), source / f"{run.page}.ipynb")
         shutil.copy(folder / "executed" / f"{run.page}.ipynb", source / "downloads" / "executed")
         shutil.copy(run.notebook, source / "downloads" / "clean" / f"{run.page}.ipynb")
+    (source / "story.png").write_bytes(picture(folder / "executed" / "00_tour.ipynb", "fig-story"))
+
+
+def picture(notebook: Path, name: str) -> bytes:
+    """Return the picture of an executed notebook's figure, for the introduction."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    cell = next(one for one in cells if one.metadata.get("mystnb", {}).get("figure", {}).get("name") == name)
+    return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
 def start(text: str) -> str:

@@ -50,7 +50,7 @@ def number_from_zero(app: Sphinx, env: BuildEnvironment) -> None:
         anchors.update({anchor: earlier(number) for anchor, number in anchors.items()})
     for kinds in env.toc_fignumbers.values():
         for figures in kinds.values():
-            figures.update({name: earlier(number) for name, number in figures.items()})
+            figures.update({name: earlier(at) for name, at in figures.items() if len(at) > 1})  # others: of no chapter
     numbered = itertools.chain(*(toc.findall(nodes.reference) for toc in env.tocs.values()), env.titles.values())
     for node in numbered:
         if "secnumber" in node:
