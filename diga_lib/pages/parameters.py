@@ -16,12 +16,14 @@ import difflib
 import os
 import re
 import reprlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
 import numpy as np
+import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from diga_lib import data, latent, runtime
@@ -33,6 +35,7 @@ LONGEST = 2_000  # characters of a parameter that are looked at; nobody types mo
 NUMBER = re.compile(r"\s*[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?\s*")
 WORD = re.compile(r"[\w][\w .+-]*")  # what an attribute may be called, so that any page can print its name
 LEAST = 2  # training images of the smallest group
+LEAST_IMAGES = 150  # on disk, for any page
 
 
 class ParameterError(ValueError):
@@ -122,14 +125,12 @@ class Parameters(BaseModel):
     precision: Literal[runtime.PRECISIONS] = "auto"
 
 
-def attributes(dataset: str, data_root: str = "") -> list[str] | None:
-    """Return what a data set's attributes are called (from its table, if it lies on disk); None if that is unknown."""
-    if dataset in data.RENDERED:
-        return list(import_module(f"diga_lib.data.{data.RENDERED[dataset]}").ATTRIBUTES)
-    return list(layouts.LAYOUTS[dataset](data_root).attributes.columns) if data_root else None
-
-
-def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
+def check(
+    namespace: MutableMapping[str, Any],
+    n_train: Callable[[int], int] | None = None,
+    several: bool = False,
+    **own: tuple | list,
+) -> None:
     """Check a notebook's parameters, and put the values back in the type they are meant to have.
 
     What can be known without decoding an image or training anything is found out here.
@@ -138,6 +139,10 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
     ----------
     namespace : mapping
         The notebook's ``globals()``.
+    n_train : callable, optional
+        The training images that the page needs, by how many images there are; those of the profile by default.
+    several : bool
+        Whether two spurious attributes, "A&B", are valid.
     **own
         What is valid for parameters that only this notebook has: a tuple ``(low, high)`` for a number between
         the two (a whole number if both are), a list for one of its values, or for several of them if the
@@ -164,7 +169,8 @@ def check(namespace: MutableMapping[str, Any], **own: tuple | list) -> None:
         name = str(error.errors()[0]["loc"][0])
         raise ParameterError(_sentence(name, values[name], model)) from None
     try:
-        _check_together(checked, declared)
+        _check_together(checked, declared, several)
+        _check_data(checked, declared, n_train)
     except (ValueError, OSError) as error:  # of the library, which names what it refuses
         raise ParameterError(str(error)) from None
     namespace.update({name: getattr(checked, name) for name in declared})
@@ -211,7 +217,7 @@ def _sentence(name: str, value: Any, model: type[BaseModel]) -> str:
     return f"{name} = {reprlib.repr(value)} is not valid; valid is {valid}"
 
 
-def _check_together(checked: BaseModel, declared: list[str]) -> None:
+def _check_together(checked: BaseModel, declared: list[str], several: bool) -> None:
     """Raise if parameters do not fit one another, the data on disk or this machine."""
     runtime.cache_folder()  # raises if made data cannot be kept
     if "data_root" in declared:
@@ -228,25 +234,19 @@ def _check_together(checked: BaseModel, declared: list[str]) -> None:
             raise ValueError(f"generator = {checked.generator!r} paints {side} x {side} pixels; valid is 64 x 64")
     if not {"target", "spurious"}.isdisjoint(declared):
         _check_attributes(checked, declared)
-    if {"target", "spurious", "bias"} <= set(declared):
-        n, k = SIZES[checked.profile].n_train, checked.spurious.count("&") + 1
-        share = (LEAST * 2 / n) ** (1 / k)  # of the smallest group: b^k / (2 (1 + b)^k)
-        if checked.bias < share / (1 - share):
-            raise ValueError(
-                f"bias = {checked.bias:g} leaves fewer than {LEAST} of {n:,} training images to a group; valid with "
-                f"profile = {checked.profile} is at least {np.ceil(1e5 * share / (1 - share)) / 1e5:g}"
-            )
+        if "&" in checked.spurious and not several:
+            raise ValueError(f"spurious = {checked.spurious!r}: valid on this page is one attribute, such as Male")
 
 
 def _check_attributes(checked: BaseModel, declared: list[str]) -> None:
     """Raise unless the target is an attribute and the spurious attributes (one, or "A&B") are others."""
-    names = attributes(checked.dataset, checked.data_root)
+    names = data.attribute_names(checked.dataset, checked.data_root or None)
     spurious = checked.spurious.split("&") if "spurious" in declared else []
     target = [checked.target] if "target" in declared else []
     for role, attribute in [("target", a) for a in target] + [("spurious", a) for a in spurious]:
         if not WORD.fullmatch(attribute):
             raise ValueError(f"{role} = {reprlib.repr(attribute)} is not an attribute; valid are words")
-        if names is not None and attribute not in names:
+        if attribute not in names:
             hint, valid = _meant(attribute, names), ", ".join(names)
             raise ValueError(
                 f"{role} = {attribute!r} is not an attribute of {checked.dataset}{hint}; valid are {valid}"
@@ -255,6 +255,75 @@ def _check_attributes(checked: BaseModel, declared: list[str]) -> None:
         raise ValueError(
             f"target = {checked.target!r} and spurious = {checked.spurious!r} must name different attributes"
         )
+
+
+def _check_data(checked: BaseModel, declared: list[str], n_train: Callable[[int], int] | None) -> None:
+    """Raise if there are too few images for the page, by what is known of them before one is decoded."""
+    if "photos" in declared and checked.photos:
+        _check_album(checked, [name for name in ("target", "spurious") if name in declared])
+    has_split = {"target", "spurious", "bias"} <= set(declared)
+    if not has_split and not checked.data_root:
+        return
+    found = labels(checked.dataset, checked.data_root, checked.profile, checked.spurious)
+    if checked.data_root and len(found) < LEAST_IMAGES:
+        raise ValueError(
+            f"data_root = {checked.data_root!r} holds {len(found)} images; valid is at least {LEAST_IMAGES}"
+        )
+    if not has_split:
+        return
+    sizes, k = SIZES[checked.profile], checked.spurious.count("&") + 1
+    n, n_test = (n_train(len(found)), None) if n_train else (sizes.n_train, sizes.n_test_per_group)
+    share = (LEAST * 2 / n) ** (1 / k)  # of the smallest group: b^k / (2 (1 + b)^k)
+    if checked.bias < share / (1 - share):
+        raise ValueError(
+            f"bias = {checked.bias:g} leaves fewer than {LEAST} of {n:,} training images to a group; valid with "
+            f"profile = {checked.profile} is at least {np.ceil(1e5 * share / (1 - share)) / 1e5:g}"
+        )
+    try:
+        for bias in {checked.bias, checked.bias if n_train else 1.0}:  # most pages also train on balanced data
+            data.biased_split(found, checked.target, checked.spurious, bias, n, n_test_per_group=n_test)
+    except ValueError as fault:
+        said = str(fault).rpartition(": valid")[0]
+        raise ValueError(f"{said}: valid are more images, another target or spurious, or another bias") from None
+
+
+def _check_album(checked: BaseModel, declared: list[str]) -> None:
+    """Raise unless the photographs show enough faces, with the attributes that the page looks at."""
+    names, wanted = (
+        data.attribute_names("folder", checked.photos),
+        "&".join(getattr(checked, name) for name in declared),
+    )
+    for name in wanted.split("&") if wanted else ():
+        if name not in names:
+            raise ValueError(f"photos = {checked.photos!r} has no attribute {name!r}; it has {', '.join(names)}")
+    album = data.load("folder", root=checked.photos, missing="drop")
+    if len(album) < 3 or (wanted and album.attributes[checked.target].nunique() < 2):
+        rest = f", with {checked.target} = 0 and 1" if wanted else ""
+        raise ValueError(f"photos = {checked.photos!r} shows {len(album)} faces; valid is at least 3{rest}")
+
+
+@lru_cache(maxsize=2)
+def _drawn_labels(module: str, n: int) -> pd.DataFrame:
+    return import_module(f"diga_lib.data.{module}").parameters(POOL_SEED, np.arange(n))[1]
+
+
+def labels(dataset: str, data_root: str, profile: str, spurious: str) -> data.ImageDataset:
+    """Return what `pool` will, faceless photographs included, as pictures of one pixel: nothing is painted or read."""
+    n, metadata = _size(dataset, profile, spurious), None
+    if dataset in data.RENDERED:
+        table = _drawn_labels(data.RENDERED[dataset], n)
+    elif dataset in shipped.COUNTS:
+        return data.load(dataset, n, seed=POOL_SEED)
+    else:
+        found = layouts.LAYOUTS[dataset](data_root)
+        rows = np.random.default_rng(0).permutation(len(found.paths))[:n]
+        table, metadata = (part.iloc[rows].reset_index(drop=True) for part in (found.attributes, found.metadata))
+    return data.ImageDataset(np.broadcast_to(np.uint8(0), (len(table), 3, 1, 1)), table, None, dataset, metadata)
+
+
+def _size(dataset: str, profile: str, spurious: str) -> int:
+    most = SIZES[profile].pool * (2 if "&" in spurious else 1)
+    return min(most, shipped.COUNTS.get(dataset, most))
 
 
 def pool(
@@ -288,9 +357,7 @@ def pool(
     ImageDataset
         Photographs in which no face is found are left out, and a printed line says which.
     """
-    most = most or SIZES[profile].pool * (2 if "&" in spurious else 1)
-    if dataset in shipped.COUNTS:
-        most = min(most, shipped.COUNTS[dataset])
+    most = most or _size(dataset, profile, spurious)
     if dataset not in layouts.LAYOUTS:
         return data.load(dataset, most, seed=seed, resolution=resolution)
     if not data_root:

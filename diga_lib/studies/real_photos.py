@@ -122,7 +122,8 @@ def _with_fur(pool: ImageDataset) -> ImageDataset:
 
 def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tuple[int, str]:
     """The largest biased training set and the alignment that allows it ("opposite" where both do)."""
-    names, train = spurious.split("&"), (pool.metadata["partition"] == "train").to_numpy()
+    names, table = spurious.split("&"), pool.metadata
+    train = table["partition"] == "train" if table is not None and "partition" in table else slice(None)
     columns = pool.attributes.loc[train, [target, *names]].to_numpy(int)
     have = np.bincount(columns @ (2 ** np.arange(columns.shape[1]))[::-1], minlength=2 ** columns.shape[1])
     most = {}

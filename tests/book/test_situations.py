@@ -13,13 +13,17 @@ import time
 import build
 import execution
 import nbformat
+import numpy as np
 import psutil
 import pytest
 from execution import Executor, last_fingerprint, plan, typed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import code, made_box
+from PIL import Image
 
+from diga_lib import data
+from diga_lib.pages import parameters
 from diga_lib.pages.parameters import ParameterError, check
 
 PARAMETERS = """profile: str = 'quick'
@@ -38,7 +42,7 @@ def refused(injected: str) -> str:
     namespace = {}
     exec(PARAMETERS + injected, namespace)
     with pytest.raises(ParameterError) as caught:
-        check(namespace)
+        check(namespace, several=True)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
     return str(caught.value)
 
@@ -124,7 +128,7 @@ def test_the_least_bias_that_is_named_is_accepted():
     for spurious in ("Male", "Male&Young"):
         least = refused(f"bias = 1e-6; spurious = {spurious!r}").rsplit(" ", 1)[-1]
         exec(f"{PARAMETERS}bias = {least}; spurious = {spurious!r}", namespace := {})
-        check(namespace)
+        check(namespace, several=True)
 
 
 def test_a_misspelt_attribute_of_a_folder_is_told_before_an_image_is_decoded(tmp_path):
@@ -133,6 +137,75 @@ def test_a_misspelt_attribute_of_a_folder_is_told_before_an_image_is_decoded(tmp
         (tmp_path / f"{name}.png").write_bytes(b"")
     sentence = refused(f"dataset = 'folder'; data_root = {str(tmp_path)!r}; target = 'Smilling'")
     assert "did you mean Smiling?" in sentence and "valid are Smiling, Male" in sentence
+
+
+def folder_of(root, labels) -> dict:
+    """A folder of files that nobody has to decode, with these values of Smiling and Male, and a page's parameters."""
+    root.mkdir(exist_ok=True)
+    lines = [f"{i}.png,{y},{s}" for i, (y, s) in enumerate(labels)]
+    (root / "attributes.csv").write_text("\n".join(["image_id,Smiling,Male", *lines]))
+    for i in range(len(labels)):
+        (root / f"{i}.png").touch()
+    exec(f"{PARAMETERS}dataset = 'folder'; data_root = {str(root)!r}", namespace := {})
+    return namespace
+
+
+FOUR = [(0, 0), (0, 1), (1, 0), (1, 1)]
+FOLDERS = {
+    "3 photographs": (FOUR[:3], "holds 3 images; valid is at least 150"),
+    "400 photographs on a page of thousands": (FOUR * 100, "Smiling=0 Male=1: 100 exist, 2,400 asked"),
+    "nobody who smiles": (FOUR[:2] * 100, "Smiling=1 Male=0: 0 exist"),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_too_few_images_are_told_before_one_is_decoded(what, tmp_path):
+    labels, words = FOLDERS[what]
+    with pytest.raises(ParameterError, match=words):
+        check(folder_of(tmp_path, labels))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(FOUR), min_size=140, max_size=500), st.sampled_from([0.01, 0.05, 1 / 9, 0.5, 1.0]))
+def test_a_page_for_few_images_refuses_a_folder_or_can_split_it(tmp_path_factory, labels, bias):
+    namespace = folder_of(tmp_path_factory.mktemp("some"), labels) | {"bias": bias}
+    try:
+        check(namespace, n_train=lambda images: images // 3)
+    except ParameterError as refused:
+        sentence = str(refused)
+        assert "\n" not in sentence and ("data_root = " in sentence or "bias" in sentence and "valid" in sentence)
+    else:
+        pool = parameters.labels("folder", namespace["data_root"], "quick", "Male")
+        split = data.biased_split(pool, bias=bias, n_train=len(pool) // 3)
+        assert np.bincount(split.train.group).min() >= 2 and len(split.test) >= 4
+
+
+def test_attributes_too_rare_for_a_page_are_told_with_remedies_that_it_has():
+    sentence = refused("spurious = 'Eyeglasses'")
+    assert "Smiling=1 Eyeglasses=1" in sentence and "n_train" not in sentence
+    assert sentence.endswith("valid are more images, another target or spurious, or another bias")
+
+
+ALBUMS = {
+    "an album without the target": (
+        "image_id,Young,Male\n0.png,1,0\n",
+        "has no attribute 'Smiling'; it has Young, Male",
+    ),
+    "an album of two faces": ("image_id,Smiling,Male\n0.png,1,0\n1.png,0,0\n", "shows 2 faces; valid is at least 3"),
+    "nobody in it who smiles": ("image_id,Smiling,Male\n0.png,0,0\n1.png,0,1\n2.png,0,1\n", "with Smiling = 0 and 1"),
+}
+
+
+@pytest.mark.parametrize("what", ALBUMS)
+def test_an_album_that_a_page_cannot_use_is_told_in_the_second_cell(what, tmp_path):
+    table, words = ALBUMS[what]
+    columns, *rows = table.split()
+    eyes = [f"{row},20,30,44,30" for row in rows]
+    lines = [f"{columns},left_eye_x,left_eye_y,right_eye_x,right_eye_y", *eyes]
+    (tmp_path / "attributes.csv").write_text("\n".join(lines))
+    for i in range(len(rows)):
+        Image.new("RGB", (64, 64), (90 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    assert words in refused(f"photos = {str(tmp_path)!r}")
 
 
 def test_animals_without_a_table_of_fur_are_told_in_the_second_cell(tmp_path):

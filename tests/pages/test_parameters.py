@@ -70,7 +70,10 @@ def test_bad_parameters_are_one_sentence(injected, wrong, valid):
 
 
 def test_two_spurious_attributes_are_allowed():
-    check(notebook_globals(CELL, 'spurious = "Male&Young"'))
+    two = 'spurious = "Male&Young"'
+    check(notebook_globals(CELL, two), several=True)
+    with pytest.raises(ParameterError, match="valid on this page is one attribute"):
+        check(notebook_globals(CELL, two))
 
 
 def test_a_declared_parameter_that_nobody_checks_is_refused():
@@ -97,9 +100,8 @@ def test_a_notebook_may_have_parameters_of_its_own():
 
 
 def test_folders_must_exist(tmp_path):
-    namespace = notebook_globals("photos: str = ''", f"photos = {str(tmp_path)!r}")
-    check(namespace)
-    assert namespace["photos"] == str(tmp_path.resolve())
+    with pytest.raises(ParameterError, match="There is no file .*attributes.csv"):
+        check(notebook_globals("photos: str = ''", f"photos = {str(tmp_path)!r}"))
     with pytest.raises(ParameterError, match="a folder of photographs that exists"):
         check(notebook_globals("photos: str = ''", f"photos = {str(tmp_path / 'none')!r}"))
 
@@ -107,7 +109,8 @@ def test_folders_must_exist(tmp_path):
 def test_data_on_disk_needs_its_folder(tmp_path):
     cell = "dataset: str = 'rendered-faces'\ndata_root: str = ''"
     check(notebook_globals(cell))
-    check(notebook_globals(cell, f"dataset = 'celeba'; data_root = {str(tmp_path)!r}"))
+    with pytest.raises(ParameterError, match="There is no file .*list_attr_celeba.txt"):
+        check(notebook_globals(cell, f"dataset = 'celeba'; data_root = {str(tmp_path)!r}"))
     with pytest.raises(ParameterError, match="dataset = 'celeba' needs data_root"):
         check(notebook_globals(cell, "dataset = 'celeba'"))
 
