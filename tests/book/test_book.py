@@ -182,11 +182,40 @@ def test_what_a_live_figure_loads_is_small_and_whole():
         assert f"| `{name}` | `{sha256(live / name)}` |" in table
 
 
+@each_notebook
+def test_a_page_has_the_number_that_the_text_gives_it(name):
+    number = str(int(name[:2]))
+    beside = page("intro").select_one(f".bd-sidebar-primary a[href='{name}.html']").text.strip()
+    assert beside.startswith(f"{number}. ") and page(name).h1.text.startswith(f"{number}. ")
+    figures = [tag.text for tag in page(name).select("figure .caption-number")]
+    assert all(re.fullmatch(rf"Fig\. {number}\.\d+\s*", text) for text in figures), figures
+
+
+@each_chapter
+def test_a_page_tells_others_what_it_is(name):
+    document = page(name)
+    assert len(document.select("h1")) == 1
+    assert document.title.text.count("Fair facial attributes") == 1
+    said = {tag.get("name") or tag.get("property"): tag["content"] for tag in document.select("meta[content]")}
+    assert len(said["description"]) > 40 and said["og:description"] == said["description"]
+    assert said["og:title"].strip() in document.h1.text.replace("#", "")
+    assert (HTML / said["og:image"]).is_file() and said["og:image:alt"]
+    assert "MIT licence" in document.select_one("footer").text
+
+
 def test_no_page_shows_a_machine_or_a_placeholder():
     for path in HTML.rglob("*.html"):
         text = path.read_text()
         for word in (str(ROOT), str(Path.home()) + "/", "OWNER/REPOSITORY"):
             assert word not in text, f"{path.name} shows {word}"
+
+
+def test_every_reference_has_a_link_or_is_a_book():
+    entries = page("references").select("div.citation")
+    assert len(entries) > 20
+    for entry in entries:
+        assert re.match(r"\[?[A-Z].* \d{4}[a-z]?\]?", entry.select_one(".label").text.strip()), entry.text
+        assert entry.select("a.external") or "Press" in entry.text, entry.text
 
 
 def test_functions_lead_to_the_pages_that_derive_them():

@@ -223,3 +223,15 @@ def test_sliders_over_stored_frames_answer_on_the_page(at):
         arg=[None, before],
     )
     assert picture.get_attribute("alt") != before
+
+
+@each_figure
+def test_on_a_phone_the_face_stays_in_sight_beside_its_sliders(at, name):
+    figure = at(name, "phone")
+    for slider in figure.locator("input[type=range]").all():
+        slider.scroll_into_view_if_needed()
+        face, track = figure.locator(".live-stage").bounding_box(), slider.bounding_box()
+        assert face["y"] >= 0 and face["y"] + face["height"] <= 740, "the face is out of sight"
+        assert track["width"] >= 120
+        beside = track["x"] >= face["x"] + face["width"] or track["y"] >= face["y"] + face["height"]
+        assert beside or track["y"] + track["height"] <= face["y"], "the face covers a slider"

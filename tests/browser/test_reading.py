@@ -233,6 +233,22 @@ def test_tables_can_be_read(visit, name, place):
 
 
 @each_chapter
+def test_on_a_desk_nothing_is_cut(visit, name):
+    assert visit(name).cut["desk"]["cut"] == []
+
+
+@each_chapter
+def test_on_a_phone_what_scrolls_has_a_sign(visit, name):
+    assert visit(name).cut["phone"]["unsigned"] == []
+
+
+@each_chapter
+@each_width
+def test_sliders_are_wide_and_say_what_the_screen_shows(visit, name, place):
+    assert visit(name).sliders[place] == []
+
+
+@each_chapter
 def test_the_dark_changes_no_picture(visit, name):
     assert visit(name).changed_pictures == []
 
