@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,7 +22,10 @@ from diga_lib.action_units.model import MOST, AUEditNet
 from diga_lib.directions import Direction, paper_direction
 from diga_lib.latent import Generator
 from diga_lib.latent.onnx_export import decoder_id
+from diga_lib.pages.plots import as_pixels
+from diga_lib.pages.widgets import webp
 
+MOST_DEGREES = 6.0  # a slider's range, to both sides
 FRAMES = 9  # precomputed places of a control, for browsers without WebAssembly
 
 
@@ -67,7 +68,7 @@ class Figure:
     faces: np.ndarray  # (n, levels, width), float32: the codes to choose from
     vectors: np.ndarray  # (k, levels, width), float32
     controls: Sequence[Control]
-    frames: Mapping[str, Sequence[str]]  # control -> WebP pictures, base64, at equal steps from low to high
+    frames: dict[str, list[str]] = field(default_factory=dict)  # control -> WebP pictures, at equal steps of its range
     decoder: str = ""  # which decoder painted; a page with another one shows the frames
     spread: np.ndarray | None = None  # (2, levels, width): mean and deviation of codes, for random ones
     units: Mapping[str, np.ndarray] | None = None  # what an editor of action units does to each face, see `expressions`
@@ -77,7 +78,7 @@ class Figure:
         """Everything, as JSON can hold it."""
         written = {"name": self.name, "alt": self.alt, "decoder": self.decoder, "shape": list(self.faces.shape)}
         written |= {"faces": _floats(self.faces), "vectors": _floats(self.vectors)}
-        written |= {"frames": {k: list(v) for k, v in self.frames.items()}}
+        written["frames"] = self.frames
         written["controls"] = [{**vars(c), "move": dict(c.move), "places": list(c.places)} for c in self.controls]
         if self.spread is not None:
             written["spread"] = _floats(self.spread)
@@ -126,18 +127,9 @@ def compose(figure: Figure, values: Mapping[str, float], face: int = 0) -> Tenso
 
 
 def combination(
-    generator,
-    faces: Tensor,
-    train_codes: Tensor,
-    strong: Tensor,
-    weak: Tensor,
-    coefficient: float,
-    name: str,
-    caption: str,
-    alt: str,
-    most: float = 6.0,
+    generator, faces: Tensor, train_codes: Tensor, strong: Tensor, weak: Tensor, coefficient: float, **words: str
 ) -> Figure:
-    """Degrees along n_cmb, the strong and the weak normal, and c.
+    """Degrees along n_cmb, along the strong and the weak normal, and c, as derived in notebook 02_biased_directions.
 
     Parameters
     ----------
@@ -150,52 +142,33 @@ def combination(
         Unit normals of the two boundaries.
     coefficient : float
         Where c begins, from 0 to 1.5.
-    name, caption, alt : str
-    most : float
-        The largest degree.
-
-    References
-    ----------
-    Derived in notebook 02_biased_directions.
+    **words : str
+        name, caption and alt of the figure.
     """
     along = [torch.einsum("nlw,lw->n", train_codes, n).double() for n in (strong, weak)]
     covariance = np.cov(torch.stack(along).numpy())
     joint = {"strong": 0, "weak": 1, "coefficient": "c", "moments": [*covariance[0].tolist(), float(covariance[1, 1])]}
     scales = [float(variance) ** 0.5 for variance in np.diag(covariance)]
     controls = [
-        _degree("combined", "degree along n_cmb = n_strong − c·n_weak", joint, most),
+        _degree("combined", "degree along n_cmb = n_strong − c·n_weak", joint),
         Control("c", "c, how much of the weak normal is subtracted", 0.0, 1.5, 0.05, round(coefficient, 2)),
-        _degree("strong", "degree along n_strong", {"vector": 0, "scale": scales[0]}, most),
-        _degree("weak", "degree along n_weak", {"vector": 1, "scale": scales[1]}, most),
+        _degree("strong", "degree along n_strong", {"vector": 0, "scale": scales[0]}),
+        _degree("weak", "degree along n_weak", {"vector": 1, "scale": scales[1]}),
     ]
-    return _figure(generator, name, caption, alt, faces, torch.stack([strong, weak]), controls)
+    return _figure(generator, faces, torch.stack([strong, weak]), controls, words)
 
 
 def turning(
-    generator,
-    faces: Tensor,
-    train_codes: Tensor,
-    normals: Sequence[Tensor],
-    labels: Sequence[str],
-    name: str,
-    caption: str,
-    alt: str,
-    most: float = 6.0,
+    generator, faces: Tensor, train_codes: Tensor, normals: Sequence[Tensor], labels: Sequence[str], **words: str
 ) -> Figure:
     """A degree along a normal that a second slider, the strength of regularisation, turns.
 
     Parameters
     ----------
-    generator, faces, train_codes, name, caption, alt, most
+    generator, faces, train_codes, **words
         As for :func:`combination`.
-    normals : sequence of Tensor (levels, width)
-        One for each place of the second slider.
-    labels : sequence of str
-        What it says there.
-
-    References
-    ----------
-    Derived in notebook 02_biased_directions.
+    normals, labels : sequences of Tensor (levels, width) and of str
+        One for each place of the second slider, and what it says there.
     """
     if len(labels) != len(normals):
         raise ValueError(f"There are {len(normals)} normals and {len(labels)} labels; each normal needs one.")
@@ -204,48 +177,44 @@ def turning(
     last = len(normals) - 1
     controls = [
         Control("strength", "λ per training image", 0, last, 1, last, places=tuple(labels)),
-        _degree("degree", "degree along the boundary's normal", turned, most, 4.0),
+        _degree("degree", "degree along the boundary's normal", turned, 4.0),
     ]
-    return _figure(generator, name, caption, alt, faces, torch.stack(list(normals)), controls)
+    return _figure(generator, faces, torch.stack(list(normals)), controls, words)
 
 
 def edits(
     generator,
     faces: Tensor,
     directions: Mapping[str, Direction],
-    name: str,
-    caption: str,
-    alt: str,
     codes: Tensor | None = None,
-    most: float = 6.0,
     photos: np.ndarray | None = None,
+    **words: str,
 ) -> Figure:
-    """One degree for each of several directions; with `codes`, readers can draw a random code of their statistics.
+    """One degree for each of several directions, such as notebook 03_spurious_attribute finds.
 
     Parameters
     ----------
-    generator, faces, name, caption, alt, most
+    generator, faces, **words
         As for :func:`combination`.
     directions : mapping of str to Direction
         What the slider says, and the direction that it moves along.
     codes : Tensor (N, levels, width), optional
+        With these, readers can draw a random code of their statistics.
     photos : uint8 array (n, 3, R, R), optional
         The pictures of the faces: what their codes do not hold is added to all that is painted.
-
-    References
-    ----------
-    Directions are derived in notebook 03_spurious_attribute.
     """
-    found = list(directions.items())
     controls = [
-        _degree(f"degree{k}", label, {"vector": k, "scale": one.scale}, most) for k, (label, one) in enumerate(found)
+        _degree(f"degree{k}", label, {"vector": k, "scale": one.scale})
+        for k, (label, one) in enumerate(directions.items())
     ]
-    spread = None if codes is None else torch.stack([codes.mean(0), codes.std(0)])
-    rest = None
+    more = {}
+    if codes is not None:
+        more["spread"] = _as_numpy(torch.stack([codes.mean(0), codes.std(0)]))
     if photos is not None:
-        rest = np.round(photos - 255 * generator.decode(faces).cpu().numpy()).clip(-127, 127).astype(np.int8)
-    vectors = torch.stack([one.direction for _, one in found])
-    return _figure(generator, name, caption, alt, faces, vectors, controls, spread, rest=rest)
+        rest = np.round(photos - 255 * generator.decode(faces).cpu().numpy())
+        more["rest"] = rest.clip(-127, 127).astype(np.int8)
+    vectors = torch.stack([one.direction for one in directions.values()])
+    return _figure(generator, faces, vectors, controls, words, **more)
 
 
 @torch.no_grad()
@@ -254,32 +223,24 @@ def expressions(
     faces: Tensor,
     editor: AUEditNet,
     labels: Sequence[str],
-    name: str,
-    caption: str,
-    alt: str,
     least: float = -1.0,
     most: float = 7.0,
+    **words: str,
 ) -> Figure:
-    """A slider for the intensity of each action unit, which AUEditNet's target branch puts on neutral faces.
+    """A slider for each action unit, which AUEditNet's target branch (notebook 09_action_units) puts on neutral faces.
 
     For one face the gates of the editing modules are constants, so what the branch adds to the code is a linear map of
     the label encoder's features: the intensities, straight and curved.
 
     Parameters
     ----------
-    generator : object with ``decode``
-    faces : Tensor (n, levels, width)
-        Codes of neutral faces.
+    generator, faces, **words
+        As for :func:`combination`; the faces are neutral.
     editor : AUEditNet
     labels : sequence of str
         What each unit's slider says.
-    name, caption, alt : str
     least, most : float
         The sliders' range; 0 is the neutral face, and 5 the strongest that a coder writes down.
-
-    References
-    ----------
-    Derived in notebook 09_action_units.
     """
     encoder, levels, width = editor.encoder, faces.shape[1], editor.encoder.width
     features = torch.cat([encoder.straight.weight, encoder.out.weight], 1).view(levels, width, -1)
@@ -288,44 +249,37 @@ def expressions(
         gated = torch.einsum("wr,nr,re->nwe", module.own.weight, module.gate(flat), module.asked.weight)
         maps.append((module.common.weight + gated) @ of_level)
     arrays = {"into": encoder.into.weight, "bias": encoder.into.bias, "maps": torch.cat(maps, 1)}
-    units = {key: value.detach().cpu().numpy().astype(np.float32) for key, value in arrays.items()}
+    units = {key: _as_numpy(value) for key, value in arrays.items()}
     controls = [Control(f"unit{k}", label, least, most, 0.1, 0.0, {"unit": k}) for k, label in enumerate(labels)]
-    return _figure(generator, name, caption, alt, faces, faces[:0], controls, units=units)
+    return _figure(generator, faces, faces[:0], controls, words, units=units)
 
 
-def _degree(name: str, label: str, move: dict, most: float, value: float = 0.0) -> Control:
-    return Control(name, label, -most, most, 0.1, value, move)
+def _degree(name: str, label: str, move: dict, value: float = 0.0) -> Control:
+    return Control(name, label, -MOST_DEGREES, MOST_DEGREES, 0.1, value, move)
 
 
-def _figure(generator, name, caption, alt, faces, vectors, controls, spread=None, units=None, rest=None) -> Figure:
-    def as_numpy(x):
-        return x.detach().cpu().numpy().astype(np.float32)
-
+def _figure(generator, faces: Tensor, vectors: Tensor, controls: list[Control], words: dict, **more) -> Figure:
     decoder = decoder_id(generator) if isinstance(generator, Generator) else ""
-    spread = None if spread is None else as_numpy(spread)
-    bare = Figure(name, caption, alt, as_numpy(faces), as_numpy(vectors), controls, {}, decoder, spread, units, rest)
+    figure = Figure(
+        **words, faces=_as_numpy(faces), vectors=_as_numpy(vectors), controls=controls, decoder=decoder, **more
+    )
     start = {control.name: control.value for control in controls}
-    frames = {}
     for control in controls:
-        values = np.linspace(control.low, control.high, len(control.places) or FRAMES)
+        begin = dict(start)
         if not control.move and not control.places:  # c alone moves nothing while all degrees are 0
-            start_moved = start | {controls[0].name: controls[0].high / 2}
-        else:
-            start_moved = start
-        codes = [compose(bare, start_moved | {control.name: float(value)}) for value in values]
-        pictures = generator.decode(torch.cat(codes)).cpu()
-        if rest is not None:
-            pictures = pictures + torch.from_numpy(rest[0]) / 255
-        frames[control.name] = [_webp(one) for one in pictures]
-    return Figure(**{**vars(bare), "frames": frames})
+            begin[controls[0].name] = controls[0].high / 2
+        values = np.linspace(control.low, control.high, len(control.places) or FRAMES)
+        codes = [compose(figure, begin | {control.name: float(value)}) for value in values]
+        pictures = generator.decode(torch.cat(codes)).detach().cpu().numpy()
+        if figure.rest is not None:
+            pictures = pictures + figure.rest[0] / 255
+        figure.frames[control.name] = [webp(one) for one in as_pixels(pictures)]
+    return figure
+
+
+def _as_numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().astype(np.float32)
 
 
 def _floats(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
-
-
-def _webp(picture: Tensor) -> str:
-    pixels = (picture.detach() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=90)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from diga_lib.directions import Direction, paper_direction
+from diga_lib.pages.plots import as_pixels
 
 DEGREES = (-3.0, -1.5, 0.0, 1.5, 3.0)
 
@@ -33,22 +34,14 @@ def frames_slider(
 
     Parameters
     ----------
-    frames : sequence of uint8 arrays (H, W, 3)
-        One picture for each place of the slider.
-    labels : sequence of str
-        What the slider says at each place; all different.
-    description : str
-        Name of the slider.
-    alt : str
-        What the pictures show, in words, for who cannot see them; the slider's name and label are added.
+    frames, labels : sequences of uint8 arrays (H, W, 3) and of str
+        One picture for each place of the slider, and what the slider says there; all labels are different.
+    description, alt : str
+        Name of the slider, and what the pictures show, in words; the slider's name and label are added.
     start : int, optional
         The first place shown; the middle if not given.
     zoom : float
         Pixels on the page for each pixel of the frames; on a narrow page they shrink to fit.
-
-    Returns
-    -------
-    ipywidgets.VBox
 
     Raises
     ------
@@ -61,17 +54,15 @@ def frames_slider(
         raise ValueError(f"{len(frames)} frames and labels {labels}: each frame needs its own label.")
     if not 0 <= start < len(frames):
         raise ValueError(f"start is {start}; valid is a whole number from 0 to {len(frames) - 1}.")
-    pictures = [
-        HTML(_picture(f, f"{alt}, {description} {label}", zoom)) for f, label in zip(frames, labels, strict=True)
+    pictures = [  # an Image widget has no alternative text
+        HTML(
+            f'<img alt="{html.escape(f"{alt}, {description} {label}")}" src="data:image/webp;base64,{webp(frame)}" '
+            f'style="width: {round(zoom * frame.shape[1])}px; max-width: 100%; height: auto">'
+        )
+        for frame, label in zip(frames, labels, strict=True)
     ]
-    slider = SelectionSlider(
-        options=labels,
-        index=start,
-        description=description,
-        continuous_update=True,
-        style={"description_width": "initial"},
-        layout=Layout(width="95%", max_width="480px"),
-    )
+    layout, style = Layout(width="95%", max_width="480px"), {"description_width": "initial"}
+    slider = SelectionSlider(options=labels, index=start, description=description, style=style, layout=layout)
     stack = Stack(pictures, selected_index=start)
     jslink((slider, "index"), (stack, "selected_index"))
     return VBox([slider, stack])
@@ -80,17 +71,7 @@ def frames_slider(
 def degree_slider(
     generator, found: Direction, codes: Tensor, degrees: Sequence[float] = np.linspace(-4, 4, 17)
 ) -> VBox:
-    """Let a reader move faces along a direction.
-
-    Parameters
-    ----------
-    generator : object with ``decode``
-    found : Direction
-    codes : Tensor (N, levels, width)
-        The faces, shown in one row.
-    degrees : sequence of float
-        Places of the slider, in standard deviations.
-    """
+    """Let a reader move faces, codes (N, levels, width) shown in one row, along a direction by standard deviations."""
     frames = [tile(generator.decode(found.move(codes, float(d))), len(codes)) for d in degrees]
     return frames_slider(frames, [f"{d:+.2g}" for d in degrees], "degree", f"{len(codes)} faces in a row")
 
@@ -109,10 +90,8 @@ def normals_slider(
     Parameters
     ----------
     generator : object with ``decode``
-    codes : Tensor (N, levels, width)
-        The faces, one row each, with a column for each degree.
-    train_codes : Tensor (M, levels, width)
-        A degree is a standard deviation of these.
+    codes, train_codes : Tensors (N, levels, width)
+        The faces, one row each, with a column for each degree, and those whose standard deviation is a degree.
     normals : sequence of Tensor (levels, width)
         One for each place of the slider.
     labels, description
@@ -130,20 +109,14 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
     """Join float images (N, 3, H, W) in [0, 1], row by row, to one picture, uint8 (rows H, columns W, 3)."""
     if len(images) % columns:
         raise ValueError(f"{len(images)} images do not fill rows of {columns}: valid is a multiple.")
-    x = (images.detach().cpu() * 255).round().byte().numpy()
-    count, channels, height, width = x.shape
-    x = x.reshape(count // columns, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
-    return x.reshape(count // columns * height, columns * width, channels)
+    pixels = as_pixels(images.detach().cpu())
+    return np.vstack([np.hstack(pixels[k : k + columns]) for k in range(0, len(pixels), columns)])
 
 
-def _picture(frame: np.ndarray, alt: str, zoom: float) -> str:
-    """HTML of a picture with its bytes inside; an Image widget has no alternative text."""
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+def webp(pixels: np.ndarray) -> str:
+    """Return a picture, uint8 (H, W, 3), as base64 text of a WebP file, for the address of an image on a page."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError("A frame is not a picture: valid are uint8 arrays of shape (height, width, 3).")
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "WEBP", quality=90)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img alt="{html.escape(alt)}" src="data:image/webp;base64,{data}" '
-        f'style="width: {round(zoom * frame.shape[1])}px; max-width: 100%; height: auto">'
-    )
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "WEBP", quality=90)
+    return base64.b64encode(buffer.getvalue()).decode()
