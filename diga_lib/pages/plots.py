@@ -57,16 +57,7 @@ def group_words(target: str, spurious: str) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------------------- faces
 def as_pixels(images) -> np.ndarray:
-    """Turn images into pixels that can be drawn.
-
-    Parameters
-    ----------
-    images : uint8 array, or float array or tensor in [0, 1], shape (..., 3, H, W)
-
-    Returns
-    -------
-    uint8 array (..., H, W, 3)
-    """
+    """Turn images (..., 3, H, W), uint8 or floats in [0, 1], into pixels that can be drawn, uint8 (..., H, W, 3)."""
     pixels = np.asarray(images)
     if pixels.dtype != np.uint8:
         pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -82,13 +73,7 @@ def face_grid(
     ----------
     rows : uint8 array, or float array or tensor in [0, 1], shape (R, C, 3, H, W); or a list of R rows (C, 3, H, W)
     row_labels, column_labels : sequences of str, optional
-        R and C words.
-    ax : Axes, optional
-
-    Raises
-    ------
-    ValueError
-        If the labels are not as many as the rows or the columns.
+        R and C words; another number is a ValueError.
     """
     pixels = np.stack([as_pixels(row) for row in rows])
     count, across, high, wide, _ = pixels.shape
@@ -130,11 +115,7 @@ def difference(before, after, times: float = 1.0) -> np.ndarray:
     ----------
     before, after : uint8 arrays, or float arrays or tensors in [0, 1], of one shape (..., 3, H, W)
     times : float
-        How many times larger the change is drawn.
-
-    Returns
-    -------
-    float array in [0, 1], of that shape
+        How many times larger the change is drawn, as floats in [0, 1] of that shape.
     """
     one, two = (np.moveaxis(as_pixels(images), -1, -3) / 255 for images in (before, after))
     return np.clip(0.5 + times * (two - one) / 2, 0, 1)
@@ -151,61 +132,23 @@ def contact_sheet(images, columns: int = 10, ax: Axes | None = None) -> Axes:
 
 # ------------------------------------------------------------------------------------------------------------ groups
 def group_counts(part: LabelledImages, target: str, spurious: str, ax: Axes | None = None) -> Axes:
-    """Draw how many images each group has, as a square table of numbers: targets down, spurious values across.
-
-    Parameters
-    ----------
-    part : LabelledImages
-        With its spurious attribute.
-    target, spurious : str
-        Their names.
-    ax : Axes, optional
-    """
+    """Draw how many images each group has, as a square table: target down, spurious attribute across, both by name."""
     counts = np.bincount(part.group, minlength=2 * part.n_spurious).reshape(2, -1)
     across = part.n_spurious
     ax = axes(ax, height=2.6, width=2.4 + 1.1 * across)
     words = [f"{spurious} = {value}" for value in range(across)], [f"{target} = {value}" for value in (0, 1)]
-    sns.heatmap(
-        counts,
-        annot=True,
-        fmt=",d",
-        cmap="Blues",
-        cbar=False,
-        square=True,
-        linewidths=2,
-        vmin=0,
-        xticklabels=words[0],
-        yticklabels=words[1],
-        annot_kws={"fontsize": 12},
-        ax=ax,
-    )
+    style = {"cmap": "Blues", "vmin": 0, "linewidths": 2, "square": True, "cbar": False, "annot_kws": {"fontsize": 12}}
+    sns.heatmap(counts, annot=True, fmt=",d", xticklabels=words[0], yticklabels=words[1], ax=ax, **style)
     ax.tick_params(length=0, labelrotation=0)
     return ax
 
 
 def group_accuracies(metrics: Mapping[str, GroupMetrics], target: str, spurious: str, ax: Axes | None = None) -> Axes:
-    """Draw the accuracy of each group as bars, a colour for each method.
+    """Draw the accuracy of each group as bars, a colour for each method, whose metrics are given under its name."""
 
-    Parameters
-    ----------
-    metrics : mapping of str to GroupMetrics
-        Name of a method to what it reaches on a test set.
-    target, spurious : str
-        Their names.
-    ax : Axes, optional
-    """
-
-    def words(group: str) -> str:
-        y, s = group[1:].split("s")
-        return f"{target} = {y}\n{spurious} = {s}"
-
-    table = pd.DataFrame(
-        [
-            {"method": name, "group": words(group), "accuracy": value}
-            for name, m in metrics.items()
-            for group, value in m.groups.items()
-        ]
-    )
+    table = pd.DataFrame({name: m.groups for name, m in metrics.items()})
+    table.index = [f"{target} = {group[1]}\n{spurious} = {group[3:]}" for group in table.index]
+    table = table.rename_axis("group").reset_index().melt("group", var_name="method", value_name="accuracy")
     ax = axes(ax)
     colours = [COLOURS[i] for i in range(len(metrics))]
     sns.barplot(table, x="group", y="accuracy", hue="method", palette=colours, ax=ax)
@@ -228,7 +171,6 @@ def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic
         Index: the strength (or c), named as the axis is to be called; a column for each attribute, angles in degrees.
     target : str
         The column that is the target; the others are spurious attributes.
-    ax : Axes, optional
     logarithmic : bool
         Whether the horizontal axis is.
     """
@@ -251,11 +193,9 @@ def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarr
 
     Parameters
     ----------
-    points : float array (N, 2)
-    target : int array (N,), 0 or 1
+    points, target : float array (N, 2) and int array (N,), 0 or 1
     normals : mapping of str to float array (2,)
         Name to unit normal of a boundary through the origin.
-    ax : Axes, optional
     """
     ax = axes(ax, height=4.2, width=4.6)
     reach = float(np.quantile(np.abs(points), 0.995)) * 1.1
@@ -265,12 +205,8 @@ def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarr
     for (name, normal), colour in zip(normals.items(), (COLOURS[3], COLOURS[2], COLOURS[0], COLOURS[7]), strict=False):
         along = np.array([-normal[1], normal[0]]) * 2 * reach
         ax.plot(*np.stack([-along, along]).T, color=colour, linewidth=1, linestyle="--")
-        ax.annotate(
-            "",
-            xy=normal * reach * 0.62,
-            xytext=(0, 0),
-            arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2},
-        )
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2}
+        ax.annotate("", normal * reach * 0.62, (0, 0), arrowprops=arrow)
         ax.plot([], [], color=colour, linewidth=2, label=name)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -279,16 +215,7 @@ def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarr
 
 
 def changed_words(table: pd.DataFrame, ax: Axes | None = None, most: int = 10) -> Axes:
-    """Draw which attribute words change most along a direction, as `words.changed_words` returns them.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns attribute and change, largest first.
-    ax : Axes, optional
-    most : int
-        How many words.
-    """
+    """Draw the `most` words that change most along a direction: columns attribute and change, the largest first."""
     some = table.head(most)
     ax = axes(ax, height=0.6 + 0.26 * len(some))
     colours = [COLOURS[0] if change > 0 else COLOURS[3] for change in some["change"]]
@@ -308,11 +235,8 @@ def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label
     ----------
     scores : DataFrame
         ``Direction.scores``: columns strong, weak, coefficient and `value`.
-    value : str
-        The column to show.
-    ax : Axes, optional
-    label : str, optional
-        Words for the colours' scale; by default the column's name.
+    value, label : str
+        The column to show, and words for the colours' scale (by default the column's name).
     **heatmap
         For ``seaborn.heatmap``, such as vmin and vmax.
     """
@@ -331,17 +255,14 @@ def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label
 
 # ----------------------------------------------------------------------------------------------------------- results
 def intervals(table: pd.DataFrame, column: str, ax: Axes | None = None, label: str | None = None) -> Axes:
-    """Draw mean and 95 % interval of each row of a `results.summary`, first row on top.
+    """Draw mean and 95 % interval of each row, first row on top.
 
     Parameters
     ----------
     table : DataFrame
-        From `results.summary`.
-    column : str
-        "accuracy", "worst_group" or "equalized_odds".
-    ax : Axes, optional
-    label : str, optional
-        Words for the horizontal axis.
+        From ``studies.store.summary``.
+    column, label : str
+        "accuracy", "worst_group" or "equalized_odds", and words for the axis (by default the column's name).
     """
     ax = axes(ax, height=0.7 + 0.3 * len(table))
     names = [" ".join(filter(None, key)) if isinstance(key, tuple) else str(key) for key in table.index]
@@ -356,15 +277,9 @@ def intervals(table: pd.DataFrame, column: str, ax: Axes | None = None, label: s
 
 
 def before_after(table: pd.DataFrame, ax: Axes | None = None, label: str = "") -> Axes:
-    """Draw two values of each row as two joined dots, first row on top.
+    """Draw the two values of each row of a table as two joined dots, first row on top.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Two columns, whose names go to the legend; the index holds the rows' names.
-    ax : Axes, optional
-    label : str
-        Words for the horizontal axis.
+    The columns' names go to the legend, the index beside the rows, and the label below the axis.
     """
     ax = axes(ax, height=0.9 + 0.27 * len(table))
     places = np.arange(len(table))
