@@ -44,7 +44,7 @@ class Settings:
         Course of the learning rate.
     augment : {"none", "light", "byol"}
         Image augmentation, see `image_augmentation`.
-    backbone : {"small", "resnet18"}
+    backbone : {"small", "resnet18", "pretrained"}
         The network, see `networks`.
     device : {"auto", "cpu", "cuda", "mps"}
         "auto" is the accelerator if there is one.

@@ -1,10 +1,13 @@
-"""The classifiers that every method trains: a small network for 64 x 64 images, ResNet-18 for large ones."""
+"""The classifiers that every method trains: a small network for 64 x 64 images, ResNet-18 for large ones, and one that
+begins with weights that have seen drawn faces."""
 
 import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from diga_lib.latent import load_factor_network
 
 
 class ResidualBlock(nn.Module):
@@ -78,7 +81,20 @@ def resnet18():
     )
 
 
-BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512)}
+def pretrained():
+    """Build a backbone whose weights have learned to read the factors of drawn faces: float (N, 3, H, W) to (N, 256).
+
+    It is the shipped `latent.load_factor_network` but for its last layer, free to be trained on. What it has seen is
+    neither biased nor any of the images here; a comparison is fair among networks that start from it.
+    """
+    network = load_factor_network()
+    layers = [module for module in network.stages.modules() if not list(module.children())]
+    with torch.no_grad():
+        layers[1].weight *= 2  # it was trained on images in [-1, 1]
+    return nn.Sequential(*layers, *network.head[:4]).requires_grad_(True)
+
+
+BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512), "pretrained": (pretrained, 256)}
 
 
 class Classifier(nn.Module):

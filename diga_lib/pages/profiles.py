@@ -31,9 +31,9 @@ class Sizes:
 
 
 SIZES = {
-    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=1, seeds=1),
-    "table": Sizes(pool=22_000, n_train=4_000, n_test_per_group=500, epochs=6, byol_epochs=40, seeds=3),
-    "full": Sizes(pool=18_000, n_train=6_000, n_test_per_group=1_000, epochs=8, byol_epochs=40, seeds=3),
+    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=2, seeds=1),
+    "table": Sizes(pool=22_000, n_train=4_000, n_test_per_group=500, epochs=6, byol_epochs=6, seeds=3),
+    "full": Sizes(pool=18_000, n_train=6_000, n_test_per_group=1_000, epochs=8, byol_epochs=6, seeds=3),
 }
 SEARCH_POOL_SEED = 50  # of another population, on which hyperparameters are chosen
 POOL_SEED = 0  # of the population that splits are drawn from; generator and image-text model learn from another

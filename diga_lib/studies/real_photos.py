@@ -34,12 +34,12 @@ CELEBA = tuple(pair for pair in grids.PAIRS if pair[1] != "Ethnicity")
 PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (("Dog", "Dark_Fur"),)}
 POOLS = ("train partition", "biased training set")  # what the generator has seen
 SIZES = {
-    "quick": Sizes(0, 2_000, 200, 4, 1, 1),
-    "table": Sizes(0, 4_000, 500, 6, 40, 3),
-    "full": Sizes(0, 10_000, 1_000, 6, 40, 3),
+    "quick": Sizes(0, 2_000, 200, 4, 2, 1),
+    "table": Sizes(0, 4_000, 500, 6, 6, 3),
+    "full": Sizes(0, 10_000, 1_000, 6, 6, 3),
 }
 GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
-ROWS = ("erm", "jtt", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
+ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 
 

@@ -51,21 +51,21 @@ class Row:
         return self.kind(*edits, **{"epochs": epochs} | self.fixed | changes)
 
 
-_paper = partial(Row, DiGA, PAPER, version=1)
+_paper = partial(Row, DiGA, PAPER, direction="judged", version=2)
 _ours = partial(Row, DiGAOneStage, OURS, searched="diga-one-stage")
 EDITS_ONLY = {"balance": False, "originals": 0.0}
-HEAD, PLAIN = (f"two stages: BYOL, head on {images}" for images in ("conflicting edits", "the images themselves"))
+PRETRAINED = "from the weights that DiGA (paper) starts from"
 ROWS = {
     "erm": Row(ERM, "ERM"),
+    "erm-pretrained": Row(ERM, "ERM", PRETRAINED, short="ERM, pretrained", fixed={"backbone": "pretrained"}),
     "cvar-dro": Row(CVaRDRO, "CVaR DRO"),
     "eiil": Row(EIIL, "EIIL"),
     "lff": Row(LfF, "LfF"),
     "jtt": Row(JTT, "JTT"),
     "maple": Row(MAPLE, "MAPLE", version=1),
-    "diga-paper": _paper(f"c by the image–text model, {HEAD}", "judged"),
-    "diga-paper-latents": _paper(f"c by the latents, {HEAD}", "plain", f"{PAPER}, c by the latents"),
+    "diga-paper": _paper("two stages: BYOL, head on edits against the label"),
     "diga-paper-plain-head": _paper(
-        f"c by the latents, {PLAIN}", "plain", f"{PAPER}, plain head", fixed={"head_degrees": ()}
+        "two stages: BYOL, head on the images", short=f"{PAPER}, plain head", fixed={"head_degrees": ()}
     ),
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", fixed={"edit": "shift", **EDITS_ONLY}),
     "diga-one-stage-place": _ours(
