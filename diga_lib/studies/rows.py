@@ -132,10 +132,8 @@ def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict |
         getattr(setting, one.direction)
     train = setting.balanced.train if one.train == "balanced" else split.train
     train = train if one.train == "told" else train.without_spurious()
-    # DiGA (paper) takes the head of the epoch with the best accuracy on images that are biased like training.
-    watched = {"validation": split.validation.without_spurious()} if one.kind is DiGA else {}
     with store.timed_run() as timing:
-        model = one.make(setting, **changes).fit(train, seed=seed, **watched)
+        model = one.make(setting, **changes).fit(train, seed=seed)
         predicted = model.predict(split.test.images)
     metrics = group_metrics(split.test.target, predicted, split.test.spurious)
     validated = float((model.predict(split.validation.images) == split.validation.target).mean())
