@@ -152,6 +152,16 @@ def test_the_same_picture_twice_is_one(tmp_path, capsys):
     assert "Left out 16 of 26 files, which are copies of others" in capsys.readouterr().out
 
 
+def test_the_same_picture_under_another_name_is_told(tmp_path, capsys):
+    album(tmp_path / "a", 40)
+    assert len(read(tmp_path / "a")) == 40 and "same as another" not in capsys.readouterr().out
+    for original, copy in ((3, 20), (3, 31), (5, 8)):
+        shutil.copy(tmp_path / "a" / f"{original}.png", tmp_path / "a" / f"{copy}.png")
+    assert len(read(tmp_path / "a")) == 40
+    assert "3 of 40 are the same as another" in (said := capsys.readouterr().out)
+    assert all(f"{copy}.png" in said for copy in (20, 31, 8))
+
+
 @pytest.mark.parametrize("second", ["./0.png", "images/0.png", "sub/../0.png", "linked.png"])
 def test_a_table_that_names_one_file_twice_is_refused(tmp_path, second):
     album(tmp_path, folder="images")

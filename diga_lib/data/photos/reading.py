@@ -133,6 +133,12 @@ def read(
     rows, chosen = rows[kept], chosen[kept]
     one_after_another = (np.diff(rows) == 1).all()
     images = arrays["images"][rows[0] : rows[-1] + 1] if one_after_another else arrays["images"][rows]
+    copies = pd.Series([sha256(image).digest() for image in images]).duplicated()
+    if copies.any():
+        names = _names([paths[i] for i in kept[copies]])
+        print(
+            f"{copies.sum():,} of {len(images):,} are the same as another, so training and test may share them: {names}"
+        )
 
     def part(table):
         return None if table is None else table.iloc[chosen].reset_index(drop=True)
