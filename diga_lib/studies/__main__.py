@@ -16,6 +16,7 @@ from diga_lib.pages.profiles import SIZES
 from diga_lib.studies import (
     action_units,
     beyond_faces,
+    convergence,
     grids,
     own_images,
     real_photos,
@@ -26,7 +27,7 @@ from diga_lib.studies import (
     weights,
 )
 
-OTHERS = (representations, sampling, beyond_faces, action_units, test_time, own_images, real_photos)
+OTHERS = (convergence, representations, sampling, beyond_faces, action_units, test_time, own_images, real_photos)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 

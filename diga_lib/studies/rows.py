@@ -110,7 +110,7 @@ def check(rows) -> None:
             raise ValueError(f"There is no row {row!r}; valid rows: {', '.join(ROWS)}.")
 
 
-def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict | None = None, **changes):
+def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict | None = None, callbacks=(), **changes):
     """Train one row with one seed and measure it on the balanced test set.
 
     Parameters
@@ -119,6 +119,8 @@ def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict |
         Its id in ``ROWS``; a ValueError says so if there is none.
     case, extra
         For the result.
+    callbacks
+        As for `ERM.fit`.
     **changes
         Arguments of the method that differ from the row's.
 
@@ -133,7 +135,7 @@ def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict |
     train = setting.balanced.train if one.train == "balanced" else split.train
     train = train if one.train == "told" else train.without_spurious()
     with store.timed_run() as timing:
-        model = one.make(setting, **changes).fit(train, seed=seed)
+        model = one.make(setting, **changes).fit(train, seed=seed, callbacks=callbacks)
         predicted = model.predict(split.test.images)
     metrics = group_metrics(split.test.target, predicted, split.test.spurious)
     validated = float((model.predict(split.validation.images) == split.validation.target).mean())

@@ -13,7 +13,7 @@ from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
 from diga_lib.directions.words import Named
 from diga_lib.pages.profiles import SIZES, Sizes
-from diga_lib.studies import grids, rows, store
+from diga_lib.studies import convergence, grids, rows, store
 from diga_lib.studies.grids import TABLE, TRIALS, Cell, chosen
 from diga_lib.studies.setting import direction_scores, once
 from diga_lib.studies.setting import setting as make_setting
@@ -96,6 +96,19 @@ def test_every_row_of_the_table_runs_with_each_trial_of_its_search(setting, name
         result, model = rows.run(setting, name, 0, **changes, batch_size=64)
         assert model.settings.epochs == TINY.epochs and 0 <= result.extra["validation"] <= 1
         assert (result.row, result.method) == (name, rows.ROWS[name].method)
+
+
+def test_the_curve_of_a_training_does_not_change_it(setting, monkeypatch):
+    """A line before the first epoch and one after each; the same run without anybody looking ends at the same."""
+    vars(setting)["judged"] = setting.plain  # that of the image-text model needs a real generator
+    monkeypatch.setattr(Cell, "setting", lambda cell: setting)
+    changes = {"epochs": 2, "batch_size": 64, "head_epochs": 5, "backbone": "small"}
+    result = convergence.compute(Cell("diga-paper", changes=json.dumps(changes)))
+    curve = result.extra["curve"]
+    assert [line["epoch"] for line in curve] == [0, 1, 2] and curve[2]["loss"] < curve[1]["loss"] <= 8
+    assert all(0 <= line[head]["accuracy"] <= 1 for line in curve for head in convergence.HEADS)
+    assert all(set(line["probes"]) == {"Smiling", "Male"} for line in curve)
+    assert rows.run(setting, "diga-paper", **changes)[0].groups == result.groups
 
 
 def test_an_unknown_row_is_one_sentence(setting):
