@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 import sys
 from pathlib import Path
 
+from diga_lib import runtime
 from diga_lib.pages.profiles import SIZES
 from diga_lib.studies import (
     action_units,
-    beyond_faces,
     convergence,
     grids,
     own_images,
@@ -27,7 +26,7 @@ from diga_lib.studies import (
     weights,
 )
 
-OTHERS = (convergence, representations, sampling, beyond_faces, action_units, test_time, own_images, real_photos)
+OTHERS = (convergence, representations, sampling, action_units, test_time, own_images, real_photos)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 
@@ -66,22 +65,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = command()
     given = vars(parser.parse_args(arguments))
     study = STUDIES[given.pop("name")]
-    renew, jobs, address = (given.pop(name) for name in ("renew", "jobs", "address"))
-    output = given.pop("output") or study.path
+    renew, jobs, address, output = (given.pop(name) for name in ("renew", "jobs", "address", "output"))
     takes = inspect.signature(study.cells).parameters
     options = {name: value for name, value in given.items() if value is not None}
     if unknown := [name for name in options if name not in takes]:
         valid = ", ".join(f"--{name}" for name in takes if name in given)
         parser.error(f"{study.name} does not take --{unknown[0]}; it takes {valid or 'no cells to choose'}")
-    needed = [name for name, one in takes.items() if one.default is one.empty and name not in options]
-    if needed:
+    if needed := [name for name, one in takes.items() if one.default is one.empty and name not in options]:
         parser.error(f"{study.name} needs --{needed[0]}")
     if jobs is not None and jobs < 1:
         parser.error(f"--jobs is {jobs}; valid is a whole number from 1 on")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
-            raise OSError(f"{output} is not a file that can be written")
+        output = runtime.check_output(output or study.path)
         cells = study.cells(**options, **({"output": output} if "output" in takes else {}))
         failures = runner.run(cells, output, study.compute, jobs, address, renew, study.record)
     except (ValueError, OSError) as error:  # options, files and addresses; what fails in a cell is told by the runner

@@ -26,73 +26,41 @@ CHUNK = 100  # faces that a process draws at a time
 
 
 def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = None) -> Path:
-    """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has.
+    """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has into a folder, and return it.
 
-    Parameters
-    ----------
-    root : path
-        The folder, made if need be.
-    n : int
-        Number of faces.
-    seed : int
-        Their population; face i depends on (seed, i) alone.
-    jobs : int, optional
-        Number of processes; as many as there are cores by default.
-
-    Returns
-    -------
-    Path
-        `root`; the tables are written last, so a tree without them is unfinished.
-
-    Raises
-    ------
-    ValueError
-        If `n` is below 1, or the folder holds other images.
+    Face i depends on (seed, i) alone. The tables are written last, so a tree without them is unfinished. `jobs`
+    processes draw, by default as many as there are cores. If `n` is below 1, or the folder holds other images, that is
+    a ValueError.
     """
     if n < 1:
         raise ValueError(f"n is {n}: valid is a whole number of at least 1.")
     root = Path(root)
-    folder = root / "img_align_celeba"
+    folder, mine, note = root / "img_align_celeba", f"seed {seed}, renderer {faces.VERSION}", root / ".population"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):  # a second process waits, then finds everything made
         for half in [*folder.glob(".*.png"), *root.glob(".list_*")]:  # of a process that was killed while it wrote
             half.unlink()
-        _check_population(root, folder, seed)
         present = {entry.name for entry in os.scandir(folder)}
+        if present and (not note.exists() or note.read_text() != mine):  # they would get wrong labels
+            raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder.")
+        _text(note, mine)
         missing = np.array([i for i in range(n) if file_name(i) not in present], dtype=int)
-        chunks = np.split(missing, range(CHUNK, len(missing), CHUNK)) if len(missing) else []
-        jobs = min(jobs or runtime.available_cores(), max(1, len(chunks)))
-        settings = {"backend": "loky", "inner_max_num_threads": 1} if jobs > 1 else {"backend": "sequential"}
-        with joblib.parallel_config(**settings):
-            drawn = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-                joblib.delayed(_write)(folder, seed, chunk) for chunk in chunks
-            )
-            for _ in runtime.progress(drawn, "drawing files", total=len(chunks)):
-                pass
+        tasks = [joblib.delayed(_write)(folder, seed, missing[i : i + CHUNK]) for i in range(0, len(missing), CHUNK)]
+        drawn = joblib.Parallel(jobs or runtime.available_cores(), return_as="generator")(tasks)
+        for _ in runtime.progress(drawn, "drawing files", total=len(tasks)):
+            pass
         _, table, _ = faces.parameters(seed, range(n))
         table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
         rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
-        _text(root / "list_attr_celeba.txt", [str(n), " ".join(table.columns), *rows])
+        _text(root / "list_attr_celeba.txt", "\n".join([str(n), " ".join(table.columns), *rows, ""]))
         place = np.digitize(np.arange(n) / n, (0.8, 0.9))  # training, validation, test
-        _text(root / "list_eval_partition.txt", [f"{file_name(i)} {place[i]}" for i in range(n)])
+        _text(root / "list_eval_partition.txt", "".join(f"{file_name(i)} {place[i]}\n" for i in range(n)))
     return root
 
 
 def file_name(i: int) -> str:
     """The name of face number `i`, from 0: CelebA counts from 1."""
     return f"{i + 1:06d}.png"
-
-
-def _check_population(root, folder, seed):
-    """Other images of the same names would be taken for finished ones, and get wrong labels."""
-    mine, path = f"seed {seed}, renderer {faces.VERSION}", root / ".population"
-    if path.exists() and path.read_text() == mine:
-        return
-    if next(folder.iterdir(), None) is not None:
-        raise ValueError(
-            f"{folder} holds images that are not those of {mine}: valid is an empty folder or a tree of the same seed."
-        )
-    _text(path, [mine], end="")
 
 
 def _write(folder, seed, indices):
@@ -110,22 +78,20 @@ def _write(folder, seed, indices):
             Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
 
 
-def _text(path, lines, end="\n"):
+def _text(path, text):
     with runtime.atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + end)
+        temporary.write_text(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--root", required=True, type=Path, help="folder of the tree")
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--jobs", type=int, help="processes (default: as many as there are cores)")
     given = parser.parse_args()
     try:
-        print(f"Wrote {make(given.root, given.images, given.seed, given.jobs)}")
+        print(f"Wrote {make(given.root, given.images)}")
     except ValueError as fault:
-        parser.exit(1, f"{fault}\n")
+        parser.error(str(fault))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,9 +21,8 @@ import numpy as np
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.data import ImageDataset
 from diga_lib.data.bias import group_sizes
-from diga_lib.latent.training import Training
 from diga_lib.pages.profiles import Sizes
-from diga_lib.studies import grids, store
+from diga_lib.studies import grids, sampling, store, tables
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies.runner import Study
 from diga_lib.studies.setting import Setting
@@ -44,14 +42,7 @@ ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 
 
 class PhotoResult(store.Result):
-    """A result on photographs.
-
-    Parameters
-    ----------
-    dataset : {"celeba", "utkface", "dogs-vs-cats"}
-    generator_pool : {"train partition", "biased training set"}
-        What the generator has seen.
-    """
+    """A result on photographs: of which of ``PAIRS``'s sets, and what of ``POOLS`` the generator has seen."""
 
     dataset: str
     generator_pool: str
@@ -62,14 +53,7 @@ KEY = (*store.KEY, "dataset", "generator_pool")
 
 @dataclass(frozen=True)
 class PhotoCell(grids.Cell):
-    """One training run on photographs.
-
-    Attributes
-    ----------
-    generator_pool : {"train partition", "biased training set"}
-    folder, generator : str
-        Where the photographs are; a trained generator in place of the one of the train partition, or "".
-    """
+    """One training run on photographs in a folder; `generator` is a file in place of the one to be trained, or ""."""
 
     dataset: str = "celeba"
     generator_pool: str = POOLS[0]
@@ -122,45 +106,43 @@ def _with_fur(pool: ImageDataset) -> ImageDataset:
 
 def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tuple[int, str]:
     """The largest biased training set and the alignment that allows it ("opposite" where both do)."""
-    names, table = spurious.split("&"), pool.metadata
-    train = table["partition"] == "train" if table is not None and "partition" in table else slice(None)
-    columns = pool.attributes.loc[train, [target, *names]].to_numpy(int)
-    have = np.bincount(columns @ (2 ** np.arange(columns.shape[1]))[::-1], minlength=2 ** columns.shape[1])
+    parts = pool.metadata
+    train = parts["partition"] == "train" if parts is not None and "partition" in parts else slice(None)
+    table = pool.attributes.loc[train, [target, *spurious.split("&")]]
+    groups = np.array(list(itertools.product((0, 1), repeat=table.shape[1])))
+    have = np.array([(table.to_numpy() == group).all(1).sum() for group in groups])
     most = {}
     for aligned in ("opposite", "same"):
-        values = np.array([[int(b) for b in f"{g:0{len(names) + 1}b}"] for g in range(len(have))])
-        goes = (values[:, 1:] == values[:, :1]) == (aligned == "same")
-        share = group_sizes(10**9, bias, (~goes).sum(1)) / 10**9
-        most[aligned] = int((have / share).min())
-    return (best := max(most.values())), next(aligned for aligned, n in most.items() if n == best)
+        goes = (groups[:, 1:] == groups[:, :1]) == (aligned == "same")
+        most[aligned] = int((have / (group_sizes(10**9, bias, (~goes).sum(1)) / 10**9)).min())
+    aligned = max(most, key=most.get)
+    return most[aligned], aligned
 
 
 @lru_cache(maxsize=2)
 def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, generator, search) -> Setting:
     pool, sizes = pool_of(name, folder), SIZES[profile]
     part = pool.metadata["partition"].to_numpy(object).copy()
-    images, _ = GENERATOR[profile]
     if search:  # the test people are left out, and half of the validation pictures stand in for theirs
         part[part == "test"] = "words"
         part[np.flatnonzero(part == "validation")[::2]] = "test"
     some = replace(pool, metadata=pool.metadata.assign(partition=part)).select(np.flatnonzero(part != "words"))
     n, aligned = largest(some, target, spurious, bias)
     held = some.attributes[(some.metadata["partition"] == "test").to_numpy()]
-    least = held.groupby([target, *spurious.split("&")]).size().min()
-    sizes = replace(sizes, n_train=min(n, sizes.n_train), n_test_per_group=int(min(least, sizes.n_test_per_group)))
-    more = {"n_test_per_group": sizes.n_test_per_group, "seed": seed, "aligned": aligned}
-    split = data.biased_split(some, target, spurious, bias, sizes.n_train, sizes.n_train // 20, **more)
-    kept = {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
-    network = None
+    least = int(held.groupby([target, *spurious.split("&")]).size().min())
+    n_train, n_test = min(n, sizes.n_train), min(least, sizes.n_test_per_group)
+    split = data.biased_split(some, target, spurious, bias, n_train, n_train // 20, n_test, seed, aligned=aligned)
+    network, kept = None, {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
     if pool_name == POOLS[1]:
         network = trained_generator(split.train.images, profile)
+    elif pool_name and generator:
+        network = latent.load_file(generator)
     elif pool_name:
-        train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:images]
-        given = latent.load_file(generator) if generator else None
-        network = given or trained_generator(pool.images[np.sort(train)], profile)
+        train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[: GENERATOR[profile][0]]
+        network = trained_generator(pool.images[np.sort(train)], profile)
     if network:  # a row that edits nothing needs none
         kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
-    kept |= {"sizes": asdict(sizes)}
+    sizes = replace(sizes, n_train=n_train, n_test_per_group=n_test)
     return Setting(some, split, network, sizes, profile, seed, kept, partial(words_model, name, folder))
 
 
@@ -169,15 +151,11 @@ def _digest(array: np.ndarray) -> str:
 
 
 def trained_generator(images: np.ndarray, profile: str):
-    """Train a generator on images (N, 3, R, R) or find it in the cache; a training that was stopped goes on."""
+    """A generator of images (N, 3, R, R), with as many steps whatever their number."""
     most, epochs = GENERATOR[profile]
-    epochs = max(1, round(most * epochs / len(images)))  # as many steps whatever the number of images
+    epochs = max(1, round(most * epochs / len(images)))
     folder = runtime.cache_folder("training", f"photographs-{_digest(images)[:20]}-{epochs}")
-    file = folder / "generator.safetensors"
-    if not file.exists():
-        network = latent.load_factor_network()
-        latent.save_file(Training(images, network, folder, epochs=epochs).run(), file)
-    return latent.load_file(file)
+    return sampling.trained_generator(images, folder, epochs)
 
 
 @lru_cache(maxsize=1)
@@ -195,12 +173,10 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
 
 def compute(cell: PhotoCell) -> PhotoResult:
     """Train and test one cell."""
-    result = grids.trained(cell)[0]
-    private = ("folder", "generator")  # of this machine
-    extra = result.extra | {"cell": {k: v for k, v in result.extra["cell"].items() if k not in private}}
+    result = grids.compute(cell)
+    extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
     if all_rows.ROWS[cell.row].direction:
-        seen = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
-        extra |= {"generator_images": seen}
+        extra["generator_images"] = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return PhotoResult(**result.model_dump() | more)
 
@@ -228,8 +204,7 @@ def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> lis
     """Four trials of each method on Smiling/Male, that look at no test person."""
     all_rows.check(rows)
     same = {"profile": profile, "folder": str(data), "generator": str(generator)}
-    trials = [(row, k, changes) for row in rows for k, changes in enumerate(grids.TRIALS[row])]
-    return [PhotoCell(row, changes=json.dumps(c, sort_keys=True), variant=f"trial {k}", **same) for row, k, c in trials]
+    return [trial for row in rows for trial in grids.trials(PhotoCell(row, **same))]
 
 
 def chosen(row: str) -> str:
@@ -242,8 +217,6 @@ STUDY = Study("real_photos", cells, compute, PhotoResult)
 SEARCH = Study("real_photos_search", search, compute, PhotoResult)
 
 
-def published(path: Path = STUDY.path):
-    """The newest stored results: the columns of `store.read`, pair ("Smiling/Male") and stale (version has changed)."""
-    frame = store.kept(path, PhotoResult, KEY)
-    stale = frame["version"] != frame["row"].map(all_rows.version)
-    return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=stale)
+def published():
+    """The newest stored results, with the columns of `tables.aged`."""
+    return tables.aged(store.kept(STUDY.path, PhotoResult, KEY))

@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 
 from diga_lib import runtime
 from diga_lib.studies import grids, rows, store, tables
-from diga_lib.studies.grids import Cell
 from diga_lib.studies.runner import Study
 from diga_lib.studies.setting import Setting
 
@@ -31,19 +30,10 @@ FOLDS = 5  # of the probe's cross-validation
 
 
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """Arrange features in the plane by t-SNE.
+    """Arrange features (n, D) in the plane by t-SNE: float array (n, 2).
 
-    Parameters
-    ----------
-    features : float array (n, D)
-    perplexity : float
-        How many neighbours a point cares for, above 0 and below n (a ValueError says so).
-    seed : int
-
-    Returns
-    -------
-    float array (n, 2)
-        Distances far apart, sizes of clusters and the axes mean nothing.
+    Distances far apart, sizes of clusters and the axes mean nothing. `perplexity` is how many neighbours a point cares
+    for, above 0 and below n (a ValueError says so).
 
     References
     ----------
@@ -60,46 +50,31 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
 
 
 def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
-    """How well a linear classifier reads the spurious attribute from features, within each target class.
+    """How well a linear classifier reads the spurious attribute from features (n, D), within each target class.
 
-    Within a class the target is of no help, so only the attribute itself counts.
-
-    Parameters
-    ----------
-    features : float array (n, D)
-        Of images that the representation was not trained on.
-    spurious, target : int arrays (n,), 0 or 1
-        With at least 5 images in each of the four groups (a ValueError says so).
-    seed : int
-        Of the five folds of the cross-validation.
+    Within a class the target is of no help, so only the attribute itself counts. The features are of images that the
+    representation was not trained on, with at least 5 in each of the four groups (a ValueError says so).
 
     Returns
     -------
     float
-        Balanced accuracy, averaged over folds and the two classes: 0.5 is chance, 1 is everything.
+        Balanced accuracy, averaged over the folds of a cross-validation and the two classes: 0.5 is chance.
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     least = min(np.sum((target == y) & (spurious == s)) for y in (0, 1) for s in (0, 1))
     if least < FOLDS:
         raise ValueError(f"The smallest group has {least} images; at least {FOLDS} are needed, one for each fold.")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    split = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    read = {"cv": split, "scoring": "balanced_accuracy"}
+    read = {"cv": StratifiedKFold(FOLDS, shuffle=True, random_state=seed), "scoring": "balanced_accuracy"}
     each = [cross_val_score(probe, features[target == y], spurious[target == y], **read).mean() for y in (0, 1)]
     return float(np.mean(each))
 
 
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
-    """Mean share of a point's nearest neighbours, itself left out, that have its label.
+    """Mean share of the nearest neighbours of points (n, D), themselves left out, that have their label.
 
-    Parameters
-    ----------
-    points : float array (n, D)
-        Features, or a map of them.
-    labels : int array (n,)
-        With as many points of each of K labels, 1/K is chance, and 1 is the most.
-    neighbours : int
-        At least 1 and below n (a ValueError says so).
+    With as many points of each of K labels, 1/K is chance, and 1 is the most. `neighbours` is at least 1 and below n (a
+    ValueError says so).
     """
     if not 1 <= neighbours < len(points):
         raise ValueError(f"neighbours is {neighbours}; valid is a whole number from 1 to {len(points) - 1}.")
@@ -110,11 +85,8 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 
 
 def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """The numbers beside the pictures, for features (n, D) of images with targets and spurious values (n,).
-
-    "probe" is :func:`linear_probe`, "target purity" and "spurious purity" are :func:`purity`, the last one within the
-    target's classes.
-    """
+    """The numbers beside the pictures: :func:`linear_probe` and twice :func:`purity`, of the spurious attribute within
+    the target's classes."""
     target, spurious = np.asarray(target), np.asarray(spurious)
     within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
     told = (linear_probe(features, spurious, target, seed=seed), purity(features, target), float(within))
@@ -122,7 +94,7 @@ def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed:
 
 
 @dataclass(frozen=True)
-class FeatureCell(Cell):
+class FeatureCell(grids.Cell):
     """A network whose features are scored, and kept for the pictures if `features` names a file."""
 
     features: str = ""
@@ -131,8 +103,9 @@ class FeatureCell(Cell):
 def cells(pairs=(("Smiling", "Male"),), seeds=(0, 1, 2), bias=1 / 9, profile="table", output=None) -> list[FeatureCell]:
     """The networks of ``ROWS`` with their defaults; features go beside the results, as a safetensors file."""
     file = str(Path(output or STUDY.path).with_suffix(".safetensors"))
+    same = {"bias": bias, "profile": profile}
     return [
-        FeatureCell(row, *pair, bias=bias, seed=seed, profile=profile, features=file if seed == min(seeds) else "")
+        FeatureCell(row, *pair, seed=seed, features=file if seed == min(seeds) else "", **same)
         for pair in pairs
         for seed in seeds
         for row in ROWS
@@ -163,9 +136,9 @@ def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -
 def keep_features(
     path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict
 ) -> None:
-    """Add one row's features (n, D) of some test images to a safetensors file, whole or not at all.
+    """Add one row's features (n, D) of some test images, as float16, to a safetensors file.
 
-    Kept as float16 are the first ``KEPT`` images of each group. What the file holds of runs with other facts (see
+    Kept are the first ``KEPT`` images of each group. What the file holds of runs with other facts (see
     :func:`facts_of`) is dropped.
     """
     groups = 2 * target + spurious
@@ -174,8 +147,7 @@ def keep_features(
         kept = kept_features(path, facts, rows=()) or {}
         kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
         with runtime.atomic_write(path) as temporary:
-            arrays = {name: np.ascontiguousarray(value) for name, value in kept.items()}
-            save_file(arrays, str(temporary), metadata=facts)
+            save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, str(temporary), facts)
 
 
 def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict[str, np.ndarray] | None:
@@ -189,9 +161,9 @@ def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict
         return {name: opened.get_tensor(name) for name in names}
 
 
-def kept_scores(target: str, spurious: str, bias: float, output: Path = STUDY.path):
+def kept_scores(target: str, spurious: str, bias: float):
     """What :func:`diga_lib.studies.tables.runs` finds, with a column for each of :func:`scores`."""
-    frame = tables.runs(target, spurious, bias, output)
+    frame = tables.runs(target, spurious, bias, STUDY.name)
     return frame.assign(**{name: [extra[name] for extra in frame["extra"]] for name in SCORES})
 
 

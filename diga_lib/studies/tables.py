@@ -27,30 +27,57 @@ UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spu
 THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
+# ------------------------------------------------------------------------------------------------- what is stored
+def aged(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since."""
+    stale = frame["version"] != frame["row"].map(all_rows.version)
+    return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=stale.astype(bool))
+
+
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
     """Read the stored results of studies, such as "classification"; one that has none yet has no rows.
 
-    The columns are those of `store.read`, and: pair ("Smiling/Male"), and stale (whether the version, or the settings
-    that the search chooses, have changed since).
+    The columns are those of `store.read` and `aged`; stale is also what was run with other settings than those that the
+    search chooses now.
     """
-    frame = pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True)
+    frame = aged(pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True))
     best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
-    changes = [extra["cell"]["changes"] for extra in frame["extra"]]
-    untuned = (frame["case"] == "") & (frame["row"].map(best) != pd.Series(changes, dtype=object))
-    old = frame["version"] != frame["row"].map(all_rows.version)
-    return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=(old | untuned).astype(bool))
+    changes = pd.Series([extra["cell"]["changes"] for extra in frame["extra"]], dtype=object)
+    return frame.assign(stale=frame["stale"] | ((frame["case"] == "") & (frame["row"].map(best) != changes)))
 
 
-def runs(target: str, spurious: str, bias: float, path: Path = FOLDER / "fair_training.jsonl") -> pd.DataFrame:
-    """The newest stored runs for a target, a spurious attribute and a bias, in the order of ``rows.ROWS``.
+def runs(target: str, spurious: str, bias: float, name: str = "fair_training", folder: Path = FOLDER) -> pd.DataFrame:
+    """The newest stored runs of a study for a target, a spurious attribute and a bias, in the order of ``rows.ROWS``.
 
-    The columns are those of `store.read`, and stale (whether the version has changed since).
+    The columns are those of `store.read` and `aged`.
     """
-    frame = store.kept(path)
+    frame = store.kept(folder / f"{name}.jsonl")
     near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
     frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)]
-    frame = frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable")
-    return frame.assign(stale=frame["version"] != frame["row"].map(all_rows.version)).reset_index(drop=True)
+    return aged(frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable"))
+
+
+def sampling(target: str, spurious: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """What the study `sampling` has measured for a pair, averaged over seeds, by the number of the generator's images.
+
+    reconstruction is the mean absolute difference of pixels, of 255; stale counts runs.
+    """
+    frame = aged(store.kept(folder / "sampling.jsonl"))
+    frame = frame[frame["pair"] == f"{target}/{spurious}"]
+    told = {"images of the generator": "images", "reconstruction": "reconstruction"}
+    frame = frame.assign(**{name: [extra[key] for extra in frame["extra"]] for name, key in told.items()})
+    found = {"cosine with spurious": "cosine", "right pseudo groups": "pseudo_groups"}
+    of_direction = [extra["direction"] for extra in frame["extra"]]
+    frame = frame.assign(**{name: [one[key][spurious] for one in of_direction] for name, key in found.items()})
+    groups = frame.groupby("images of the generator")
+    table = groups[["reconstruction", *found, *METRICS]].mean()
+    return table.assign(stale=groups["stale"].sum(), runs=groups.size()).sort_index(ascending=False)
+
+
+def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
+    """The cells of a grid that have no result yet."""
+    there = set(frame[list(store.KEY)].itertuples(index=False, name=None))
+    return [cell for cell in wanted if tuple(cell.key[name] for name in store.KEY) not in there]
 
 
 def reported() -> pd.DataFrame:
@@ -63,23 +90,23 @@ def reported() -> pd.DataFrame:
     return frame[["row", "pair", *METRICS]]
 
 
+# ------------------------------------------------------------------------------------------ comparing the methods
+def in_order(table):
+    """A table or series indexed by pairs, in the papers' order."""
+    return table.reindex([pair for pair in ORDER if pair in table.index])
+
+
 def means(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean of the metrics over seeds: index (pair, row) in the papers' order, columns the metrics."""
     table = frame.groupby(["pair", "row"])[list(METRICS)].mean()
-    index = [(pair, row) for pair in ORDER for row in TABLE if (pair, row) in table.index]
-    return table.reindex(pd.MultiIndex.from_tuples(index, names=["pair", "row"])) if index else table
+    return table.loc[[key for key in itertools.product(ORDER, TABLE) if key in table.index]]
 
 
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
-    """The row with the best mean, and those that cannot be told from it.
+    """The row with the best mean, and those that cannot be told from it, itself among them; None without results.
 
     Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than ``LEAST_SEEDS``
     common seeds hardly anything is known of the spread, and only equal means are tied.
-
-    Returns
-    -------
-    str or None, set of str
-        None if the pair has no results; the set holds the best one too.
     """
     some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
     if some.empty:
@@ -124,12 +151,10 @@ def gap_closed(
 
     A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
     """
-    table = means(frame)[metric].unstack("row") if len(frame) else pd.DataFrame()
-    if not {"erm", row, oracle} <= set(table.columns):
-        return pd.Series(dtype=float, name=row)
+    table = means(frame)[metric].unstack("row").reindex(columns=["erm", row, oracle])
     gap = BETTER[metric] * (table[oracle] - table["erm"])
     share = BETTER[metric] * (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
-    return share.dropna().reindex([pair for pair in ORDER if pair in share.dropna().index]).rename(row)
+    return in_order(share.dropna()).rename(row)
 
 
 def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str = "diga-one-stage") -> pd.DataFrame:
@@ -153,11 +178,8 @@ def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str =
 def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
     """What the directions of a row of ours carried, a line for each pair, averaged over seeds.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by pair: cosine with the true shift of the spurious attribute (the best of several) and of the target,
-        share of training faces that are in the right pseudo group, and what the direction goes along with most.
+    Columns are the cosines with the true shift of the spurious attribute (the best of several) and of the target, the
+    share of training faces that are in the right pseudo group, and what the direction goes along with most.
     """
     lines = []
     for _, line in frame[frame["row"] == row].iterrows():
@@ -169,8 +191,7 @@ def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.Dat
     columns = ["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
     groups = pd.DataFrame(lines, columns=columns).groupby("pair")
     words = groups["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
-    numbers = groups.mean(numeric_only=True)
-    return numbers.join(words).reindex([pair for pair in ORDER if pair in numbers.index])
+    return in_order(groups.mean(numeric_only=True).join(words))
 
 
 def other_words(frame: pd.DataFrame) -> pd.DataFrame:
@@ -194,15 +215,16 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     of so many `images` allows, since seeds may by chance agree. `frame` comes from `published`.
     """
     some = frame[frame["row"] == row]
-    groups = [values for _, values in some.groupby("pair")[metric] if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in groups)
-    squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
+    groups = some.groupby("pair")[metric]
+    freedom = len(some) - groups.ngroups
+    squares = (groups.var(ddof=0) * groups.size()).sum()
     p = min(max(some["worst_group"].mean(), 0.5), 0.95)
     least = np.sqrt(p * (1 - p) / images) * {"accuracy": 0.5, "worst_group": 1.0, "equalized_odds": np.sqrt(2)}[metric]
     spread = max(np.sqrt(squares / freedom) if freedom else 0.0, least)
     return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
 
 
+# -------------------------------------------------------------------------------------------------- for a page
 def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write one metric as a table of pairs x rows, and say which cells are best.
 
@@ -216,15 +238,12 @@ def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> 
     """
     rows = [row for row in rows if row in set(frame["row"])]
     text = pd.DataFrame("–", ORDER, rows)
-    bold = pd.DataFrame(False, ORDER, rows)
     for (pair, row), lines in frame[frame["row"].isin(rows) & frame["pair"].isin(ORDER)].groupby(["pair", "row"]):
         centre, half = mean_and_interval(lines[metric])
         spread = f" ± {100 * half:.1f}" if len(lines) >= LEAST_SEEDS else ""
-        text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if lines.get('stale', pd.Series([False])).any() else ''}"
-    for pair in ORDER:
-        first, _ = best(frame, metric, pair)
-        bold.loc[pair, [row for row in rows if row == first]] = True
-    return text, bold
+        text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if 'stale' in lines and lines['stale'].any() else ''}"
+    first = {pair: best(frame, metric, pair)[0] for pair in ORDER}
+    return text, pd.DataFrame([[row == first[pair] for row in rows] for pair in ORDER], ORDER, rows)
 
 
 def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = TABLE):
@@ -234,9 +253,3 @@ def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...]
     text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
     marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
     return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
-
-
-def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
-    """The cells of a grid that have no result yet."""
-    there = set(frame[list(store.KEY)].itertuples(index=False, name=None))
-    return [cell for cell in wanted if tuple(cell.key[name] for name in store.KEY) not in there]

@@ -9,8 +9,8 @@ import torch
 
 from diga_lib import data, directions, latent
 from diga_lib.data import critters
-from diga_lib.studies import beyond_faces, store
-from diga_lib.studies.grids import GENERATORS, TRIALS
+from diga_lib.studies import store, tables
+from diga_lib.studies.grids import GENERATORS, TRIALS, beyond_faces
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +63,21 @@ def line(cell, **changes):
 
 
 def test_the_table_has_its_order_its_bias_and_its_age(tmp_path):
-    output = tmp_path / "store.jsonl"
-    assert len(beyond_faces.kept(1 / 9, output)) == 0
-    for cell in beyond_faces.cells(["balanced", "lff", "erm"], [0]):
+    def kept(bias):
+        return tables.runs("Dog", "Dark_Fur", bias, "beyond_faces", tmp_path)
+
+    output = tmp_path / "beyond_faces.jsonl"
+    assert len(kept(1 / 9)) == 0
+    for cell in beyond_faces(["balanced", "lff", "erm"], [0]):
         store.append(output, line(cell, version=0 if cell.row == "lff" else cell.version))
-    store.append(output, line(*beyond_faces.cells(["diga-one-stage"], [0], bias=1 / 4)))
-    table = beyond_faces.kept(1 / 9, output)
+    store.append(output, line(*beyond_faces(["diga-one-stage"], [0], bias=1 / 4)))
+    table = kept(1 / 9)
     assert list(table["row"]) == ["erm", "lff", "balanced"] and list(table["stale"]) == [False, True, False]
-    assert list(beyond_faces.kept(1 / 4, output)["row"]) == ["diga-one-stage"]
+    assert list(kept(1 / 4)["row"]) == ["diga-one-stage"]
 
 
 def test_competitors_are_tuned_and_the_others_are_not():
-    cells = beyond_faces.cells(["erm", "jtt", "diga-one-stage"], [0, 1])
+    cells = beyond_faces(["erm", "jtt", "diga-one-stage"], [0, 1])
     assert [(cell.row, cell.seed) for cell in cells] == [
         (row, seed) for seed in (0, 1) for row in ("erm", "jtt", "diga-one-stage")
     ]

@@ -10,7 +10,7 @@ import torch
 from diga_lib import data
 from diga_lib.data import ImageDataset
 from diga_lib.pages.profiles import Sizes
-from diga_lib.studies import real_photos, store
+from diga_lib.studies import real_photos, sampling, store
 
 
 def celeba(n=2400, people=480):
@@ -127,7 +127,7 @@ def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
         def run(self):
             return torch.nn.Linear(2, 2)
 
-    monkeypatch.setattr(real_photos, "Training", Stub)
+    monkeypatch.setattr(sampling, "Training", Stub)
     monkeypatch.setattr(real_photos.latent, "save_file", lambda network, file: file.write_bytes(b"x"))
     monkeypatch.setattr(real_photos.latent, "load_file", lambda file: file)
     images = np.zeros((2_500, 3, 8, 8), np.uint8)

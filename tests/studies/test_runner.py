@@ -98,7 +98,7 @@ WRONG = {
     "no folder of photographs": (["real_photos"], "real_photos needs --data"),
     "a folder without photographs": (["real_photos", "--data", "."], "holds none of celeba"),
     "no jobs": (["classification", "--jobs", "0"], "--jobs is 0"),
-    "an output that is a folder": (["classification", "--output", "."], "is not a file that can be written"),
+    "an output that is a folder": (["classification", "--output", "."], "--output is ., which is a folder"),
     "an output below a file": (["classification", "--output", "/dev/null/x.jsonl"], "/dev/null"),
 }
 

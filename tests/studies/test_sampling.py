@@ -1,28 +1,33 @@
 """How many images the generator needs: what is trained on what, and what the page reads of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from diga_lib.studies import rows, sampling, store
+from diga_lib.studies import rows, sampling, store, tables
 from diga_lib.studies.store import Result
 
 
 def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (256, 3, 64, 64), dtype=np.uint8)
-    made, training = [], sampling.training.Training
+    made, training = [], sampling.Training
 
     def watched(some, *rest, epochs):
         made.append((len(some), epochs))
         np.testing.assert_array_equal(some, images[: len(some)])
         return training(some, *rest, epochs=1)
 
-    monkeypatch.setattr(sampling.training, "Training", watched)
-    first = sampling.train_generator(images, 0.25, tmp_path)
-    again = sampling.train_generator(images, 0.25, tmp_path)
+    monkeypatch.setattr(sampling, "Training", watched)
+    monkeypatch.setattr(sampling, "IMAGES", len(images))
+    monkeypatch.setattr(sampling, "setting", lambda *split, generator, seed: generator)
+    monkeypatch.setattr(sampling.data, "load", lambda name, n, seed: SimpleNamespace(images=images))
+    monkeypatch.setenv("DIGA_CACHE", str(tmp_path))
+    first, again = (sampling.SamplingCell(share=0.25, seed=seed).setting() for seed in (0, 1))
     assert made == [(64, 4 * sampling.EPOCHS)]
     torch.testing.assert_close(first.encode(images[:2]), again.encode(images[:2]))
-    sampling.train_generator(images, 0.5, tmp_path)
+    sampling.SamplingCell(share=0.5).setting()
     assert made[1:] == [(128, 2 * sampling.EPOCHS)]
 
 
@@ -50,11 +55,11 @@ def test_the_page_reads_means_over_seeds(tmp_path):
     lines = [line(0.1, 1, 0.9), line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, version=0)]
     for one in [*lines, line(1.0, 0, 0.9, target="Young")]:
         store.append(tmp_path / "sampling.jsonl", one)
-    table = sampling.kept("Smiling", "Male", tmp_path / "sampling.jsonl")
+    table = tables.sampling("Smiling", "Male", tmp_path)
     assert (
         table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]
     )
     assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx(
         [0.2, 7.5, 1.0]
     )
-    assert sampling.kept("Young", "Smiling", tmp_path / "sampling.jsonl").empty
+    assert tables.sampling("Young", "Smiling", tmp_path).empty
