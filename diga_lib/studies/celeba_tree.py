@@ -28,9 +28,8 @@ CHUNK = 100  # faces that a process draws at a time
 def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = None) -> Path:
     """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has into a folder, and return it.
 
-    Face i depends on (seed, i) alone. The tables are written last, so a tree without them is unfinished. `jobs`
-    processes draw, by default as many as there are cores. If `n` is below 1, or the folder holds other images, that is
-    a ValueError.
+    Face i depends on (seed, i) alone; the tables are written last. `jobs` processes draw, by default as many as there
+    are cores. If `n` is below 1, or the folder holds other images, that is a ValueError.
     """
     if n < 1:
         raise ValueError(f"n is {n}: valid is a whole number of at least 1.")

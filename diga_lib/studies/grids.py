@@ -56,20 +56,9 @@ N_VALIDATION = 1_000  # of the search; biased like training
 class Cell:
     """One training run of a table: everything that decides its result.
 
-    Attributes
-    ----------
-    row : str
-        Id in ``rows.ROWS``.
-    target, spurious, bias, profile, dataset, pool_seed, n_validation
-        Of the split; validation is a tenth of the training images if its number is None.
-    seed, split_seed : int
-        Of the training, and of the split if that has another one.
-    changes : str
-        Arguments of the method that differ from its defaults, as JSON.
-    variant : str
-        Tells cells of one row apart.
-    strengths : (float, float) or None
-        Weak and strong regularisation per image, where the direction is to come from these two alone.
+    `seed` is of the training, and of the split if `split_seed` is None; `changes` are arguments of the method, as JSON;
+    `variant` tells cells of one row apart. `strengths`, weak and strong, are per image and given where the direction
+    is to come from these two alone. For the others see `setting.setting`.
     """
 
     row: str
@@ -154,10 +143,7 @@ TRIALS = {
 
 
 def chosen(row: str, path: Path = SEARCH, kind: type[store.Result] = store.Result) -> str:
-    """The arguments, as JSON, of a method's trial with the best accuracy on the biased validation set.
-
-    It is the first of several that are equally good. A method that was not searched has its defaults.
-    """
+    """The arguments, as JSON, of a method's best trial; a method that was not searched has its defaults."""
     found = store.kept(path, kind)
     found = found[found["row"] == (ROWS[row].searched or row)]
     return best_trial(found)["extra"]["cell"]["changes"] if len(found) else "{}"
@@ -228,11 +214,7 @@ def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
 
 
 def beyond_faces(rows=(*SEVEN, *ORACLES), seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:
-    """The table of cats and dogs, with fur colour as the shortcut.
-
-    Nothing is tuned on critters: the competitors have the settings that their search on faces chose, the others their
-    defaults.
-    """
+    """Cats and dogs, on which nothing is tuned: competitors have the settings that their search on faces chose."""
     same = {"dataset": "rendered-critters", "changes": lambda row: "{}" if row in UNTUNED else chosen(row)}
     return _every([CRITTERS], rows, seeds, profile, [bias], **same)
 

@@ -1,11 +1,9 @@
-"""The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder that holds them.
+"""The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder (``--data``) that holds them.
 
-``--data DIR`` has ``celeba``, ``utkface`` and ``dogs-vs-cats`` below it, each in its own layout or as images with an
-``attributes.csv``. Only numbers are kept: generators and image-text models made from the photographs stay in the cache.
-
-Each set has three parts that share nobody: CelebA's are the official ones, in the others every tenth picture is for
-validation and every tenth for testing. The image-text model learns from one half of the validation people, the search
-and the validation of training look at the other half.
+Each set is in its own layout or images with an ``attributes.csv``. Only numbers are kept: generators and image-text
+models made from the photographs stay in the cache. Each set has three parts that share nobody: CelebA's are the
+official ones, in the others every tenth picture is for validation and every tenth for testing. The image-text model
+learns from one half of the validation people, the search and the validation of training look at the other half.
 """
 
 from __future__ import annotations

@@ -30,35 +30,25 @@ FOLDS = 5  # of the probe's cross-validation
 
 
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """Arrange features (n, D) in the plane by t-SNE: float array (n, 2).
+    """Arrange features (n, D) in the plane by t-SNE [1]_; distances far apart, sizes and the axes mean nothing.
 
-    Distances far apart, sizes of clusters and the axes mean nothing. `perplexity` is how many neighbours a point cares
-    for, above 0 and below n (a ValueError says so).
+    `perplexity`, how many neighbours a point cares for, is above 0 and below n (a ValueError says so).
 
-    References
-    ----------
-    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
+    .. [1] van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
     """
     features = np.asarray(features, np.float32)
-    if not 0 < perplexity < len(features):
-        raise ValueError(
-            f"perplexity is {perplexity}; valid is a number above 0 and below {len(features)}, the points."
-        )
+    if not 0 < perplexity < (most := len(features)):
+        raise ValueError(f"perplexity is {perplexity}; valid is a number above 0 and below {most}, the points.")
     few = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
     # Begun at random, so that the seed matters and is seen to matter; the default begins at the principal components.
     return TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(few)
 
 
 def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
-    """How well a linear classifier reads the spurious attribute from features (n, D), within each target class.
+    """How well a linear classifier reads the spurious attribute from features (n, D) of unseen images.
 
-    Within a class the target is of no help, so only the attribute itself counts. The features are of images that the
-    representation was not trained on, with at least 5 in each of the four groups (a ValueError says so).
-
-    Returns
-    -------
-    float
-        Balanced accuracy, averaged over the folds of a cross-validation and the two classes: 0.5 is chance.
+    It is asked within each target class, where the target is of no help: balanced accuracy, averaged over the classes
+    and the folds of a cross-validation; 0.5 is chance. A group with fewer images than folds is a ValueError.
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     least = min(np.sum((target == y) & (spurious == s)) for y in (0, 1) for s in (0, 1))
@@ -73,8 +63,7 @@ def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray,
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
     """Mean share of the nearest neighbours of points (n, D), themselves left out, that have their label.
 
-    With as many points of each of K labels, 1/K is chance, and 1 is the most. `neighbours` is at least 1 and below n (a
-    ValueError says so).
+    With as many points of each of K labels, 1/K is chance. `neighbours` is at least 1 and below n (else a ValueError).
     """
     if not 1 <= neighbours < len(points):
         raise ValueError(f"neighbours is {neighbours}; valid is a whole number from 1 to {len(points) - 1}.")
@@ -85,8 +74,7 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 
 
 def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """The numbers beside the pictures: :func:`linear_probe` and twice :func:`purity`, of the spurious attribute within
-    the target's classes."""
+    """The numbers beside the pictures; the purity of the spurious attribute is that within the target's classes."""
     target, spurious = np.asarray(target), np.asarray(spurious)
     within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
     told = (linear_probe(features, spurious, target, seed=seed), purity(features, target), float(within))
@@ -133,13 +121,10 @@ def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -
     return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}
 
 
-def keep_features(
-    path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict
-) -> None:
-    """Add one row's features (n, D) of some test images, as float16, to a safetensors file.
+def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict):
+    """Add a row's features (n, D) of the first ``KEPT`` test images of each group, as float16, to a safetensors file.
 
-    Kept are the first ``KEPT`` images of each group. What the file holds of runs with other facts (see
-    :func:`facts_of`) is dropped.
+    What it holds of runs with other facts (see :func:`facts_of`) is dropped.
     """
     groups = 2 * target + spurious
     chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))

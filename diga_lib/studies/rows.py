@@ -16,22 +16,11 @@ PAPER, OURS = "DiGA (paper)", "DiGA, one stage (ours)"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """One row of a table: a method's class with arguments that are no defaults (`fixed`), and words for it.
 
-    Attributes
-    ----------
-    kind, fixed
-        The method's class, and arguments of it that are no defaults.
-    method, variant, short : str
-        Words for it; tables and figures use the short ones where there are any.
-    direction : {"", "plain", "refined", "judged", "named"}
-        The part of the setting that it moves images along, computed before its time is taken.
-    train : {"biased", "told", "balanced"}
-        Training images; "told" are the biased ones with the spurious attribute.
-    searched : str
-        Whose search chose its hyperparameters; its own by default.
-    version : int
-        Raised by whoever changes what only this row computes.
+    It moves images along the `direction` of a setting: "plain", "refined", "judged", "named" or "" (none). It trains on
+    "biased" images, on "told" ones (with the spurious attribute) or on "balanced" ones. `searched` is the row whose
+    search chose its hyperparameters, by default itself; `version` is raised by whoever changes what it alone computes.
     """
 
     kind: type[ERM]

@@ -33,16 +33,9 @@ ROUNDS = 3  # of starting processes: the system may kill one, and other runs may
 class Study:
     """What ``python -m diga_lib.studies NAME`` runs; its results are ``book/results/NAME.jsonl``.
 
-    Attributes
-    ----------
-    cells : callable
-        Returns the cells in the order in which they are computed; its arguments are options of the command. A cell is
-        a frozen dataclass of everything that decides its record, with `key` (a dict of those fields of the record by
-        which it is found again) and `version` (of its computation).
-    compute : callable
-        Cell to record.
-    record : type
-        Of its lines.
+    `cells` returns the cells in the order in which they are computed; its arguments are options of the command. A cell
+    is a frozen dataclass of everything that decides its record, with `key` (a dict of those fields of the record by
+    which it is found again) and `version` (of its computation). `compute` makes of a cell a `record`.
     """
 
     name: str
@@ -113,20 +106,11 @@ def run(
     renew: bool = False,
     kind: type[store.Record] = store.Result,
 ) -> list[Outcome]:
-    """Compute the cells that are missing, in order, and return the outcomes that are failures.
+    """Compute the cells that are missing in a store, in order, and return the outcomes that are failures.
 
-    Parameters
-    ----------
-    cells, work, kind
-        As in a :class:`Study`.
-    output : path
-        The store; with Dask, on a file system that the workers share.
-    jobs : int, optional
-        Local processes, each with one thread; by default as many as there are cores.
-    address : str
-        Of a Dask scheduler, such as "tcp://127.0.0.1:8786"; "" computes here.
-    renew : bool
-        Whether to compute cells again whose version or configuration has changed since.
+    Here `jobs` processes of one thread do it, by default as many as there are cores; at an `address` such as
+    "tcp://127.0.0.1:8786" the workers of a Dask scheduler, which must see the same files. With `renew`, cells are
+    computed again whose version or configuration has changed since; `work` and `kind` are those of a :class:`Study`.
     """
     output = Path(output).resolve()
     todo = unfinished(cells, output, kind, renew)

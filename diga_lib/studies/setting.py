@@ -27,26 +27,10 @@ KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or 
 
 @dataclass(frozen=True)
 class Setting:
-    """A biased split, with everything that is computed at most once for all rows: when it is first asked for.
+    """A biased split of a pool, with everything that is computed at most once for all rows: when it is first asked for.
 
-    Attributes
-    ----------
-    pool, split, seed
-        What the split was drawn from, the biased training set with a balanced test set, and its seed.
-    generator : object with ``encode`` and ``decode``
-    sizes, profile
-    kept : dict or None
-        If given, it describes the setting, and codes and directions are kept on disk for other processes.
-    text : callable or None
-        Makes the image-text model, `reader`; the one of rendered faces if None.
-    balanced : BiasedSplit
-        A balanced training set of the same size with the same test set, for an oracle.
-    codes : Tensor (n_train, levels, width)
-    plain, refined, judged : Direction
-        The paper's combined direction with c chosen by the clusters, the same sharpened by them, and with c chosen by
-        the image-text model.
-    named : Named or Direction
-        The words for the spurious attribute, see :mod:`diga_lib.directions.words`; where none is named, `refined`.
+    If `kept` is given, it describes the setting, and codes and directions are kept on disk for other processes. `text`
+    makes the image-text model, in place of the one of rendered faces.
     """
 
     pool: ImageDataset
@@ -65,12 +49,14 @@ class Setting:
 
     @cached_property
     def balanced(self) -> BiasedSplit:
+        """A balanced training set of the same size with the same test set, for an oracle."""
         s, sizes = self.split, self.sizes
         more = {"n_validation": len(s.validation), "n_test_per_group": sizes.n_test_per_group, "seed": self.seed}
         return data.biased_split(self.pool, s.target, s.spurious, 1.0, sizes.n_train, **more)
 
     @cached_property
     def codes(self) -> Tensor:
+        """Of the training images (n_train, levels, width)."""
         return once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
 
     def combined(self, scorer: Callable | None = None) -> Direction:
@@ -80,10 +66,12 @@ class Setting:
 
     @cached_property
     def plain(self) -> Direction:
+        """The paper's combined direction, with c chosen by the clusters inside the classes."""
         return once(self.kept, "plain", self.combined)
 
     @cached_property
     def refined(self) -> Direction:
+        """The same, sharpened by these clusters."""
         y = self.split.train.target
         return once(self.kept, "refined", lambda: directions.sharpen(self.codes, y, self.plain))
 
@@ -99,26 +87,27 @@ class Setting:
 
     @cached_property
     def judged(self) -> Direction:
+        """The paper's combined direction, with c chosen by the image-text model."""
         return once(self.kept, "scored", lambda: self.combined(lambda x: self.reader.zero_shot(x, self.asked)))
 
     @cached_property
     def named(self) -> words.Named | Direction:
+        """The words for the spurious attribute; where none is named, what the latents tell."""
         train = self.split.train
         found = words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked)
         return found if found.words else self.refined
 
 
 def once(kept: dict | None, name: str, compute: Callable[[], Tensor | Direction]) -> Tensor | Direction:
-    """What `compute` returns, a Direction without its table of scores: from disk if it is there and whole.
+    """What `compute` returns, a Direction without its scores: from disk, if it is there and whole.
 
-    `kept` holds everything that it depends on, in JSON's types; None keeps nothing. Of several processes that ask for
-    the same, one computes it and the others wait.
+    `kept` is everything that it depends on, in JSON's types; None keeps nothing.
     """
     if kept is None:
         return compute()
     description = json.dumps([KEPT, kept], sort_keys=True).encode()
     file = runtime.cache_folder("shared") / f"{name}-{hashlib.sha256(description).hexdigest()[:20]}.safetensors"
-    with FileLock(f"{file}.lock"):
+    with FileLock(f"{file}.lock"):  # of several processes, one computes and the others wait
         try:
             parts, _ = checkpoints.read(file)
         except (FileNotFoundError, ValueError):  # not there, or damaged
@@ -146,16 +135,7 @@ def setting(
     n_validation: int | None = None,
     kept: dict | None = None,
 ) -> Setting:
-    """Split the data (rendered faces by default); all else is found when it is first needed.
-
-    Parameters
-    ----------
-    target, spurious, bias, seed, n_validation
-        As for :func:`diga_lib.data.biased_split`.
-    profile : {"quick", "table", "full"}
-    dataset, generator, kept
-        As in :class:`Setting`; the generator is the shipped one by default.
-    """
+    """Split a pool, rendered faces by default, as `data.biased_split` does, with the sizes of a profile."""
     sizes = SIZES[profile]
     pool = data.load("rendered-faces", sizes.pool, seed=POOL_SEED) if dataset is None else dataset
     split = data.biased_split(pool, target, spurious, bias, sizes.n_train, n_validation, sizes.n_test_per_group, seed)
@@ -168,10 +148,10 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     Returns
     -------
     dict
-        "cosine": for each spurious attribute, and for the target, the largest absolute cosine of a direction with its
-        true mean shift; "pseudo_groups": for each spurious attribute, the share of training faces that are on its side;
-        "carries": the five attributes whose correlation with a coordinate inside the target's classes is largest in
-        size; and "gain", "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
+        "cosine": for each spurious attribute, and the target, the largest absolute cosine of a direction with its true
+        mean shift; "pseudo_groups": for each spurious attribute, the share of training faces on its side; "carries":
+        the five attributes whose correlation with a coordinate inside the classes is largest in size; and "gain",
+        "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
     """
     train, (target, names) = setting.split.train, (setting.split.target, setting.split.spurious.split("&"))
     y, several = train.target, found.directions

@@ -45,22 +45,11 @@ class Record(BaseModel):
 
 
 class Result(Record):
-    """One training run and its measures on the test set.
+    """One training run and its measures on the test set, as in `metrics.GroupMetrics`.
 
-    Parameters
-    ----------
-    method, variant
-        Words for the row. Nothing is found by them.
-    row, case
-        Its id in ``rows.ROWS``, and what tells runs of one row apart whose other fields are equal, such as "trial 1".
-    target, spurious, bias, seed, profile
-        Of the split and the training; two spurious attributes at once are joined by "&".
-    accuracy, worst_group, equalized_odds, groups
-        As in `metrics.GroupMetrics`.
-    seconds, peak_memory_mb
-        Of the whole run (10^6 bytes).
-    extra
-        Whatever else a table needs, in JSON's types.
+    `row` is an id in ``rows.ROWS``, and `case` tells runs of one row apart whose other fields are equal; by `method`
+    and `variant` nothing is found. Two spurious attributes at once are joined by "&". Memory is in 10^6 bytes. `extra`
+    is whatever else a table needs, in JSON's types.
     """
 
     method: str
@@ -180,11 +169,8 @@ def kept(path, kind=Result, key=KEY):
 def summary(frame, by="row", columns=METRICS):
     """Average `columns` of a frame from `read` over what agrees in the column `by`, such as seeds.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by `by` in order of appearance; columns (name, "mean") and (name, "interval"), the half width of the
-        95 % t interval (NaN for a single run), and ("runs", "count").
+    The table's columns are (name, "mean"), (name, "interval"), the half width of the 95 % t interval (NaN for a single
+    run), and ("runs", "count").
     """
 
     def interval(values):

@@ -129,11 +129,8 @@ def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
 def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
     """For each complete pair and metric: the best row, and how `row` stands.
 
-    Returns
-    -------
-    DataFrame
-        Columns pair, metric, best, won (its mean alone is best: an equal one is no win), tied, and lead: the mean of
-        `row` less that of the best of the others, in points of a hundred, positive if `row` is better.
+    It has won if its mean alone is best; lead is its mean less that of the best of the others, in points of a hundred,
+    positive if it is better.
     """
     table, lines = means(frame), []
     for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
@@ -144,29 +141,24 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
     return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
 
 
-def gap_closed(
-    frame: pd.DataFrame, metric: str = "worst_group", row: str = "diga-one-stage", oracle: str = "balanced"
-) -> pd.Series:
-    """Share of the way from ERM to the oracle that a row goes, for each pair that has all three: 0 ERM, 1 the oracle.
+def gap_closed(frame: pd.DataFrame, row: str = "diga-one-stage", oracle: str = "balanced") -> pd.Series:
+    """Share of the way from ERM's worst group to the oracle's that a row goes, for each pair that has all three.
 
     A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
     """
-    table = means(frame)[metric].unstack("row").reindex(columns=["erm", row, oracle])
-    gap = BETTER[metric] * (table[oracle] - table["erm"])
-    share = BETTER[metric] * (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
+    table = means(frame)["worst_group"].unstack("row").reindex(columns=["erm", row, oracle])
+    gap = table[oracle] - table["erm"]
+    share = (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
     return in_order(share.dropna()).rename(row)
 
 
-def agreement(frame: pd.DataFrame, other: pd.DataFrame | None = None, row: str = "diga-one-stage") -> pd.DataFrame:
-    """Rank correlation of the methods' order with the reported one, for each complete pair and metric.
+def agreement(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
+    """Spearman's rank correlation of the methods' order with the reported one, for each complete pair and metric.
 
-    Returns
-    -------
-    DataFrame
-        Columns pair, metric, rank_correlation (Spearman, NaN if all are equal), and measured and reported: the gain
-        over ERM in points of `row` and of the reported DiGA (paper), whose place among the seven `row` takes.
+    measured and reported are the gain over ERM in points of `row` and of the reported DiGA (paper), whose place among
+    the seven `row` takes.
     """
-    sides = ((means(frame), (*SIX, row)), (means(reported() if other is None else other), PAPERS_SEVEN))
+    sides = ((means(frame), (*SIX, row)), (means(reported()), PAPERS_SEVEN))
     lines = []
     for pair, (metric, sign) in itertools.product(complete(frame, (*SIX, row)), BETTER.items()):
         one, two = (table.loc[pair].loc[list(rows), metric].to_numpy() for table, rows in sides)
@@ -226,15 +218,10 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
 
 # -------------------------------------------------------------------------------------------------- for a page
 def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write one metric as a table of pairs x rows, and say which cells are best.
+    """Write one metric as a table of pairs x rows, and say where the best mean of the ``UNTOLD`` is.
 
-    Returns
-    -------
-    text : DataFrame of str
-        "81.2 ± 1.3" in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds, a dagger where a run
-        is older than its code, and "–" where there is no run.
-    bold : DataFrame of bool
-        The best mean of the methods that are not told the spurious attribute.
+    "81.2 ± 1.3" is in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds; a dagger is where a run
+    is older than its code, and "–" where there is none.
     """
     rows = [row for row in rows if row in set(frame["row"])]
     text = pd.DataFrame("–", ORDER, rows)
