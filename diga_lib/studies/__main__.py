@@ -16,6 +16,7 @@ from diga_lib.pages.profiles import SIZES
 from diga_lib.studies import (
     action_units,
     convergence,
+    face_finding,
     grids,
     own_images,
     real_photos,
@@ -26,7 +27,7 @@ from diga_lib.studies import (
     weights,
 )
 
-OTHERS = (convergence, representations, sampling, action_units, test_time, own_images, real_photos)
+OTHERS = (convergence, representations, sampling, action_units, test_time, own_images, real_photos, face_finding)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
 
 

@@ -1,0 +1,103 @@
+"""The share of FairFace's photographs in which a face and its eyes are found, by race and gender: the table of page 11.
+
+``python -m diga_lib.studies face_finding --data DIR`` looks at the first photographs of ``DIR/fairface``, a folder of
+``images`` with an ``attributes.csv`` that has the columns Male and race_group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from diga_lib.data.photos import align
+from diga_lib.studies import store
+from diga_lib.studies.runner import Study
+
+IMAGES = 2_000
+KEY = ("detector", "race", "male")
+
+
+class Finds(store.Record):
+    """In how many of a group's photographs a detector finds a face: OpenCV's cascades, or YuNet, which `data` uses."""
+
+    detector: Literal["cascades", "yunet"]
+    race: str
+    male: int
+    images: int
+    found: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One detector and one group."""
+
+    detector: str
+    race: str
+    male: int
+    root: str
+    version: int = 1
+
+    key = property(lambda self: {name: getattr(self, name) for name in KEY})
+
+
+def _table(root: str) -> pd.DataFrame:
+    return pd.read_csv(Path(root) / "attributes.csv").head(IMAGES)
+
+
+def cells(data) -> list[Cell]:
+    """Both detectors on each group."""
+    root = str(Path(data).resolve() / "fairface")
+    groups = sorted(_table(root).groupby(["race_group", "Male"]).groups)
+    return [Cell(detector, race, int(male), root) for detector in ("cascades", "yunet") for race, male in groups]
+
+
+def by_yunet(image: Image.Image) -> bool:
+    """Whether `align.find_eyes` finds a face."""
+    try:
+        align.find_eyes(image)
+    except align.NoFaceFound:
+        return False
+    return True
+
+
+@cache
+def _cascade(name: str):
+    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
+
+
+def _find(name: str, picture: np.ndarray, least: int):
+    return _cascade(name).detectMultiScale(picture, 1.1, 3, minSize=(least, least))
+
+
+def by_cascades(image: Image.Image) -> bool:
+    """Whether Viola and Jones's cascades, as OpenCV has them, find a face and an eye in each half of its upper part."""
+    grey = np.asarray(image.convert("L"))
+    grey = np.pad(grey, max(grey.shape) // 5, mode="edge")  # tightly cropped faces need something around them
+
+    faces = _find("haarcascade_frontalface_alt2.xml", grey, min(image.size) // 5)
+    if not len(faces):
+        return False
+    left, top, size, _ = max(faces, key=lambda box: box[2])
+    upper = cv2.resize(grey[top : top + int(0.6 * size), left : left + size], (200, 120))
+    names = ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml")
+    eyes = [box for name in names for box in _find(name, upper, 33)]
+    return len({x + width / 2 > 100 for x, _, width, _ in eyes}) == 2
+
+
+def compute(cell: Cell) -> Finds:
+    """Look for a face in each photograph of a group."""
+    table = _table(cell.root)
+    names = table[(table["race_group"] == cell.race) & (table["Male"] == cell.male)]["image_id"]
+    find = {"cascades": by_cascades, "yunet": by_yunet}[cell.detector]
+    found = sum(find(Image.open(Path(cell.root) / "images" / name).convert("RGB")) for name in names)
+    return Finds(version=cell.version, **cell.key, images=len(names), found=found)
+
+
+STUDY = Study("face_finding", cells, compute, Finds)
