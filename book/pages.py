@@ -1,5 +1,7 @@
 """Turn an executed notebook into the page that readers see: what to expect, how it was made, what to download."""
 
+import base64
+import io
 import json
 import re
 import shlex
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import nbformat
 from execution import ROOT, Run
+from PIL import Image
 
+LARGE = 400_000  # characters of a picture, above which it is kept as JPEG: pictures of faces are, charts are not
 PROFILES = {
     "quick": "small samples and few seeds, so that the whole book can be made in minutes; "
     "`make book PROFILE=full` makes it from larger samples (hours)",
@@ -35,6 +39,9 @@ def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
             tags.append("remove-cell")
         elif "parameters" in tags and "hide-input" not in tags:
             tags.append("hide-input")
+        for output in cell.get("outputs", []):
+            if len(output.get("data", {}).get("image/png", "")) > LARGE:
+                output.data["image/jpeg"] = as_jpeg(output.data.pop("image/png"))
     first, rest = notebook.cells[0], notebook.cells[1:]
     title, _, text = first.source.partition("\n")
     if first.cell_type != "markdown" or not title.startswith("# "):
@@ -46,6 +53,13 @@ def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
         before.append(markdown(OPENING.sub(opening_box, text.strip(), count=1), "introduction"))
     notebook.cells = [first, *before, *rest, markdown(made_box(run, record), "how-made")]
     return notebook
+
+
+def as_jpeg(png: str) -> str:
+    """Write a PNG, base64, as a JPEG of about a fifth of its size."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def markdown(text: str, name: str) -> nbformat.NotebookNode:

@@ -203,6 +203,11 @@ def test_a_page_tells_others_what_it_is(name):
     assert "MIT licence" in document.select_one("footer").text
 
 
+def test_pictures_are_light():
+    sizes = {path.name: path.stat().st_size for path in (HTML / "_images").iterdir()}
+    assert sizes and max(sizes.values()) <= 6e5, sizes
+
+
 def test_no_page_shows_a_machine_or_a_placeholder():
     for path in HTML.rglob("*.html"):
         text = path.read_text()
