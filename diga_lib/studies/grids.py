@@ -84,21 +84,16 @@ class Cell:
         """The fields of its result by which it is found again."""
         return {name: getattr(self, name) for name in store.KEY if name != "case"} | {"case": self.variant}
 
-    @property
-    def version(self) -> int:
-        """Of what its row computes."""
-        return rows.version(self.row)
+    version = property(lambda self: rows.version(self.row))
 
     def setting(self) -> Setting:
-        """What it is run on."""
-        seed = self.seed if self.split_seed is None else self.split_seed
-        split = (self.target, self.spurious, self.bias, seed)
+        """What it is run on: the last two are remembered, and their codes and directions are kept on disk."""
+        split = (self.target, self.spurious, self.bias, self.seed if self.split_seed is None else self.split_seed)
         return _setting(*split, self.profile, self.pool_seed, self.n_validation, self.dataset)
 
 
 @lru_cache(maxsize=2)
 def _setting(target, spurious, bias, seed, profile, pool_seed, n_validation, dataset) -> Setting:
-    """The setting of a cell: the last two are remembered, and their codes and directions are kept on disk."""
     kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed}
     kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset}
     pool = data.load(dataset, SIZES[profile].pool, seed=pool_seed)
@@ -128,12 +123,7 @@ def compute(cell: Cell) -> store.Result:
 TRIALS = {
     "erm": [{}, {"lr": 1e-3}, {"lr": 1e-2}, {"weight_decay": 0.5}],
     "cvar-dro": [{"alpha": 0.1}, {"alpha": 0.2}, {"alpha": 0.5}, {"alpha": 0.8}],
-    "eiil": [
-        {"penalty_weight": 1e4},
-        {"penalty_weight": 1e2},
-        {"penalty_weight": 1.0},
-        {"penalty_weight": 1.0, "first_epochs": 2},
-    ],
+    "eiil": [{"penalty_weight": w} for w in (1e4, 1e2, 1.0)] + [{"penalty_weight": 1.0, "first_epochs": 2}],
     "lff": [{"q": 0.7}, {"q": 0.5}, {"q": 0.3}, {"q": 0.9}],
     "jtt": [{"upweight": 20}, {"upweight": 5}, {"upweight": 5, "first_epochs": 2}, {"upweight": 20, "first_epochs": 2}],
     "maple": [{"share": 0.3}, {"share": 0.5}, {"share": 0.8}, {"share": 0.5, "first_epochs": 2}],

@@ -153,32 +153,26 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
         the five attributes whose correlation with a coordinate inside the classes is largest in size; and "gain",
         "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
     """
-    train, (target, names) = setting.split.train, (setting.split.target, setting.split.spurious.split("&"))
+    train, target, names = setting.split.train, setting.split.target, setting.split.spurious.split("&")
     y, several = train.target, found.directions
     along = np.stack([direction.coordinate(setting.codes).numpy() for direction in several], 1)
     if isinstance(found, words.Named):
         upper, scores = found.probability, {"words": list(found.words)}
     else:
         clusters = fit_clusters(along[:, 0], y)
-        upper, share = clusters.probability[:, None], [float(share) for share in clusters.share]
-        scores = {"gain": clusters.gain, "gap": clusters.gap / clusters.spread, "share": share}
+        upper, gap = clusters.probability[:, None], clusters.gap / clusters.spread
+        scores = {"gain": clusters.gain, "gap": gap, "share": [float(share) for share in clusters.share]}
     cosine, agree = {target: 0.0}, {}
-
-    def largest(true):
-        return max(abs(directions.cosine(direction.direction, true)) for direction in several)
-
     for k, name in enumerate(names):
         s = train.spurious >> (len(names) - 1 - k) & 1
-        shift, of_target = directions.true_shifts(setting.codes, y, s)
-        cosine |= {name: largest(shift), target: max(cosine[target], largest(of_target))}
+        shifts = directions.true_shifts(setting.codes, y, s)
+        near = [max(abs(directions.cosine(one.direction, shift)) for one in several) for shift in shifts]
+        cosine |= {name: near[0], target: max(cosine[target], near[1])}
         right = ((upper > 0.5) == (s == 1)[:, None]).mean(0)
         agree[name] = float(np.maximum(right, 1 - right).max())
     others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=target).astype(float)
-    inside = others - others.groupby(y).transform("mean")
-    coordinates = pd.DataFrame(along)
-    coordinates -= coordinates.groupby(y).transform("mean")
+    inside, coordinates = (t - t.groupby(y).transform("mean") for t in (others, pd.DataFrame(along)))
     each = pd.DataFrame({k: inside.corrwith(column) for k, column in coordinates.items()}).dropna()
     strongest = {name: float(row.iloc[row.abs().argmax()]) for name, row in each.iterrows()}
-    first = sorted(strongest, key=lambda name: -abs(strongest[name]))[:5]
-    carries = {name: round(strongest[name], 4) for name in first}
+    carries = {name: round(strongest[name], 4) for name in sorted(strongest, key=lambda k: -abs(strongest[k]))[:5]}
     return scores | {"cosine": cosine, "pseudo_groups": agree, "carries": carries}

@@ -47,10 +47,7 @@ def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
 
 
 def runs(target: str, spurious: str, bias: float, name: str = "fair_training", folder: Path = FOLDER) -> pd.DataFrame:
-    """The newest stored runs of a study for a target, a spurious attribute and a bias, in the order of ``rows.ROWS``.
-
-    The columns are those of `store.read` and `aged`.
-    """
+    """A study's newest runs for a target, a spurious attribute and a bias, `aged`, in the order of ``rows.ROWS``."""
     frame = store.kept(folder / f"{name}.jsonl")
     near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
     frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)]
@@ -58,10 +55,7 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
 
 
 def sampling(target: str, spurious: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """What the study `sampling` has measured for a pair, averaged over seeds, by the number of the generator's images.
-
-    reconstruction is the mean absolute difference of pixels, of 255; stale counts runs.
-    """
+    """What the study `sampling` has measured for a pair: means over seeds, by the number of the generator's images."""
     frame = aged(store.kept(folder / "sampling.jsonl"))
     frame = frame[frame["pair"] == f"{target}/{spurious}"]
     told = {"images of the generator": "images", "reconstruction": "reconstruction"}
@@ -168,11 +162,7 @@ def agreement(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
 
 
 def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
-    """What the directions of a row of ours carried, a line for each pair, averaged over seeds.
-
-    Columns are the cosines with the true shift of the spurious attribute (the best of several) and of the target, the
-    share of training faces that are in the right pseudo group, and what the direction goes along with most.
-    """
+    """What the directions of a row of ours carried, averaged over seeds: the best of several spurious attributes."""
     lines = []
     for _, line in frame[frame["row"] == row].iterrows():
         found, names = line["extra"]["direction"], line["spurious"].split("&")
@@ -187,16 +177,12 @@ def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.Dat
 
 
 def other_words(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with words that named one which is not the spurious attribute, indexed by pair: seed, the words named,
-    the worst-group accuracy, and ERM's with that seed."""
-    erm = frame[frame["row"] == "erm"].set_index(["pair", "seed"])["worst_group"]
-    lines = []
-    for _, line in frame[frame["row"] == "diga-one-stage-words"].iterrows():
-        words = line["extra"]["direction"].get("words", [])  # where none was named, the latents alone decide
-        if not set(words) <= set(line["spurious"].split("&")):
-            where = line["pair"], line["seed"]
-            lines.append((*where, ", ".join(words), line["worst_group"], erm.get(where)))
-    return pd.DataFrame(lines, columns=["pair", "seed", "words", "worst group", "of ERM"]).set_index("pair")
+    """The runs with words that named one which is not the spurious attribute, and ERM's with the same seeds."""
+    erm, some = (frame[frame["row"] == row].set_index(["pair", "seed"]) for row in ("erm", "diga-one-stage-words"))
+    told = [extra["direction"].get("words", []) for extra in some["extra"]]  # without any, the latents alone decide
+    names = {"words": list(map(", ".join, told)), "worst group": some["worst_group"], "of ERM": erm["worst_group"]}
+    other = [not set(words) <= set(name.split("&")) for words, name in zip(told, some["spurious"], strict=True)]
+    return some.assign(**names).loc[other, list(names)].reset_index("seed")
 
 
 def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
