@@ -30,11 +30,13 @@ FOLDS = 5  # of the probe's cross-validation
 
 
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """Arrange features (n, D) in the plane by t-SNE [1]_; distances far apart, sizes and the axes mean nothing.
+    """Arrange features (n, D) in the plane by t-SNE; distances far apart, sizes and the axes mean nothing.
 
     `perplexity`, how many neighbours a point cares for, is above 0 and below n (a ValueError says so).
 
-    .. [1] van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
+    References
+    ----------
+    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
     """
     features = np.asarray(features, np.float32)
     if not 0 < perplexity < (most := len(features)):

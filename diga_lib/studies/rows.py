@@ -63,16 +63,9 @@ ROWS = {
     "pseudo-groups": Row(PseudoGroups, "pseudo groups", "resampled, no edits", "refined"),
     "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=1),
     "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),
-    "group-dro": Row(
-        GroupDRO, "GroupDRO", "oracle: reads the spurious attribute", short="GroupDRO (oracle)", train="told"
-    ),
+    "group-dro": Row(GroupDRO, "GroupDRO", "oracle: reads the spurious attribute", "", "GroupDRO (oracle)", "told"),
     "balanced": Row(
-        ERM,
-        "ERM",
-        "oracle: balanced data of the same size",
-        short="balanced ERM (oracle)",
-        train="balanced",
-        searched="erm",
+        ERM, "ERM", "oracle: balanced data of the same size", "", "balanced ERM (oracle)", "balanced", "erm"
     ),
 }
 
