@@ -17,13 +17,7 @@ DUAL, SINGLE = "dual branch (AUEditNet)", "single branch"  # their names in tabl
 
 
 def load() -> tuple[AUEditNet, LabelDecoder]:
-    """Load the shipped AUEditNet, and Psi_dec, which reads intensities from codes.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If the weights are missing or damaged.
-    """
+    """Load the shipped AUEditNet, and Psi_dec, which reads intensities from codes."""
     state = checkpoints.load_state(EDITOR)
     return _filled(AUEditNet(), state, "dual"), _filled(LabelDecoder(), state, "reader")
 
@@ -31,10 +25,9 @@ def load() -> tuple[AUEditNet, LabelDecoder]:
 def load_compared() -> dict[str, Edit]:
     """Load all editors that were trained alike, by the names they have in the results."""
     state = checkpoints.load_state(EDITOR)
-    compared = {"no edit": no_edit}
-    for key in sorted(key for key in state if key.startswith("linear")):
-        compared[key] = Linear(state[key].to(runtime.device()))
-    return compared | {SINGLE: _filled(SingleBranch(), state, "single"), DUAL: _filled(AUEditNet(), state, "dual")}
+    linear = {key: Linear(state[key].to(runtime.device())) for key in sorted(state) if key.startswith("linear")}
+    branches = {SINGLE: _filled(SingleBranch(), state, "single"), DUAL: _filled(AUEditNet(), state, "dual")}
+    return {"no edit": no_edit} | linear | branches
 
 
 def _filled(network: nn.Module, state: dict, part: str) -> nn.Module:

@@ -28,20 +28,11 @@ GROUPS = ["AU1 AU2", "AU4", "AU6 AU12", "AU4 AU9", "AU15 AU17", "AU25 AU26", "AU
 
 @dataclass(frozen=True)
 class Sequences:
-    """Frames of expression sequences.
+    """Frames of expression sequences; those of one subject and session share the person, the light and the place."""
 
-    Parameters
-    ----------
-    images : uint8 array (N, 3, R, R)
-    intensities : float32 array (N, 12)
-        True intensities in 0-5, columns ``UNITS``.
-    subject, session : int arrays (N,)
-        Frames of one subject and session show the same person in the same light, at the same place.
-    """
-
-    images: np.ndarray
-    intensities: np.ndarray
-    subject: np.ndarray
+    images: np.ndarray  # uint8 (N, 3, R, R)
+    intensities: np.ndarray  # float32 (N, 12), the true ones, in 0-5, columns ``UNITS``
+    subject: np.ndarray  # int (N,)
     session: np.ndarray
 
     @property
@@ -63,28 +54,19 @@ class Sequences:
 
 
 def trajectories(frames: int, seed: list[int]) -> np.ndarray:
-    """Draw how the twelve units rise and fall over a session.
+    """Draw how the twelve units rise and fall over a session: float32 (frames, 12), in 0-5.
 
     An event moves one unit, or a group of ``GROUPS`` together, along a smooth bump: onset, apex, offset. Where the
     bumps of a unit overlap, the higher one shows.
-
-    Parameters
-    ----------
-    frames : int
-    seed : list of int
-
-    Returns
-    -------
-    float32 array (frames, 12), in 0-5
     """
     rng = np.random.default_rng(seed)
     time, course = np.arange(frames)[:, None], np.zeros((frames, len(UNITS)))
     for units in [[unit] for unit in UNITS] + [group.split() for group in GROUPS]:
+        columns = [UNITS.index(unit) for unit in units]
         for _ in range(rng.poisson(EVENTS * frames / 4)):
             apex, width = rng.uniform(0, frames), rng.uniform(4, 12)
             height = 5 * rng.uniform(0.15, 1) * rng.uniform(0.7, 1, len(units))
             bump = height * np.exp(-(((time - apex) / width) ** 2))
-            columns = [UNITS.index(unit) for unit in units]
             course[:, columns] = np.maximum(course[:, columns], bump)
     return course.astype(np.float32)
 
@@ -97,18 +79,9 @@ def subjects() -> np.ndarray:
 
 
 def draw(identities, intensities, expressions, cameras, population: int = POPULATION) -> np.ndarray:
-    """Draw people with given intensities: the oracle of every editor.
+    """Draw people with given intensities (N, 12), uint8 (N, 3, 64, 64): the oracle of every editor.
 
-    Parameters
-    ----------
-    identities, expressions, cameras : int arrays (N,)
-        As for :func:`diga_lib.data.faces.parameters`; the expression gives gaze and teeth only.
-    intensities : float array (N, 12)
-    population : int
-
-    Returns
-    -------
-    uint8 array (N, 3, 64, 64)
+    The rest is (N,) as for :func:`diga_lib.data.faces.parameters`; the expression gives gaze and teeth only.
     """
     units = pd.DataFrame(np.asarray(intensities, np.float32), columns=UNITS)
     p, _, _ = faces.parameters(population, identities, expressions, cameras, 64, units)
@@ -117,18 +90,7 @@ def draw(identities, intensities, expressions, cameras, population: int = POPULA
 
 
 def load(part: str = "train") -> Sequences:
-    """Load the training or the test subjects' sequences; they are drawn once and kept on disk.
-
-    Parameters
-    ----------
-    part : {"train", "test"}
-        18 or 9 subjects, 400 frames each, of 64 pixels a side.
-
-    Raises
-    ------
-    ValueError
-        If there is no such part.
-    """
+    """Load the "train" or the "test" subjects' sequences, 400 frames each; they are drawn once and kept on disk."""
     if part not in ("train", "test"):
         raise ValueError(f"part is {part!r}; valid parts are 'train' and 'test'.")
     first, count = (0, TRAIN_SUBJECTS) if part == "train" else (TRAIN_SUBJECTS, TEST_SUBJECTS)

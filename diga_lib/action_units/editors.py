@@ -21,12 +21,8 @@ def no_edit(codes: Tensor, source: Tensor, target: Tensor) -> Tensor:
 class Linear:
     """A direction for each unit, the same for every face: ``W + gain * sum_k (y_tar - y_src)_k d_k``.
 
-    Parameters
-    ----------
-    steps : Tensor (12, levels, width)
-        What one intensity more of each unit adds to a code.
-    gain : float
-        Factor on all steps, chosen on held-out training subjects.
+    One intensity more of unit k adds the k-th of the `steps` (12, levels, width); `gain` is a factor on all of them,
+    chosen on held-out training subjects.
     """
 
     def __init__(self, steps: Tensor, gain: float = 1.0):
@@ -37,18 +33,9 @@ class Linear:
 
 
 def transfer(edit: Edit, read: Callable[[np.ndarray], np.ndarray], codes: Tensor, images, target_images) -> Tensor:
-    """Give faces the expressions of other pictures, with no label at all.
+    """Give the faces of images, with these codes, the expressions of the target images, with no label at all.
 
-    Parameters
-    ----------
-    edit : callable
-        An editor.
-    read : callable
-        Images to intensities (N, 12), such as a pretrained reader of action units.
-    codes : Tensor (N, levels, width)
-        Of `images`, the faces that are edited.
-    images, target_images : uint8 arrays (N, 3, R, R)
-        The faces, and the pictures whose expressions they get.
+    Both are uint8 (N, 3, R, R); `read` maps images to intensities (N, 12), as a pretrained reader of action units does.
     """
     source, target = (torch.from_numpy(np.array(read(x), np.float32)).clamp(0, MOST) for x in (images, target_images))
     return edit(codes, source, target)

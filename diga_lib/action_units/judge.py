@@ -56,7 +56,7 @@ class UnitReader(nn.Module):
     """Reads the twelve intensities from a picture, with the person's neutral face beside it.
 
     A coder of the Facial Action Coding System works so: how high a brow is *raised* shows only to somebody who knows
-    where it rests. Without it, proportions of a face and its expression cannot be told apart.
+    where it rests.
     """
 
     def __init__(self):

@@ -6,22 +6,10 @@ import numpy as np
 
 
 def icc31(*raters: np.ndarray) -> float:
-    """Intraclass correlation ICC(3,1): consistency of raters, each of whom rates every target once.
+    """Intraclass correlation ICC(3,1): consistency of two or more raters, each of whom rates the same N targets, (N,).
 
-    Parameters
-    ----------
-    *raters : arrays (N,)
-        Ratings by two or more, such as intensities asked for and obtained.
-
-    Returns
-    -------
-    float
-        1 for perfect agreement up to an offset, about 0 for none; NaN where no rating differs from another.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two raters or targets, or raters have rated different numbers of them.
+    It is 1 for perfect agreement up to an offset, about 0 for none; NaN where no rating differs from another. Fewer
+    than two raters or targets, or other numbers of targets, are a ValueError.
 
     References
     ----------

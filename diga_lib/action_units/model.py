@@ -21,8 +21,8 @@ CODE, EMBEDDING = LEVELS * WIDTH, 48
 class LabelEncoder(nn.Module):
     """Psi_enc: intensities (N, labels) to an embedding for each level, (N, levels, width).
 
-    A linear part and a curved one. Neither has an offset, so all zeros, the neutral face, embed to zero; and both go
-    on smoothly below 0 and above 5, where no label of the training has been.
+    Neither its linear part nor the curved one has an offset, so all zeros, the neutral face, embed to zero; and both
+    go on smoothly below 0 and above 5, where no label of the training has been.
     """
 
     width = EMBEDDING

@@ -23,25 +23,6 @@ from diga_lib.directions.clusters import Clusters, fit_clusters
 from diga_lib.directions.truth import flip_rates, true_shifts
 from diga_lib.directions.words import Named, changed_words, name_spurious
 
-__all__ = [
-    "COEFFICIENTS",
-    "STRENGTHS",
-    "Clusters",
-    "Direction",
-    "Named",
-    "agreement",
-    "biased_directions",
-    "boundary",
-    "changed_words",
-    "combine",
-    "cosine",
-    "fit_clusters",
-    "flip_rates",
-    "leak",
-    "name_spurious",
-    "paper_direction",
-    "refine",
-    "sharpen",
-    "spurious_direction",
-    "true_shifts",
-]
+__all__ = ["COEFFICIENTS", "STRENGTHS", "Clusters", "Direction", "Named", "agreement", "biased_directions", "boundary"]
+__all__ += ["changed_words", "combine", "cosine", "fit_clusters", "flip_rates", "leak", "name_spurious"]
+__all__ += ["paper_direction", "refine", "sharpen", "spurious_direction", "true_shifts"]

@@ -1,7 +1,7 @@
 """The paper's combination: two boundaries, regularised strongly and weakly, isolate the spurious attribute.
 
 Throughout, a *direction* is a vector in W+ (levels, width) along which faces are moved, and *degrees* are given in
-standard deviations of the training latents along it.
+standard deviations of the training latents along it. Codes are (N, levels, width), targets (N,) of 0 and 1.
 """
 
 from __future__ import annotations
@@ -29,31 +29,19 @@ SCAN = 2000  # images on which candidates are compared without a scorer
 class Direction:
     """A direction in W+, and how to read where a face lies along it.
 
-    Attributes
-    ----------
-    direction : Tensor (levels, width)
-        Unit vector: the way faces are moved.
-    reader : Tensor (levels, width)
-        The coordinate of a code is ``<reader, code>``; scaled so that ``<reader, direction> = 1``. For the paper's
-        plain direction it is the direction itself.
-    scale : float
-        One standard deviation of the training latents' coordinate: the unit of degrees.
-    center : float
-        The coordinate halfway between the two clusters (or the mean, if none were fitted).
-    coefficient, strong, weak : float
-        c and the two strengths of the combination; NaN if it is none.
-    scores : DataFrame
-        What the choice of c was based on; empty if there was none.
+    A code's coordinate is ``<reader, code>``, where ``<reader, direction> = 1``; the paper's plain direction is its own
+    reader. The scale, which is one degree, is the standard deviation of the training latents' coordinate; the center
+    lies halfway between the two clusters, or at the mean if none were fitted.
     """
 
-    direction: Tensor
+    direction: Tensor  # (levels, width), the unit vector along which faces are moved
     reader: Tensor
     scale: float
     center: float = 0.0
-    coefficient: float = float("nan")
+    coefficient: float = float("nan")  # c and the two strengths of the combination; NaN if it is none
     strong: float = float("nan")
     weak: float = float("nan")
-    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # what the choice of c was based on
 
     @property
     def directions(self) -> list[Direction]:
@@ -61,11 +49,11 @@ class Direction:
         return [self]
 
     def coordinate(self, codes: Tensor) -> Tensor:
-        """Coordinate (N,) of codes (N, levels, width), in standard deviations from the center."""
+        """Coordinate (N,) of codes, in standard deviations from the center."""
         return (torch.einsum("nlw,lw->n", codes, self.reader) - self.center) / self.scale
 
     def move(self, codes: Tensor, degrees: Tensor | float) -> Tensor:
-        """Move codes (N, levels, width) by so many standard deviations, (N,) or one for all."""
+        """Move codes by so many standard deviations, (N,) or one for all."""
         degrees = torch.as_tensor(degrees, dtype=codes.dtype).expand(len(codes))
         return codes + degrees[:, None, None] * self.scale * self.direction
 
@@ -81,25 +69,10 @@ class Direction:
 
 
 def boundary(codes: Tensor, target: np.ndarray, strength: float) -> Tensor:
-    """Unit normal of the regularised boundary between the two target classes.
+    """Unit normal (levels, width) of the regularised boundary between the two target classes.
 
-    ``argmin_w  sum_i log(1 + exp(-y_i <w, z_i>)) + strength / 2 |w|^2``, pointing towards target 1.
-
-    Parameters
-    ----------
-    codes : Tensor (N, levels, width)
-    target : int array (N,), 0 or 1
-    strength : float
-        lambda > 0. It counts against a sum over N images, so its meaning depends on N and on the codes' scale.
-
-    Returns
-    -------
-    Tensor (levels, width), float32
-
-    Raises
-    ------
-    ValueError
-        If the strength is not positive, a target is neither 0 nor 1, or one class is missing.
+    ``argmin_w  sum_i log(1 + exp(-y_i <w, z_i>)) + strength / 2 |w|^2``, pointing towards target 1. The strength,
+    lambda > 0, counts against a sum over N images, so its meaning depends on N and on the codes' scale.
 
     References
     ----------
@@ -132,8 +105,8 @@ def paper_direction(codes: Tensor, direction: Tensor) -> Direction:
 def agreement(found: Direction, codes: Tensor, target: np.ndarray, generator, scorer, degree: float = 5.0) -> float:
     """How often a scorer still sees the target's label after the direction is added and after it is subtracted.
 
-    Arguments are as for `spurious_direction`. The answer is the share of the 2 N edited images, in [0, 1], on which the
-    scorer says what the *label* says; how it saw the image before the edit does not count.
+    It is the share of the 2 N edited images, in [0, 1], on which the scorer says what the *label* says; how it saw the
+    image before the edit does not count. Generator and scorer are as for `spurious_direction`.
     """
     y = np.asarray(target) == 1
     kept = [(scorer(generator.decode(found.move(codes, sign * degree))) > 0.5) == y for sign in (-1, 1)]
@@ -159,36 +132,24 @@ def spurious_direction(
 
     Parameters
     ----------
-    codes, target : Tensor (N, levels, width) and array (N,) of 0 and 1
+    codes, target : Tensor (N, levels, width), array (N,) of 0 and 1
         Training latents and labels.
     generator : object with ``decode``, optional
         Needed with a scorer.
     scorer : callable, optional
-        Float images (N, 3, R, R) in [0, 1] to P(target = 1), array (N,), as an image-text model says it; for example
-        ``lambda images: model.zero_shot(images, "Smiling")``.
-    strengths : sequence of float, optional
-        Candidates for both lambdas, counted as in `boundary`: the strong one is always the larger. By default 1e4 and
-        1e-4 with a scorer, as in the official code, else ``STRENGTHS`` times N.
-    coefficients : sequence of float, optional
-        Candidates for c. By default 0.5 ... 1.5 with a scorer, else 0 ... 1.5, in steps of 0.1.
-    degree : float
-        Standard deviations of the scorer's edits.
-    images : int
-        How many training images the scorer sees edited, each with both signs (100 in the paper).
+        Float images (N, 3, R, R) in [0, 1] to P(target = 1), array (N,), as an image-text model says it.
+    strengths, coefficients : sequence of float, optional
+        Candidates for both lambdas, counted as in `boundary` (the strong one is the larger), and for c. By default
+        those of the official code with a scorer, 1e-4 and 1e4 and 0.5 to 1.5; else ``STRENGTHS`` times N and 0 to 1.5.
+    degree, images, seed : float, int, int
+        The scorer sees so many training images, chosen by the seed, moved by so many standard deviations both ways.
     refined : bool, optional
         Whether to `sharpen` the result; by default without a scorer.
-    seed : int
-        Chooses the scorer's images.
 
     Returns
     -------
     Direction
         With ``scores``: a row per candidate (strong, weak, coefficient, agreement, gain, gap, share0, share1).
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two strengths, a scorer without a generator, or targets other than 0 and 1.
     """
     y = labels(target)
     ours = scorer is None
@@ -226,8 +187,7 @@ def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
     """Take the strongest boundary, refined, instead of a combination, if that is believed to be an attribute's.
 
     It is if its clusters are clear and its `leak` is within ``LEAK``: a smile is weak or strong inside the class of the
-    smiling, so the clusters may be the target's own. Refining needs no c: what it keeps has no part of the target
-    anyway. The result has neither c nor strengths of the combination that it replaces.
+    smiling, so the clusters may be the target's own. Refining needs no c: what it keeps has no part of the target.
     """
     sharper, clusters = refine(codes, target, boundary(codes, target, max(STRENGTHS) * len(codes)))
     believed = clusters.clear and LEAK[0] <= leak(codes, target, sharper, clusters) <= LEAK[1]
@@ -250,13 +210,12 @@ def leak(codes: Tensor, target: np.ndarray, found: Direction, clusters: Clusters
 
 
 def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) -> tuple[Direction, Clusters]:
-    """Sharpen a direction by the clusters it makes inside each class.
+    """Sharpen a direction, `start` (levels, width), by the clusters it makes inside each class.
 
     Alternates two steps of expectation-maximisation for Gaussian clusters of one shape: read which cluster each face
     lies in, along ``covariance^-1 direction`` (Fisher's reading direction, which is not the direction faces move
-    along); then take the difference of the clusters' means *within each class*, in which the target has no part.
-    It begins at `start` (levels, width), the strongest boundary or the paper's combined direction. A degree of the
-    result is one standard deviation inside a cluster, and its coordinate 0 lies between the clusters.
+    along); then take the difference of the clusters' means *within each class*, in which the target has no part. A
+    degree of the result is one standard deviation inside a cluster, and its coordinate 0 lies between the clusters.
     """
     y = labels(target)
     reading, shift = FisherReader(codes, y), start.flatten().double().numpy()
@@ -286,4 +245,5 @@ def _unit(vector: Tensor) -> Tensor:
 
 
 def as_tensor(vector: np.ndarray, shape) -> Tensor:
+    """A vector (D,) as float32 of a direction's shape."""
     return torch.from_numpy(vector.astype(np.float32)).view(shape)

@@ -20,31 +20,14 @@ LEAST_GAP = 2.7  # standard deviations between the clusters: an attribute's stan
 
 @dataclass(frozen=True)
 class Clusters:
-    """A mixture of two clusters inside each target class, along one coordinate.
+    """A mixture of two clusters inside each target class, along one coordinate."""
 
-    The gap and the spread are shared by both classes; each class has its own offset, which takes up what the target
-    itself adds.
-
-    Attributes
-    ----------
-    probability : array (N,)
-        Posterior of the upper cluster.
-    share : array (2,)
-        Share of the upper cluster in class 0 and class 1; they add up to one.
-    gap, spread : float
-        Distance of the two clusters, and standard deviation inside one.
-    offset : array (2,)
-        Middle between the two clusters in each class.
-    gain : float
-        Log-likelihood per image over one Gaussian per class of shared spread.
-    """
-
-    probability: np.ndarray
-    share: np.ndarray
-    gap: float
+    probability: np.ndarray  # (N,), posterior of the upper cluster
+    share: np.ndarray  # (2,), share of the upper cluster in class 0 and class 1; they add up to one
+    gap: float  # distance of the two clusters, and standard deviation inside one, in both classes
     spread: float
-    offset: np.ndarray
-    gain: float
+    offset: np.ndarray  # (2,), middle between the two clusters in each class: takes up what the target itself adds
+    gain: float  # log-likelihood per image over one Gaussian per class of shared spread
 
     @property
     def clear(self) -> bool:
@@ -64,9 +47,8 @@ def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, t
     single = np.sqrt(np.mean((t - means[y]) ** 2))
     top = int(means[1] > means[0])
     share = np.where(np.arange(2) == top, 0.8, 0.2)
-    gap = 2.0 * single
-    offset, spread = means - gap * (share - 0.5), 0.7 * single
-    last = -np.inf
+    gap, spread, last = 2.0 * single, 0.7 * single, -np.inf
+    offset = means - gap * (share - 0.5)
     for _ in range(steps):
         upper = _log_normal(t, offset[y] + gap / 2, spread) + np.log(share[y])
         lower = _log_normal(t, offset[y] - gap / 2, spread) + np.log1p(-share[y])
@@ -76,15 +58,13 @@ def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, t
             break
         last = likelihood
         # Opposite proportions: what splits both classes alike (glasses, say) is no shortcut and must not win.
-        major = np.clip(np.mean([q[y == top].mean(), 1 - q[y != top].mean()]), 0.55, 0.98)
+        mean_q = np.array([q[y == k].mean() for k in (0, 1)])
+        major = np.clip(np.mean([mean_q[top], 1 - mean_q[1 - top]]), 0.55, 0.98)
         share = np.where(np.arange(2) == top, major, 1 - major)
         # Given q, offsets and gap are a least-squares problem: t = offset_y + gap (q - 1/2).
-        centred_t, centred_q = t.copy(), q.copy()
-        for k in (0, 1):
-            centred_t[y == k] -= t[y == k].mean()
-            centred_q[y == k] -= q[y == k].mean()
-        gap = np.mean(centred_t * centred_q) / (np.mean(q * (1 - q)) + np.mean(centred_q**2))
-        offset = np.array([t[y == k].mean() - gap * (q[y == k].mean() - 0.5) for k in (0, 1)])
+        centred_q = q - mean_q[y]
+        gap = np.mean((t - means[y]) * centred_q) / (np.mean(q * (1 - q)) + np.mean(centred_q**2))
+        offset = means - gap * (mean_q - 0.5)
         residual = q * (t - offset[y] - gap / 2) ** 2 + (1 - q) * (t - offset[y] + gap / 2) ** 2
         spread = np.sqrt(residual.mean())
     gain = likelihood - _log_normal(t, means[y], single).mean()
@@ -97,26 +77,12 @@ def _log_normal(t: np.ndarray, mean, spread: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Sides:
-    """On which side of each of D directions every image lies: what stands for the groups that nobody told.
+    """On which side of each of D directions every image lies: what stands for the groups that nobody told."""
 
-    Attributes
-    ----------
-    upper : array (N, D)
-        Probability of the upper side.
-    gap, middle : array (D,)
-        Distance and middle of the two sides, in degrees.
-    known : bool
-        Whether to believe in them: words were read, or the clusters are clear.
-    """
-
-    upper: np.ndarray
-    gap: np.ndarray
+    upper: np.ndarray  # (N, D), probability of the upper side
+    gap: np.ndarray  # (D,), distance and middle of the two sides, in degrees
     middle: np.ndarray
-    known: bool
-
-    def groups(self, target: np.ndarray) -> np.ndarray:
-        """Number the groups (N,) of target (N,) and sides."""
-        return pseudo_groups(target, self.upper)
+    known: bool  # whether to believe in them: words were read, or the clusters are clear
 
 
 def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -126,13 +92,10 @@ def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 class FisherReader:
-    """Reads how far images lie along a shift of their codes, by one factorisation of the covariance within groups (N,).
-
-    Its `z` are the codes as rows, float64 (N, levels * width).
-    """
+    """Reads how far images lie along a shift of their codes, whose covariance within groups (N,) is factorised once."""
 
     def __init__(self, codes: Tensor, group: np.ndarray):
-        self.z = codes.flatten(1).double().numpy()
+        self.z = codes.flatten(1).double().numpy()  # a row for each image
         centred = self.z.copy()
         for k in np.unique(group):
             centred[group == k] -= self.z[group == k].mean(0)

@@ -33,34 +33,23 @@ PART = 0.45  # of that change; the target's reading follows its parts by more th
 
 @dataclass(frozen=True)
 class Named:
-    """The spurious attributes that were named.
+    """The spurious attributes that were named: the most telling first, none if none goes along with the target.
 
-    Attributes
-    ----------
-    words : tuple of str
-        Attribute names, the most telling first; empty if none goes along with the target.
-    probability : array (N, words)
-        How surely each training image shows each word.
-    directions : tuple of Direction
-        One for each word: the shift in W+ between the images that show it and those that don't, within classes.
-    table : DataFrame
-        A row per candidate: attribute, association (with the target, in [-1, 1]; largest in size first), certainty (in
-        [0, 1]), change and target (how far its own and the target's reading change along its direction, in [-1, 1]),
-        and passes (whether it counts).
+    The table has a row per candidate: attribute, association (with the target, in [-1, 1]; largest in size first),
+    certainty (in [0, 1]), change and target (how far its own and the target's reading change along its direction, in
+    [-1, 1]), and passes (whether it counts).
     """
 
     words: tuple[str, ...]
-    probability: np.ndarray
-    directions: tuple[Direction, ...]
+    probability: np.ndarray  # (N, words), how surely each training image shows each word
+    directions: tuple[Direction, ...]  # within classes, between the images that show a word and those that don't
     table: pd.DataFrame
 
     def sides(self, coordinate: np.ndarray, target: np.ndarray) -> Sides:
         """Say on which side the training images lie, with coordinates (N, words) and targets (N,): as the words say."""
         if self.probability.shape != coordinate.shape or not coordinate.size:
-            raise ValueError(
-                f"The words were read on {len(self.probability)} images and {len(self.words)} of them count; "
-                f"there must be at least one word, read on these {len(coordinate)} training images."
-            )
+            have = f"{len(self.words)} words were read on {len(self.probability)} images"
+            raise ValueError(f"{have}; there must be at least one, read on these {len(coordinate)} training images.")
         words = zip(coordinate.T, self.probability.T, strict=True)
         means = np.array([_means_of_sides(along, target, q > 0.5) for along, q in words]).mean(1)  # (word, side)
         return Sides(self.probability, means[:, 1] - means[:, 0], means.mean(1), True)
@@ -71,21 +60,16 @@ def _means_of_sides(along: np.ndarray, target: np.ndarray, high: np.ndarray) -> 
 
 
 def read_words(images, model) -> pd.DataFrame:
-    """Read every attribute word of ``PROMPTS`` on images (N, 3, H, W), uint8 or in [0, 1], by an `ImageText` model.
-
-    The answer is a DataFrame (N, words) of zero-shot probabilities; images are encoded once.
-    """
+    """Zero-shot probabilities (N, words) of every word of ``PROMPTS`` on images (N, 3, H, W), encoded once."""
     seen, scale = model.encode_image(images), float(model.scale)
     read = {w: (scale * seen @ model.encode_text(list(pair)).T).softmax(1)[:, 1].numpy() for w, pair in PROMPTS.items()}
     return pd.DataFrame(read)
 
 
 def changed_words(found: Direction, codes: Tensor, generator, model, degree: float = 3.0) -> pd.DataFrame:
-    """Name a direction: how far each attribute word of an image-text model moves from -degree to +degree.
+    """Name a direction: how far each word of an image-text model moves where codes move from -degree to +degree.
 
-    `codes` (N, levels, width) are those of the images that are edited, by a direction and the `generator` that decodes.
-    The answer is a DataFrame with columns attribute and change (mean difference of zero-shot probabilities, in
-    [-1, 1]), largest first.
+    The answer has columns attribute and change (mean difference of zero-shot probabilities, in [-1, 1]), largest first.
     """
     low, high = (read_words(generator.decode(found.move(codes, sign * degree)), model).mean() for sign in (-1, 1))
     table = (high - low).rename_axis("attribute").reset_index(name="change")
@@ -98,7 +82,7 @@ def association(probability: np.ndarray, target: np.ndarray, weight: np.ndarray 
 
 
 def word_direction(codes: Tensor, target: np.ndarray, probability: np.ndarray) -> Direction:
-    """Find the shift in W+ that goes with a word, of `probability` (N,), inside the target classes.
+    """Find the shift in W+ that goes with a word, shown with `probability` (N,), inside the target classes.
 
     One degree is one standard deviation among images of one class and one side; 0 lies between the sides.
     """
@@ -119,22 +103,14 @@ def certainty(target: np.ndarray, probability: np.ndarray) -> float:
     Of a side's readings (N,) a share is certain (``CERTAIN``); the answer, in [0, 1], is the smaller of the classes'
     shares divided by the larger, for the side where that is less.
     """
-    group = pseudo_groups(target, np.asarray(probability)[:, None])
-    certain = np.abs(np.asarray(probability) - 0.5) > CERTAIN - 0.5
+    probability = np.asarray(probability)
+    group, certain = pseudo_groups(target, probability[:, None]), np.abs(probability - 0.5) > CERTAIN - 0.5
     shares = np.array([certain[group == k].mean() if (group == k).any() else 0.0 for k in range(4)]).reshape(2, 2)
     return float((shares.min(1) / np.maximum(shares.max(1), 1e-9)).min())
 
 
 def name_spurious(
-    codes: Tensor,
-    target: np.ndarray,
-    images,
-    generator,
-    model,
-    name: str,
-    degree: float = 3.0,
-    seen: int = 200,
-    seed: int = 0,
+    codes: Tensor, target, images, generator, model, name: str, degree: float = 3.0, seen: int = 200, seed: int = 0
 ) -> Named:
     """Name the spurious attributes of a training set, and find where they lie in W+.
 
@@ -142,8 +118,7 @@ def name_spurious(
 
     - **It is there**, in each of the four pseudo groups that it makes: at least ``FEWEST`` images, with a `certainty`
       of at least ``ALIKE``. Hardly a man wears make-up, so where Male is the target, make-up cannot be told from it.
-    - **It can be moved**: along its own direction, from -`degree` to +`degree`, its reading changes by ``MOVES`` or
-      more.
+    - **It can be moved**: along its own direction, from -`degree` to +`degree`, its reading changes by ``MOVES``.
     - **It is no part of the target**: the target's reading changes by less than ``PART`` of that. Lipstick is a part of
       make-up; age is none of a smile.
 
@@ -152,19 +127,13 @@ def name_spurious(
 
     Parameters
     ----------
-    codes, target, images : (N, levels, width), (N,) and uint8 (N, 3, H, W)
+    codes, target, images : Tensor (N, levels, width), array (N,), uint8 array (N, 3, H, W)
         The training set.
-    generator, model : object with ``decode``, and ImageText
+    generator, model : object with ``decode``, ImageText
     name : str
         The target's attribute name, a word of ``PROMPTS``; it is no candidate.
-    degree : float
-        Standard deviations of the edits in which words are read.
-    seen, seed : int
-        How many training images are edited, and what chooses them.
-
-    Returns
-    -------
-    Named
+    degree, seen, seed : float, int, int
+        So many training images, chosen by the seed, are edited by so many standard deviations to read words in them.
     """
     if name not in PROMPTS:
         raise ValueError(f"The image-text model is not asked for {name!r}; valid names: {', '.join(PROMPTS)}.")

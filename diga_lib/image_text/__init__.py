@@ -1,11 +1,10 @@
 """The image–text model: which words fit a face. It plays CLIP's role, and a real CLIP can take its place by name.
 
 ``load("rendered-faces-text")`` is a small contrastive model of this project, trained on rendered faces and captions
-such as "a smiling young man with glasses and black hair". Its eyes are those of the network that reads the renderer's
-factors (`latent.perceptual`), so they were taught with labels, unlike CLIP's; the rest learned from captions alone. It
-knows the words of those captions and no others. ``load("rendered-faces-text-s")`` and ``load("rendered-faces-text-l")``
-borrow only the first two or three stages of those eyes and learned the rest from captions that say more: the two sizes
-of the page on test-time adaptation. ``load("open_clip:ViT-B-32")`` is a real CLIP whose weights are on this machine.
+such as "a smiling young man with glasses and black hair"; it knows the words of those captions and no others. Its eyes
+are those of the network that reads the renderer's factors (`latent.perceptual`), so they were taught with labels,
+unlike CLIP's; the rest learned from captions alone. Two more, which end in "-s" and "-l", borrow only the first two or
+three stages of those eyes and learned from captions that say more: they serve the page on test-time adaptation.
 
 References
 ----------
@@ -32,30 +31,22 @@ SHIPPED = ("rendered-faces-text", "rendered-faces-text-s", "rendered-faces-text-
 
 
 def load(name: str = "rendered-faces-text", device: str = "auto") -> ImageText:
-    """Load an image–text model; nothing is ever downloaded.
+    """Load an image–text model, on one of `runtime.device`'s devices; nothing is ever downloaded.
 
-    Parameters
-    ----------
-    name : str
-        One of those that ship, see ``SHIPPED``; "open_clip:NAME" such as "open_clip:ViT-B-32", a CLIP whose
-        weights open_clip has kept in its cache; or "open_clip:NAME:PATH" with a safetensors file.
-    device : {"auto", "cpu", "cuda", "mps"}
+    The name is one of ``SHIPPED``, or "open_clip:NAME:PATH", such as "open_clip:ViT-B-32:clip.safetensors": a real CLIP
+    by its name in open_clip, with a safetensors file of its weights.
 
     Raises
     ------
-    ValueError
-        If there is no such model, or its weights are damaged.
-    FileNotFoundError
-        If open_clip or the weights are not on this machine.
+    ValueError, FileNotFoundError
+        If there is no such model, or its weights are damaged; if open_clip or the weights are not on this machine.
     """
     kind, _, rest = name.partition(":")
     if kind == "open_clip" and rest:
         return open_clip.load(*rest.partition(":")[::2], runtime.device(device))
     if name not in SHIPPED:
-        raise ValueError(
-            f"There is no image–text model {name!r}; valid are {', '.join(map(repr, SHIPPED))} "
-            "and names such as 'open_clip:ViT-B-32'."
-        )
+        valid = ", ".join(map(repr, SHIPPED))
+        raise ValueError(f"There is no image–text model {name!r}; valid are {valid} and 'open_clip:ViT-B-32:PATH'.")
     return _model(*checkpoints.load(name)).to(runtime.device(device))
 
 

@@ -17,29 +17,14 @@ class ImageText:
 
     A subclass says how prepared images (B, 3, S, S) in [0, 1] and prompts become vectors of any length, in
     `image_features` and `text_features`, and has `size` (S, pixels), `device` and `scale` (the number that
-    multiplies cosines before the softmax). Where prompts are learned, it also has `words` and `text_with_context`.
+    multiplies cosines before the softmax). For learned prompts it also has `words` and `text_with_context`.
     """
 
     @torch.inference_mode()
     def encode_image(self, images: np.ndarray | Tensor, batch_size: int = 512) -> Tensor:
-        """Map images to unit vectors.
+        """Map images (n, 3, H, W), uint8 or floats in [0, 1], to unit vectors (n, d), float32, on the processor.
 
-        Parameters
-        ----------
-        images : array or Tensor (n, 3, H, W)
-            uint8, or floating point in [0, 1]. Other sizes than the model's are resized.
-        batch_size : int
-            Images at a time.
-
-        Returns
-        -------
-        Tensor (n, d)
-            float32, on the processor.
-
-        Raises
-        ------
-        ValueError
-            If the images are of another shape, type or range, or there are none.
+        Other sizes than the model's are resized. Images of another shape, type or range, or none, are a ValueError.
         """
         if not len(images):
             raise ValueError("There are no images; at least one is needed.")
@@ -48,13 +33,7 @@ class ImageText:
 
     @torch.inference_mode()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Map n prompts to unit vectors (n, d), float32, on the processor.
-
-        Raises
-        ------
-        ValueError
-            If a prompt has a word that the model does not know, or is too long.
-        """
+        """Map n prompts to unit vectors (n, d), float32, on the processor."""
         if isinstance(prompts, str):
             raise ValueError(f"Prompts are a list of sentences, not the one sentence {prompts!r}.")
         return _unit(self.text_features(prompts))
@@ -65,13 +44,7 @@ class ImageText:
         return (self.scale.item() * cosines).softmax(1).numpy()
 
     def zero_shot(self, images: np.ndarray | Tensor, attribute: str) -> np.ndarray:
-        """Return the probability (n,), float32, of an attribute against its absence, by its pair in ``PROMPTS``.
-
-        Raises
-        ------
-        ValueError
-            If there are no prompts for the attribute.
-        """
+        """Return the probability (n,), float32, of an attribute against its absence, by its pair in ``PROMPTS``."""
         if attribute not in PROMPTS:
             raise ValueError(f"There are no prompts for {attribute!r}; valid attributes: {', '.join(PROMPTS)}.")
         return self.probabilities(images, PROMPTS[attribute])[:, 1]
@@ -79,15 +52,11 @@ class ImageText:
     def _prepare(self, images: np.ndarray | Tensor) -> Tensor:
         x = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images).to(self.device)
         if x.ndim != 4 or x.shape[1] != 3 or not (x.dtype == torch.uint8 or x.is_floating_point()):
-            raise ValueError(
-                f"The images are {x.dtype} of shape {tuple(x.shape)}; "
-                "they must be uint8, or floating point in [0, 1], of shape (n, 3, height, width)."
-            )
+            valid = "they must be uint8, or floating point in [0, 1], of shape (n, 3, height, width)."
+            raise ValueError(f"The images are {x.dtype} of shape {tuple(x.shape)}; {valid}")
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         if len(x) and not (x.min() >= 0 and x.max() <= 1):
-            raise ValueError(
-                f"The images reach from {x.min():.3g} to {x.max():.3g}; floating-point images must be in [0, 1]."
-            )
+            raise ValueError(f"The images reach from {x.min():.3g} to {x.max():.3g}; floats must be in [0, 1].")
         if x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
         return x

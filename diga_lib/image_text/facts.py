@@ -18,20 +18,8 @@ def _steps(values, *edges):
 
 
 def facts(parameters, attributes, factors):
-    """Tell what may be said of rendered faces.
-
-    Parameters
-    ----------
-    parameters, attributes, factors
-        As `data.faces.parameters` returns them for n faces.
-
-    Returns
-    -------
-    DataFrame
-        (n, F) of int: the value of each fact, or -1 where it is not to be said.
-    """
-    p, unit = parameters, factors / 5
-    high = np.inf
+    """Tell what may be said of faces of `data.faces.parameters`: the value (n, F) of each fact, -1 if unsaid."""
+    p, unit, high = parameters, factors / 5, np.inf
     table = {name: attributes[name].to_numpy(int) for name in AS_ATTRIBUTES}
     colours = ["Black_Hair", "Brown_Hair", "Blond_Hair", "", "Gray_Hair"]
     named = np.stack([attributes[name] if name else np.zeros(len(attributes)) for name in colours], 1)
@@ -47,11 +35,8 @@ def facts(parameters, attributes, factors):
     shaven = (attributes["Male"] == 1) & (attributes["No_Beard"] == 1)
     table["Stubble"] = np.where(shaven, _steps(p["stubble"], (-1, 0.10), (0.20, high)), -1)
     raised, lowered = (unit["AU1"] + unit["AU2"]).to_numpy() / 2, unit["AU4"].to_numpy()
-    table["Brows"] = np.where(
-        (raised > 0.35) & (lowered > 0.35),
-        -1,
-        np.where(lowered > 0.35, 2, np.where(raised > 0.35, 1, np.where(np.maximum(raised, lowered) < 0.2, 0, -1))),
-    )
+    relaxed, up, down = np.maximum(raised, lowered) < 0.2, raised > 0.35, lowered > 0.35
+    table["Brows"] = np.select([relaxed, up & ~down, down & ~up], [0, 1, 2], -1)
     for name, source in (("Nose_Wrinkles", "AU9"), ("Lip_Corners", "AU15"), ("Jaw", "AU26")):
         table[name] = _steps(unit[source].to_numpy(), (-1, 0.15), (0.35, high))
     lids = _steps(unit["AU5"].to_numpy(), (high, high), (-1, 0.15), (0.40, high))

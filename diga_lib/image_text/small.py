@@ -18,15 +18,7 @@ PAD = 0  # the token that is not there
 
 
 class TextTower(nn.Module):
-    """A convolution over neighbouring words, then a small transformer whose mean state stands for the sentence.
-
-    Parameters
-    ----------
-    words, context : int
-        Size of the vocabulary and most tokens of a sentence.
-    width, layers, heads, dimension : int
-        Of the transformer, and of its output.
-    """
+    """A convolution over neighbouring words, then a small transformer whose mean state stands for the sentence."""
 
     def __init__(self, words: int, context: int, width: int, layers: int, heads: int, dimension: int):
         super().__init__()
@@ -57,10 +49,8 @@ class RenderedFacesText(ImageText, nn.Module):
 
     Parameters
     ----------
-    words : sequence of str
-        The vocabulary.
-    size : int
-        Side of the images in pixels, a multiple of 4.
+    words, size : sequence of str, int
+        The vocabulary, and the side of the images in pixels, a multiple of 4.
     width, layers, heads, dimension, context : int
         Of the transformer that reads the prompts, of the space they share, and most words of a prompt.
     stages, hidden : int
@@ -68,18 +58,7 @@ class RenderedFacesText(ImageText, nn.Module):
         them; 0 stages borrows all of it but its last layer.
     """
 
-    def __init__(
-        self,
-        words: Sequence[str],
-        size: int = 64,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 4,
-        dimension: int = 128,
-        context: int = 64,
-        stages: int = 0,
-        hidden: int = 256,
-    ):
+    def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64, stages=0, hidden=256):
         super().__init__()
         self.config = {"words": list(words), "size": size, "width": width, "layers": layers, "heads": heads}
         self.config |= {"dimension": dimension, "context": context, "stages": stages, "hidden": hidden}
@@ -108,22 +87,14 @@ class RenderedFacesText(ImageText, nn.Module):
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Turn prompts into tokens (n, L), int64: a number for each word, then padding.
 
-        Capitals and punctuation do not matter.
-
-        Raises
-        ------
-        ValueError
-            If a word is not in the vocabulary, or a prompt has no word or too many.
+        Capitals and punctuation do not matter. A word that is not in the vocabulary is a ValueError.
         """
         sentences = [re.findall(r"\w+", prompt.lower()) for prompt in prompts]
-        unknown = sorted({word for sentence in sentences for word in sentence} - set(self.numbers))
+        unknown = {word for sentence in sentences for word in sentence} - set(self.numbers)
         if unknown:
-            raise ValueError(
-                f"This image–text model does not know {', '.join(map(repr, unknown))}; "
-                f"it knows these words: {', '.join(sorted(self.numbers))}."
-            )
-        lengths = [len(sentence) for sentence in sentences]
-        if not lengths or min(lengths) == 0 or max(lengths) > self.context:
+            known, unknown = (", ".join(sorted(words)) for words in (self.numbers, map(repr, unknown)))
+            raise ValueError(f"This image–text model does not know {unknown}; it knows these words: {known}.")
+        if not sentences or not all(1 <= len(sentence) <= self.context for sentence in sentences):
             raise ValueError(f"Prompts are one or more sentences of 1 to {self.context} words, not {prompts!r}.")
         numbers = [torch.tensor([self.numbers[word] for word in sentence]) for sentence in sentences]
         return nn.utils.rnn.pad_sequence(numbers, batch_first=True, padding_value=PAD).to(self.device)
@@ -168,22 +139,15 @@ class RenderedFacesText(ImageText, nn.Module):
         return self.text.tokens(self.tokenize([text])[0]).detach()
 
     def text_with_context(self, prompts: Sequence[str], context: Tensor) -> Tensor:
-        """Map prompts that begin with learned words to features (n, dimension), with gradients.
+        """Map n prompts that begin with learned words to features (n, dimension), with gradients.
 
-        Parameters
-        ----------
-        prompts : sequence of str
-            The n prompts, without what is learned.
-        context : Tensor (m, width) or (n, m, width)
-            Embeddings put before the words, for all prompts alike or for each.
+        Those words are embeddings (m, width), for all prompts alike, or (n, m, width).
         """
         tokens = self.tokenize(prompts)
         context = context.expand(len(tokens), *context.shape[-2:])
         if context.shape[1] + tokens.shape[1] > self.context:
-            raise ValueError(
-                f"A learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]} are "
-                f"longer than the {self.context} tokens that this model reads."
-            )
+            words = f"learned context of {context.shape[1]} tokens and a prompt of {tokens.shape[1]}"
+            raise ValueError(f"A {words} are longer than the {self.context} tokens that this model reads.")
         there = torch.zeros(context.shape[:2], dtype=torch.bool, device=tokens.device)
         embedded, padding = torch.cat([context, self.text.tokens(tokens)], 1), torch.cat([there, tokens == PAD], 1)
         with runtime.autocast(self.device), sdpa_kernel(SDPBackend.MATH):  # fastest to differentiate, for short texts

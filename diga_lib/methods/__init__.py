@@ -10,16 +10,5 @@ from diga_lib.methods.jtt import JTT
 from diga_lib.methods.lff import LfF
 from diga_lib.methods.maple import MAPLE
 
-__all__ = [
-    "EIIL",
-    "ERM",
-    "JTT",
-    "MAPLE",
-    "CVaRDRO",
-    "DiGA",
-    "DiGAOneStage",
-    "GroupDRO",
-    "LfF",
-    "PseudoGroups",
-    "Settings",
-]
+__all__ = ["EIIL", "ERM", "JTT", "MAPLE", "CVaRDRO", "DiGA", "DiGAOneStage", "GroupDRO", "LfF"]
+__all__ += ["PseudoGroups", "Settings"]

@@ -22,18 +22,15 @@ class CVaRDRO(ERM):
     Parameters
     ----------
     alpha : float
-        Share of a batch that counts, above 0 and at most 1; at 1 this is ERM.
-    settings, **changes
-        As for `ERM`.
+        Share of a batch that counts, above 0 and at most 1; at 1 this is ERM. 0.1 is the default of the authors' code.
 
     References
     ----------
-    Levy, Carmon, Duchi and Sidford, Large-scale methods for distributionally robust optimization, NeurIPS 2020;
-    0.1 is the default of the authors' code.
+    Levy, Carmon, Duchi and Sidford, Large-scale methods for distributionally robust optimization, NeurIPS 2020.
     """
 
-    def __init__(self, settings=None, alpha=0.1, **changes):
-        super().__init__(settings, **changes)
+    def __init__(self, alpha=0.1, **changes):
+        super().__init__(**changes)
         require(0 < alpha <= 1, "alpha", alpha, "above 0 and at most 1")
         self.alpha = alpha
 

@@ -6,6 +6,7 @@ The paper's own two stages are in `diga`.
 import torch
 import torch.nn.functional as F
 
+from diga_lib.directions.clusters import pseudo_groups
 from diga_lib.methods.erm import ERM, equally_often, require
 from diga_lib.methods.image_augmentation import augment
 from diga_lib.methods.views import CounterfactualViews
@@ -16,6 +17,9 @@ EDITS = ("flip", "shift", "place")
 class PseudoGroups(ERM):
     """ERM that meets the pseudo groups (target x side of each direction) equally often, if they are known; no edits.
 
+    After `fit`, `upper` (N, D) says how surely each training image lies on the upper side of each direction, and `gap`
+    (D,) how far the sides are apart in standard deviations. Where there are no sides to believe in, this is ERM.
+
     Parameters
     ----------
     generator : object with ``encode``
@@ -23,29 +27,16 @@ class PseudoGroups(ERM):
         What `directions.spurious_direction` returned, whose two clusters inside each class are the sides of the
         spurious attribute; or what `directions.name_spurious` returned, one or several attributes that an image-text
         model read, with a direction each.
-    settings, **changes
-        As for `ERM`.
-
-    Attributes
-    ----------
-    faces : CounterfactualViews
-        After `fit`: the training images' codes and coordinates.
-    upper : Tensor (N, D)
-        After `fit`: how surely each training image lies on the upper side of each direction.
-    gap : Tensor (D,)
-        Distance of the two sides, in standard deviations.
-    known : bool
-        Whether there are sides to believe in; if not, this is ERM.
     """
 
-    def __init__(self, generator, found, settings=None, **changes):
-        super().__init__(settings, **changes)
+    def __init__(self, generator, found, **changes):
+        super().__init__(**changes)
         self.generator, self.found = generator, found
 
     def prepare(self, train):
         self.faces = CounterfactualViews(self.generator, self.found.directions, train.images)
         sides = self.found.sides(self.faces.coordinate.cpu().numpy(), train.target)
-        self.known, self.group = sides.known, sides.groups(train.target)
+        self.known, self.group = sides.known, pseudo_groups(train.target, sides.upper)
         self.upper, self.gap, self.middle = (
             torch.as_tensor(part, dtype=torch.float32, device=self.device)
             for part in (sides.upper, sides.gap, sides.middle)
@@ -62,37 +53,25 @@ class DiGAOneStage(PseudoGroups):
 
     Parameters
     ----------
-    generator : object with ``encode`` and ``decode``
-    found : Direction or Named
-        As for `PseudoGroups`.
+    generator, found
+        As for `PseudoGroups`; the generator has ``decode``, too.
     edit : {"flip", "shift", "place"}
         How the two views of a face are made. "flip": once on either side of each direction. "shift": moved by +a and
         by -a' standard deviations, a and a' uniform in `degrees` (the paper). "place": the coordinate is replaced by
         two uniform draws between the sides' outer ends, an intervention that leaves it independent of the target.
     degrees : (float, float)
         Lowest and highest degree of "shift".
-    invariance : float
-        Weight of the squared distance between the two views' logits.
-    originals : float
-        Share of first views that are the image itself rather than an edit.
+    invariance, originals : float
+        Weight of the squared distance between the two views' logits, and the share of first views that are the image
+        itself rather than an edit.
     balance : bool
         Whether an epoch meets the pseudo groups equally often.
-    settings, **changes
-        As for `ERM`."""
+    """
 
     def __init__(
-        self,
-        generator,
-        found,
-        edit="flip",
-        degrees=(1.0, 3.0),
-        invariance=0.5,
-        originals=0.5,
-        balance=True,
-        settings=None,
-        **changes,
+        self, generator, found, edit="flip", degrees=(1.0, 3.0), invariance=0.5, originals=0.5, balance=True, **changes
     ):
-        super().__init__(generator, found, settings, **changes)
+        super().__init__(generator, found, **changes)
         require(edit in EDITS, "edit", edit, f"one of {', '.join(EDITS)}")
         self.edit, self.degrees = edit, degrees
         self.invariance, self.originals, self.balance, self.acts = invariance, originals, balance, True
@@ -109,9 +88,9 @@ class DiGAOneStage(PseudoGroups):
     def sampler(self, train, rng):
         return equally_often(self.group, rng) if self.balance and self.acts else ERM.sampler(self, train, rng)
 
-    def views(self, x, y, index, step):
+    def views(self, x, y, index):
         if not self.acts:
-            return super().views(x, y, index, step)
+            return super().views(x, y, index)
         first, second = self.opposite_sides(index) if self.flips else self.degrees_of_views(index)
         edited = torch.rand(len(x), generator=self.rng, device=x.device) >= self.originals
         paint = self.faces.option if self.flips else self.faces.shifted
@@ -131,10 +110,8 @@ class DiGAOneStage(PseudoGroups):
         return self.uniform(shape, *self.degrees), -self.uniform(shape, *self.degrees)
 
     def opposite_sides(self, index):
-        """Draw one edit of each face and take the one on the other side of each direction, too, (B,) twice.
-
-        An edit is a number in binary with a digit for each direction.
-        """
+        """Draw one edit of each face and take the one on the other side of each direction, too, (B,) twice."""
+        # An edit is a number in binary with a digit for each direction.
         digits = (self.uniform((len(index), len(self.gap)), 0, 1) < 0.5).long()
         first = (digits << torch.arange(len(self.gap) - 1, -1, -1, device=self.device)).sum(1)
         return first, 2 ** len(self.gap) - 1 - first

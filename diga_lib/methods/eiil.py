@@ -10,8 +10,7 @@ from diga_lib.methods.two_stages import TwoStages
 def scale_gradients(margin, y):
     """Return the gradient (n,) of each image's loss with respect to a scale s of its logits, at s = 1.
 
-    It is ``margin * (sigmoid(margin) - y)``, where the margin (n,) is the logit of target 1 less that of target 0:
-    above 0 where the prediction is wrong, below 0 where it is right.
+    The margin (n,) is the logit of target 1 less that of target 0. Above 0 the prediction is wrong, below it is right.
     """
     return margin * (margin.sigmoid() - y)
 
@@ -19,30 +18,12 @@ def scale_gradients(margin, y):
 def infer_environments(logits, y, steps=10_000, lr=1e-3, rng=None):
     """Divide images into two environments such that the reference violates the IRM principle most.
 
-    The soft assignment q = sigmoid(w) maximises ``(mean(q d)^2 + mean((1 - q) d)^2) / 2`` by Adam, where d are the
-    `scale_gradients`. Its gradient is computed in closed form, ``(mean(q d) - mean((1 - q) d)) d q (1 - q) / n``, and d
-    is divided by its mean size and the gradient multiplied by n, so that Adam's epsilon does not matter.
-
-    Parameters
-    ----------
-    logits, y : torch.Tensor
-        Of the reference for the training images, (n, 2), and their targets 0 or 1, (n,).
-    steps, lr : int, float
-        Of Adam, at least 1 and above 0.
-    rng : torch.Generator, optional
-        For the standard normal start of w.
-
-    Returns
-    -------
-    torch.Tensor
-        Environment of each image, 0 or 1 (which is which does not matter), int64 (n,); where q ends above 0.5 it is 1.
-
-    References
-    ----------
-    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021.
+    Given are the reference's logits (n, 2) for the training images and their targets (n,). A soft assignment
+    q = sigmoid(w), with a standard normal w to start from, maximises ``(mean(q d)^2 + mean((1 - q) d)^2) / 2`` by
+    Adam, where d are the `scale_gradients`; the environment of an image, int64 (n,), is 1 where q ends above 0.5.
+    The gradient is ``(mean(q d) - mean((1 - q) d)) d q (1 - q) / n`` in closed form; d is divided by its mean size and
+    the gradient multiplied by n, so that Adam's epsilon does not matter.
     """
-    require_whole("steps", steps)
-    require(lr > 0, "lr", lr, "above 0")
     d = scale_gradients((logits[:, 1] - logits[:, 0]).double(), y)
     d = d / d.abs().mean().clamp(min=1e-12)
     w = torch.randn(len(d), generator=rng, dtype=d.dtype, device=d.device).requires_grad_()
@@ -62,10 +43,6 @@ def irm_risk(margin, y, environment, weight):
     Margins (n,) are as for `scale_gradients`, targets and environments (n,) are 0 or 1; an environment that does not
     occur does not count. The penalty is the squared gradient of an environment's risk with respect to the logits'
     scale. Where its weight is above 1 the sum is divided by it, which keeps the gradients in a reasonable range.
-
-    References
-    ----------
-    Arjovsky, Bottou, Gulrajani and Lopez-Paz, Invariant risk minimization, 2019, equation IRMv1.
     """
     here = [environment == e for e in (0, 1) if (environment == e).any()]
     losses = F.binary_cross_entropy_with_logits(margin, y.to(margin), reduction="none")
@@ -79,41 +56,26 @@ class EIIL(TwoStages):
     """Infer two environments from the errors of a reference, then minimise the IRMv1 risk over them.
 
     An epoch visits both environments equally often, since the risk is the mean of theirs and one of them is small.
+    After `fit`, `environment` (n,) is that of each training image.
 
     Parameters
     ----------
-    penalty_weight : float
-        Of the penalty once it is annealed, at least 0.
-    anneal : float
-        Share of the steps, 0 to 1, in which the penalty's weight is at most 1.
+    penalty_weight, anneal : float
+        Weight of the penalty once it is annealed, at least 0; and the share of the steps in which it is at most 1.
     inference_steps : int
         Of Adam in `infer_environments`, at least 1.
-    first_epochs, reference, settings, **changes
+    first_epochs, reference
         As for `TwoStages`.
-
-    Attributes
-    ----------
-    environment : torch.Tensor
-        After `fit`: the environment of each training image, int64 (n,).
 
     References
     ----------
-    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021. The weight and the steps of
-    the inference are the defaults of the authors' code, the annealing (190 of 501 steps) that of their run on
-    coloured digits.
+    Creager, Jacobsen and Zemel, Environment inference for invariant learning, ICML 2021; the penalty is IRMv1 of
+    Arjovsky et al., Invariant risk minimization, 2019. The weight and the steps of the inference are the defaults of
+    the authors' code, the annealing (190 of 501 steps) that of their run on coloured digits.
     """
 
-    def __init__(
-        self,
-        settings=None,
-        penalty_weight=1e4,
-        anneal=0.4,
-        inference_steps=10_000,
-        first_epochs=1,
-        reference=None,
-        **changes,
-    ):
-        super().__init__(settings, first_epochs, reference, **changes)
+    def __init__(self, penalty_weight=1e4, anneal=0.4, inference_steps=10_000, **changes):
+        super().__init__(**changes)
         require(penalty_weight >= 0, "penalty_weight", penalty_weight, "at least 0")
         require(0 <= anneal <= 1, "anneal", anneal, "a share of the steps, 0 to 1")
         require_whole("inference_steps", inference_steps)

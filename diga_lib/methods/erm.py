@@ -12,7 +12,7 @@ from diga_lib import runtime
 from diga_lib.methods.image_augmentation import STRENGTHS, augment
 from diga_lib.methods.networks import BACKBONES, classifier
 
-SCHEDULES = ("one-cycle", "cosine", "constant")
+SCHEDULES = ("one-cycle", "constant")
 
 
 def require(condition, name, value, rule):
@@ -28,40 +28,17 @@ def require_whole(name, value, least=1):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the training loop needs to know; one set of values for every method that is compared.
+    """What the training loop needs to know; the same for every method that is compared."""
 
-    Parameters
-    ----------
-    epochs : int
-        Passes over the training set, each as many images as the set has.
-    batch_size : int
-        Images per step; the last, incomplete batch of an epoch is left out (it is another batch next time).
-    lr : float
-        Peak learning rate of AdamW.
-    weight_decay : float
-        Decoupled weight decay of AdamW.
-    schedule : {"one-cycle", "cosine", "constant"}
-        Course of the learning rate.
-    augment : {"none", "light", "byol"}
-        Image augmentation, see `image_augmentation`.
-    backbone : {"small", "resnet18", "pretrained"}
-        The network, see `networks`.
-    device : {"auto", "cpu", "cuda", "mps"}
-        "auto" is the accelerator if there is one.
-    precision : {"auto", "fp32", "bf16"}
-        Of convolutions and matrix products; "auto" takes bfloat16 where the hardware has it.
-
-    """
-
-    epochs: int = 8
-    batch_size: int = 128
-    lr: float = 3e-3
+    epochs: int = 8  # passes over the training set
+    batch_size: int = 128  # images per step; an epoch's last, incomplete batch is left out
+    lr: float = 3e-3  # peak learning rate, and decoupled weight decay, of AdamW
     weight_decay: float = 0.05
-    schedule: str = "one-cycle"
-    augment: str = "light"
-    backbone: str = "small"
-    device: str = "auto"
-    precision: str = "auto"
+    schedule: str = "one-cycle"  # course of the learning rate; or "constant"
+    augment: str = "light"  # one of `image_augmentation.STRENGTHS`
+    backbone: str = "small"  # one of `networks.BACKBONES`
+    device: str = "auto"  # "cpu", "cuda", "mps", or the accelerator if there is one
+    precision: str = "auto"  # of products: "fp32", "bf16", or bfloat16 where the hardware has it
 
     def __post_init__(self):
         require_whole("epochs", self.epochs)
@@ -83,32 +60,26 @@ class ERM:
 
     Parameters
     ----------
-    settings : Settings, optional
-        By default the class attribute `defaults`.
-    **changes
-        Single settings that differ, such as ``epochs=20``.
+    settings, **changes
+        A `Settings`, by default the class attribute `defaults`, and single ones that differ, such as ``epochs=20``.
+        Every method takes them beside its own parameters, by keyword.
 
     Attributes
     ----------
-    needs_spurious : bool
-        Whether the method reads the spurious attribute; true for the oracles only.
-    network : Classifier
-        After `fit`.
-    history : list of dict
-        After `fit`: epoch, loss, seconds, and accuracy on the validation set if there was one.
+    network, history : Classifier, list of dict
+        After `fit`; of each epoch the history has its number, loss and seconds.
     rng : torch.Generator
         During `fit`, on the device: all random numbers of `prepare`, `views` and `loss` come from it.
     """
 
-    needs_spurious = False
+    needs_spurious = False  # true for the oracles, which read the spurious attribute
     defaults = Settings()
 
     def __init__(self, settings=None, **changes):
         valid = [field.name for field in fields(Settings)]
-        unknown = sorted(set(changes) - set(valid))
-        if unknown:
-            name = type(self).__name__
-            raise ValueError(f"{name} has no setting {unknown[0]!r}; valid settings: {', '.join(valid)}.")
+        for name in changes:
+            if name not in valid:
+                raise ValueError(f"{type(self).__name__} has no setting {name!r}; valid settings: {', '.join(valid)}.")
         self.settings = replace(settings or self.defaults, **changes)
         self.network = None
 
@@ -121,7 +92,7 @@ class ERM:
         """Return the context in which the network computes."""
         return runtime.autocast(self.device, self.settings.precision)
 
-    # ---- the steps that a method may override -------------------------------------------------------
+    # ---- the steps that a method may override ----
 
     def prepare(self, train):
         """Look at the training set once, after the network is built and before the first step."""
@@ -134,11 +105,10 @@ class ERM:
         """Choose one epoch's images: positions in the training set, int64. `rng` is a generator on the processor."""
         return torch.randperm(len(train), generator=rng)
 
-    def views(self, x, y, index, step):
+    def views(self, x, y, index):
         """Make what the network is shown, images (V, 3, H, W) in [0, 1] and their targets (V,), V a multiple of B.
 
-        Given are a batch of images x (B, 3, H, W) in [0, 1], their targets y and positions `index` in the training set,
-        int64 (B,), and the number of the step, from 0.
+        Given are a batch of images x (B, 3, H, W) in [0, 1], their targets y and positions `index` in the training set.
         """
         return augment(x, self.settings.augment, self.rng), y
 
@@ -146,26 +116,13 @@ class ERM:
         """Compute the loss of a batch, a scalar, from its positions `index` (B,), logits (V, 2) and targets (V,)."""
         return F.cross_entropy(logits, y)
 
-    # ---- the loop -----------------------------------------------------------------------------------
+    # ---- the loop ----
 
-    def fit(self, train, seed=0, validation=None, callbacks=()):
-        """Train on a labelled set and return itself; the same seed gives the same network on the same machine.
+    def fit(self, train, seed=0, callbacks=()):
+        """Train on `LabelledImages`, uint8 (n, 3, H, W) with targets 0 or 1, and return itself.
 
-        Parameters
-        ----------
-        train : LabelledImages
-            Images uint8 (n, 3, H, W) with targets 0 or 1.
-        seed : int
-            Of initialisation, order and augmentation.
-        validation : LabelledImages, optional
-            Only watched: its accuracy after each epoch goes to `history`.
-        callbacks : sequence of callables
-            Each is called as ``callback(method, record)`` after each epoch.
-
-        Raises
-        ------
-        ValueError
-            If a target is not 0 or 1, or an oracle is given a set without spurious attribute.
+        The seed is that of initialisation, order and augmentation: it gives the same network on the same machine. After
+        each epoch every callback is called as ``callback(method, record)``, with the epoch's line of `history`.
         """
         self.check(train)
         runtime.seed_everything(seed)
@@ -178,12 +135,12 @@ class ERM:
         batch_size = min(settings.batch_size, len(train))
         visited = len(train) // batch_size * batch_size
         optimizer, schedule = self.optimizer(settings.epochs * visited // batch_size)
-        self.history, step = [], 0
+        self.history = []
         for epoch in range(settings.epochs):
             start, total = time.perf_counter(), 0.0
             self.network.train()
             for index in self.sampler(train, order).to(device)[:visited].split(batch_size):
-                x, y = self.views(images[index].float() / 255, target[index], index, step)
+                x, y = self.views(images[index].float() / 255, target[index], index)
                 with self.autocast():
                     logits = self.network(x)
                 loss = self.loss(index, logits.float(), y)
@@ -191,39 +148,34 @@ class ERM:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                step, total = step + 1, total + loss.detach()
+                total += loss.detach()
             mean, seconds = float(total) * batch_size / visited, time.perf_counter() - start
-            record = {"epoch": epoch, "loss": mean, "seconds": seconds}
-            if validation is not None:
-                record["accuracy"] = self.accuracy(validation)
-            self.history.append(record)
-            for callback in callbacks:
-                callback(self, record)
+            self._tell({"epoch": epoch, "loss": mean, "seconds": seconds}, callbacks)
         return self
+
+    def _tell(self, record, callbacks):
+        self.history.append(record)
+        for callback in callbacks:
+            callback(self, record)
 
     def optimizer(self, steps, parameters=None):
         """Return AdamW over the network's (or other) parameters and its schedule over so many steps."""
-        settings = self.settings
-        decay = settings.weight_decay
-        optimizer = torch.optim.AdamW(
-            parameters or self.network.parameters(), settings.lr, weight_decay=decay, fused=True
-        )
-        if settings.schedule == "one-cycle":
-            return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
-        if settings.schedule == "cosine":
-            return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+        parameters, rate = parameters or self.network.parameters(), self.settings.lr
+        optimizer = torch.optim.AdamW(parameters, rate, weight_decay=self.settings.weight_decay, fused=True)
+        if self.settings.schedule == "constant":
+            return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
 
     def check(self, train):
         """Raise a ValueError if the method cannot be trained on this set."""
+        name, targets = type(self).__name__, np.unique(train.target).tolist()
         if self.needs_spurious and train.spurious is None:
-            name = type(self).__name__
             raise ValueError(f"{name} is an oracle that reads the spurious attribute, and this training set has none.")
-        if len(train) < 2 or not np.isin(train.target, (0, 1)).all():
-            have = f"{len(train)} images with targets {np.unique(train.target).tolist()}"
+        if len(train) < 2 or not set(targets) <= {0, 1}:
+            have = f"{len(train)} images with targets {targets}"
             raise ValueError(f"The training set has {have}; it needs at least 2 with targets 0 and 1.")
 
-    # ---- what a trained method says -----------------------------------------------------------------
+    # ---- what a trained method says ----
 
     def scores(self, images):
         """Return the probability of target 1, float32 (n,), for images uint8 (n, 3, H, W)."""
@@ -232,10 +184,6 @@ class ERM:
     def predict(self, images):
         """Return the predicted targets, int64 (n,), for images uint8 (n, 3, H, W)."""
         return (self.scores(images) > 0.5).astype(np.int64)
-
-    def accuracy(self, labelled):
-        """Return the share of labelled images whose target is predicted."""
-        return float((self.predict(labelled.images) == labelled.target).mean())
 
     def logits(self, images):
         """Return the logits, float32 (n, 2), for images uint8 (n, 3, H, W)."""
@@ -269,7 +217,7 @@ def as_tensor(array, device):
 def equally_often(group, rng, dtype=torch.float64):
     """Draw an epoch of positions (n,), with replacement, in which all groups (n,) that occur come equally often.
 
-    `rng` is a torch.Generator on the processor; `dtype` is that in which the probabilities are added up.
+    `rng` is a torch.Generator on the processor; the probabilities are added up in `dtype`.
     """
     group = torch.as_tensor(group).cpu()
     weight = 1 / torch.bincount(group).clamp(min=1)[group]

@@ -12,14 +12,7 @@ class GroupDRO(ERM):
     """Minimise the loss of the worst group, with group-balanced batches and strong weight decay.
 
     The groups' weights q grow with their losses, ``q_g <- q_g exp(step_size * loss_g)``, and sum to 1. As in the
-    authors' code, a group that never occurs keeps its share of q, with a loss of 0.
-
-    Parameters
-    ----------
-    step_size : float
-        Of the weights' exponentiated gradient, above 0.
-    settings, **changes
-        As in `ERM`.
+    authors' code, a group that never occurs keeps its share of q, with a loss of 0. `step_size` is above 0.
 
     References
     ----------
@@ -30,8 +23,8 @@ class GroupDRO(ERM):
     needs_spurious = True
     defaults = replace(ERM.defaults, weight_decay=0.5)
 
-    def __init__(self, settings=None, step_size=0.01, **changes):
-        super().__init__(settings, **changes)
+    def __init__(self, step_size=0.01, **changes):
+        super().__init__(**changes)
         require(step_size > 0, "step_size", step_size, "above 0")
         self.step_size = step_size
 

@@ -10,22 +10,12 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of PIL's and torchvisi
 
 @dataclass(frozen=True)
 class Strength:
-    """How far an augmentation may go.
+    """How far an augmentation may go."""
 
-    Attributes
-    ----------
-    scale : float
-        Smallest share of the image's area that a crop keeps, in (0, 1].
-    flip, grey : float
-        Probabilities of a mirrored and of a grey image.
-    brightness, contrast, saturation : float
-        A factor is drawn uniformly from [1 - value, 1 + value].
-    """
-
-    scale: float = 1.0
-    flip: float = 0.0
+    scale: float = 1.0  # smallest share of the image's area that a crop keeps, in (0, 1]
+    flip: float = 0.0  # probabilities of a mirrored and of a grey image
     grey: float = 0.0
-    brightness: float = 0.0
+    brightness: float = 0.0  # of these three, a factor is drawn uniformly from [1 - value, 1 + value]
     contrast: float = 0.0
     saturation: float = 0.0
 
@@ -33,7 +23,7 @@ class Strength:
 STRENGTHS = {
     "none": Strength(),
     "crop": Strength(scale=0.9, flip=0.5),  # what the head of the paper's DiGA is trained with
-    "light": Strength(scale=0.9, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1),
+    "light": Strength(scale=0.9, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1),  # suits supervised training
     "byol": Strength(scale=0.8, flip=0.5, grey=0.2, brightness=0.4, contrast=0.4, saturation=0.4),
 }
 
@@ -59,8 +49,8 @@ def crop_and_flip(x, scale, centre, flipped):
 def recolour(x, brightness, contrast, saturation):
     """Change brightness, then contrast around the mean grey, then saturation, of images (N, 3, H, W) in [0, 1].
 
-    The factors are (N,); 1 changes nothing, saturation 0 gives a grey image. It is one linear map per image, clipped to
-    [0, 1] once at the end.
+    The factors are (N,); 1 changes nothing, saturation 0 gives a grey image. It is one linear map per image, clipped
+    once at the end.
     """
     luma = x.new_tensor(LUMA)
     mean = x.mean((2, 3)) @ luma
@@ -72,22 +62,13 @@ def recolour(x, brightness, contrast, saturation):
 
 
 def augment(x, strength="light", rng=None):
-    """Augment a batch of images at random, each image in its own way; they stay in [0, 1].
+    """Augment float images (N, 3, H, W) in [0, 1] at random, each in its own way; they stay in [0, 1].
 
-    Parameters
-    ----------
-    x : torch.Tensor
-        Images (N, 3, H, W) in [0, 1], float.
-    strength : Strength, or the name of one of ``STRENGTHS``
-        "light" suits supervised training; "byol" is the crop, flip, colour jitter and grey of DiGA's
-        representation learning.
-    rng : torch.Generator, optional
-        On the device of `x`; the same state gives the same images.
+    The strength is a `Strength` or the name of one of ``STRENGTHS``; `rng` is a torch.Generator on the device of `x`.
     """
-    if isinstance(strength, str):
-        if strength not in STRENGTHS:
-            raise ValueError(f"There is no augmentation {strength!r}; valid names: {', '.join(STRENGTHS)}.")
-        strength = STRENGTHS[strength]
+    if isinstance(strength, str) and strength not in STRENGTHS:
+        raise ValueError(f"There is no augmentation {strength!r}; valid names: {', '.join(STRENGTHS)}.")
+    strength = STRENGTHS.get(strength, strength)
     if strength == STRENGTHS["none"]:
         return x
     draw = torch.rand(8, len(x), generator=rng, device=x.device, dtype=x.dtype)

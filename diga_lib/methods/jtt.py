@@ -11,19 +11,15 @@ class JTT(TwoStages):
 
     An epoch is as many images as the training set, drawn with replacement from the larger set, so that the budget is
     that of every other method. The original puts lambda copies of each error beside the set (`upweight` is 1 + lambda)
-    and visits all ``n + lambda * errors`` images in an epoch, which is several times as many steps.
+    and visits all ``n + lambda * errors`` images in an epoch, which is several times as many steps. After `fit`,
+    `multiplicity` (n,) says how often each training image is in the larger set.
 
     Parameters
     ----------
     upweight : int
         How often an image that the reference gets wrong is in the set, at least 1; the other images are in it once.
-    first_epochs, reference, settings, **changes
+    first_epochs, reference
         As for `TwoStages`.
-
-    Attributes
-    ----------
-    multiplicity : torch.Tensor
-        After `fit`: how often each training image is in the larger set, float64 (n,).
 
     References
     ----------
@@ -31,8 +27,8 @@ class JTT(TwoStages):
     algorithm 1; for CelebA the authors train the first network for 1 epoch and try a lambda of 20, 50 and 100.
     """
 
-    def __init__(self, settings=None, upweight=20, first_epochs=1, reference=None, **changes):
-        super().__init__(settings, first_epochs, reference, **changes)
+    def __init__(self, upweight=20, **changes):
+        super().__init__(**changes)
         require_whole("upweight", upweight)
         self.upweight = upweight
 

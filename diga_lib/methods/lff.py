@@ -33,12 +33,9 @@ class LfF(ERM):
 
     Parameters
     ----------
-    q : float
-        Of the generalised cross-entropy, above 0 and at most 1; larger trusts the easy images more.
-    momentum : float
-        Of the moving averages of each image's losses, at least 0 and below 1.
-    settings, **changes
-        As for `ERM`.
+    q, momentum : float
+        Of the generalised cross-entropy, above 0 and at most 1: larger trusts the easy images more; of the moving
+        averages of each image's losses, at least 0 and below 1.
 
     References
     ----------
@@ -46,8 +43,8 @@ class LfF(ERM):
     their division by the class's largest are in the authors' code only.
     """
 
-    def __init__(self, settings=None, q=0.7, momentum=0.7, **changes):
-        super().__init__(settings, **changes)
+    def __init__(self, q=0.7, momentum=0.7, **changes):
+        super().__init__(**changes)
         require(0 < q <= 1, "q", q, "above 0 and at most 1")
         require(0 <= momentum < 1, "momentum", momentum, "at least 0 and below 1")
         self.q, self.momentum = q, momentum
@@ -59,9 +56,7 @@ class LfF(ERM):
     def prepare(self, train):
         """Start the averages; an image's first loss is its first average."""
         if len(set(train.target.tolist())) < 2:
-            raise ValueError(
-                "LfF divides each loss by the largest of its class, so the training set needs both classes."
-            )
+            raise ValueError("LfF divides a loss by the largest of its class, so the training set needs both classes.")
         self.target = torch.as_tensor(train.target, device=self.device)
         self.average = torch.zeros(2, len(train), device=self.device)  # of the biased and of the debiased network
         self.met = torch.zeros(len(train), dtype=torch.bool, device=self.device)

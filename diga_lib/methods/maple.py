@@ -10,13 +10,12 @@ from diga_lib.methods.two_stages import TwoStages
 def project(scores, total):
     """Return the point nearest to `scores` (n,) whose entries are in [0, 1] and sum to at most `total`.
 
-    It is ``clip(scores - v, 0, 1)``, with v = 0 if that is small enough, else the shift v that gives the sum `total`,
-    found by bisection.
+    It is ``clip(scores - v, 0, 1)``, with v = 0 if that is small enough, else the v that gives the sum `total`.
     """
-    low, high = torch.zeros_like(scores.max()), scores.max()
     if scores.clamp(0, 1).sum() <= total:
         return scores.clamp(0, 1)
-    for _ in range(60):
+    low, high = torch.zeros_like(scores.max()), scores.max()
+    for _ in range(60):  # bisection
         middle = (low + high) / 2
         low, high = (middle, high) if (scores - middle).clamp(0, 1).sum() > total else (low, middle)
     return (scores - (low + high) / 2).clamp(0, 1)
@@ -36,10 +35,9 @@ def head_gradient(head, features, y, mask):
 
 
 def outer_risk(mask, head, features, y, environment, lr, weight):
-    """Return the risk over both environments after one step of SGD, of rate `lr`, on the images of the mask: a scalar.
+    """Return the `irm_risk` after one step of SGD, of rate `lr`, with each image weighted by the mask (n,): a scalar.
 
-    The mask (n,) is the weight of each image in the step, and the risk can be differentiated with respect to it; the
-    head (D,) is linear, on features (n, D) of which one is constant; `weight` is that of the penalty in the risk.
+    It can be differentiated by the mask. The head (D,) is linear, on features (n, D), one of which is constant.
     """
     return irm_risk(features @ (head - lr * head_gradient(head, features, y, mask)), y, environment, weight)
 
@@ -48,54 +46,36 @@ class MAPLE(TwoStages):
     """Learn which images to train on, by a bilevel search on the features of a reference; then train on them.
 
     Every image has a score, the probability that it is kept. In each step of the search a mask is drawn from the
-    scores, a head is trained on the images of the mask, and the risk of that head over two environments is
-    differentiated through the head's last step to the mask and, straight through its Gumbel-sigmoid relaxation, to
-    the scores; these move by Adam and are projected so that they are in [0, 1] and sum to at most ``share * n``.
-    Afterwards a new network is trained on images that are drawn in proportion to their scores.
+    scores, a head is trained on the images of the mask, and its risk over two environments is differentiated through
+    the head's last step to the mask and, straight through its Gumbel-sigmoid relaxation, to the scores; these move by
+    Adam and are projected so that they are in [0, 1] and sum to at most ``share * n``. Afterwards a new network is
+    trained on images that are drawn in proportion to their scores.
 
     The authors train a whole (small) network in each step of the search and know the environments. Here the search
-    trains a linear head only, on the reference's frozen and whitened features, which makes it seconds; the environments
-    are inferred as in `EIIL`, from the same reference. The final network is trained as long as every other method's, so
-    an image that is kept is met more often.
+    trains a linear head only, on the reference's frozen and whitened features; the environments are inferred as in
+    `EIIL`, from the same reference. The final network is trained as long as every other method's, so an image that is
+    kept is met more often. After `fit`, `environment` and `score` (n,) are those of each training image.
 
     Parameters
     ----------
-    share : float
-        Largest share of the images that is kept, above 0 and at most 1.
-    penalty_weight : float
-        Of the IRMv1 penalty in the outer risk, at least 0; the authors' code has the penalty alone.
-    search_steps : int
-        Of the outer problem, at least 1.
-    search_lr : float
-        Of Adam on the scores, above 0.
-    first_epochs, reference, settings, **changes
+    share, penalty_weight : float
+        Largest share of the images that is kept, above 0 and at most 1; weight of the IRMv1 penalty in the outer risk,
+        at least 0 (the authors' code has the penalty alone).
+    search_steps, search_lr : int, float
+        Steps of the outer problem, at least 1, and rate of Adam on the scores, above 0.
+    first_epochs, reference
         As for `TwoStages`.
-
-    Attributes
-    ----------
-    environment, score : torch.Tensor
-        After `fit`: the inferred environment, int64 (n,), and the score, float32 (n,), of each training image.
 
     References
     ----------
-    Zhou et al., Model agnostic sample reweighting for out-of-distribution learning, ICML 2022; the
-    defaults are those of the authors' run on coloured digits.
+    Zhou et al., Model agnostic sample reweighting for out-of-distribution learning, ICML 2022; the defaults are those
+    of the authors' run on coloured digits.
     """
 
     inner_steps, inner_lr, momentum = 100, 0.1, 0.9
 
-    def __init__(
-        self,
-        settings=None,
-        share=0.3,
-        penalty_weight=1e4,
-        search_steps=30,
-        search_lr=1.5,
-        first_epochs=1,
-        reference=None,
-        **changes,
-    ):
-        super().__init__(settings, first_epochs, reference, **changes)
+    def __init__(self, share=0.3, penalty_weight=1e4, search_steps=30, search_lr=1.5, **changes):
+        super().__init__(**changes)
         require(0 < share <= 1, "share", share, "above 0 and at most 1")
         require(penalty_weight >= 0, "penalty_weight", penalty_weight, "at least 0")
         require(search_lr > 0, "search_lr", search_lr, "above 0")
@@ -142,9 +122,7 @@ class MAPLE(TwoStages):
 
 
 def whiten(features):
-    """Return features (n, D) rotated and scaled to the identity as covariance, and a constant one: (n, <= D + 1).
-
-    Directions that hardly vary (below 1 / 1000 of the widest) are left out.
-    """
+    """Return features (n, D) rotated and scaled to the identity as covariance, and a constant one: (n, <= D + 1)."""
     u, s, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
-    return torch.cat([u[:, s > 1e-3 * s[0]] * len(features) ** 0.5, torch.ones(len(features), 1)], 1)
+    vary = s > 1e-3 * s[0]  # directions that hardly do are left out
+    return torch.cat([u[:, vary] * len(features) ** 0.5, torch.ones(len(features), 1)], 1)

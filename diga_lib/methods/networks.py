@@ -11,11 +11,7 @@ from diga_lib.latent import load_factor_network
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut (the basic block of He et al., 2016).
-
-    It maps (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride)); the shortcut averages over the window
-    of the stride, so it drops no pixel.
-    """
+    """Two 3 x 3 convolutions and a shortcut: (N, inputs, H, W) to (N, outputs, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, inputs, outputs, stride=1):
         super().__init__()
@@ -24,7 +20,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut = nn.Identity()
-        if stride > 1 or inputs != outputs:
+        if stride > 1 or inputs != outputs:  # averages over the window of the stride, so it drops no pixel
             average, across = nn.AvgPool2d(stride, ceil_mode=True), nn.Conv2d(inputs, outputs, 1, bias=False)
             self.shortcut = nn.Sequential(average, across, nn.BatchNorm2d(outputs))
 
@@ -40,12 +36,11 @@ def _layer(inputs, outputs, stride):
 def small():
     """Build the 0.5 M-parameter backbone for images of about 64 pixels: float (N, 3, H, W), H and W even, to (N, 128).
 
-    The stem folds each 2 x 2 patch into channels, which loses nothing and leaves no layer at the full resolution.
     The maps are pooled to 4 x 4, not to one: faces are aligned, so where something is counts, and a smile of a
     few pixels is learned in hundreds of steps instead of thousands.
     """
     return nn.Sequential(
-        nn.PixelUnshuffle(2),
+        nn.PixelUnshuffle(2),  # folds each 2 x 2 patch into channels: no layer runs at the full resolution
         *_layer(12, 32, 1),
         *_layer(32, 64, 2),
         *_layer(64, 64, 1),
@@ -102,10 +97,8 @@ class Classifier(nn.Module):
 
     Parameters
     ----------
-    backbone : nn.Module
-        Maps float (N, 3, H, W) in [-0.5, 0.5] to features (N, D).
-    head : nn.Module
-        Maps features (N, D) to logits (N, classes).
+    backbone, head : nn.Module
+        Map float (N, 3, H, W) in [-0.5, 0.5] to features (N, D), and these to logits (N, classes).
     """
 
     def __init__(self, backbone, head):

@@ -11,16 +11,14 @@ class TwoStages(ERM):
     Parameters
     ----------
     first_epochs : int
-        Epochs of the reference, at least 1; it has a learning-rate schedule of that length to itself, and otherwise
-        the same settings and seed. A network that was trained for long makes no errors to learn from.
+        Epochs of the reference, at least 1, with a learning-rate schedule of that length and otherwise the same
+        settings and seed. A network that was trained for long makes no errors to learn from.
     reference : ERM, optional
-        A reference that was trained before, so that several runs may share it; `first_epochs` is then not used.
-    settings, **changes
-        As for `ERM`.
+        One that was trained before, so that several runs may share it; `first_epochs` is then not used.
     """
 
-    def __init__(self, settings=None, first_epochs=1, reference=None, **changes):
-        super().__init__(settings, **changes)
+    def __init__(self, first_epochs=1, reference=None, **changes):
+        super().__init__(**changes)
         require_whole("first_epochs", first_epochs)
         if reference is not None and reference.network is None:
             raise ValueError("The reference has not been trained; call its fit first.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
@@ -15,7 +15,7 @@ from diga_lib import image_text, latent
 from diga_lib.studies import store
 from diga_lib.studies.runner import Study
 from diga_lib.test_time.class_spaces import SEEDS, SOURCE, SPACES, Stream, class_weights, stream
-from diga_lib.test_time.prompts import DIFF_TPT, TPT, CoCoOp, CoOp, Tuning, diff_tpt
+from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, DiffTPT
 from diga_lib.test_time.shifts import shift
 from diga_lib.test_time.tda import TDA, Settings
 
@@ -116,7 +116,7 @@ class Bench:
     def settings(self, space=None, **changes):
         """Return TDA's settings as chosen for a class space (a name; None: one for all spaces), with changes."""
         chosen = self.chosen["TDA"].get(space, self.chosen["TDA, one for all"])
-        return Settings().changed(**dict(zip(TUNED, chosen, strict=True)) | changes)
+        return Settings(**dict(zip(TUNED, chosen, strict=True)) | changes)
 
     def weights(self, space):
         """Return the zero-shot classifier of a `ClassSpace`."""
@@ -124,8 +124,7 @@ class Bench:
 
     def _learned(self, method, seed, lr):
         """CoOp or CoCoOp, taught with a few shots of the source classes."""
-        kind, shots = LEARNERS[method], shots_of(seed)
-        learner = kind(self.model, replace(kind.defaults, lr=lr))
+        learner, shots = LEARNERS[method](self.model, lr), shots_of(seed)
         return learner.fit(shots.images, shots.labels, list(SOURCE.prompts.values()), seed)
 
     def predictor(self, method, space, order=0, lr=None, **changes):
@@ -141,7 +140,7 @@ class Bench:
         lr : float, optional
             Of CoOp, CoCoOp, TPT and DiffTPT, in place of the chosen one.
         **changes
-            Of the settings of TDA (see `tda.Settings.changed`), and `space`, whose settings it has.
+            Of the settings of TDA (`tda.Settings`), and `space`, whose settings it has.
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
@@ -150,10 +149,7 @@ class Bench:
             learned = self.learned(method, order, lr)
             return lambda images: learned.logits(images, prompts)
         if method in ("TPT", "DiffTPT"):
-            if method == "TPT":
-                tuner = TPT(self.model, Tuning(lr=lr))
-            else:
-                tuner = diff_tpt(self.model, *generator_and_codes(), replace(DIFF_TPT, lr=lr))
+            tuner = TPT(self.model, lr) if method == "TPT" else DiffTPT(self.model, *generator_and_codes(), lr)
             return lambda images: tuner.logits(images, prompts, order)
         weights = self.weights(space)
         if method == "zero-shot":

@@ -2,7 +2,7 @@
 
 The image–text model was told single facts of faces, never these lists of classes, and it never saw a shifted picture.
 Each space shows one subject in all its classes, with an expression and a camera of its own in each picture, for the
-class is what differs most in a data set made for classification. `stream` draws equally many images of each class.
+class is what differs most in a data set made for classification.
 """
 
 from collections.abc import Callable
@@ -25,41 +25,22 @@ TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}")
 AGES = (0.36, 0.61)  # where young ends and where old begins, as shares of the renderer's age
 
 # Action units, in 0 to 5, of the emotions' prototypes (Ekman and Friesen's FACS), each drawn with some freedom.
-EMOTIONS = (
-    {},
-    {"AU6": 3, "AU12": 4},
-    {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5},
-    {"AU9": 4.5, "AU17": 2.5, "AU4": 1},
-)  # neutral, happy, surprised, disgusted
+NEUTRAL, HAPPY, SURPRISED = {}, {"AU6": 3, "AU12": 4}, {"AU1": 4, "AU2": 4, "AU5": 4, "AU26": 3.5}
+EMOTIONS = (NEUTRAL, HAPPY, SURPRISED, {"AU9": 4.5, "AU17": 2.5, "AU4": 1})  # the last is disgusted
 
 
 @dataclass(frozen=True)
 class ClassSpace:
-    """A set of classes and how they are described and drawn.
-
-    Parameters
-    ----------
-    name : str
-    prompts : dict
-        From the name of a class to what stands in the templates for it (`class_spaces.csv`).
-    kind, strength : str and float
-        Of the shift, see `shifts.shift`.
-    label : callable, optional
-        Maps parameters, attributes and factors of n faces to their classes (n,), -1 for none.
-    keys : tuple of str
-        The parameters that the subject takes over from faces of the wanted class; none, and every picture shows
-        another face of that class.
-    edit : callable, optional
-        Changes the parameters so that faces show given classes (n,), where no face need be asked.
-    """
+    """A set of classes and how they are described and drawn."""
 
     name: str
-    prompts: dict
-    kind: str
+    prompts: dict  # what stands in the templates for each name of a class (`class_spaces.csv`)
+    kind: str  # of the shift, see `shifts.shift`
     strength: float
-    label: Callable | None = None
+    label: Callable | None = None  # maps parameters, attributes and factors of n faces to classes (n,), -1 for none
+    # The parameters that the subject takes over from faces of the wanted class; without, each picture shows another.
     keys: tuple = ()
-    edit: Callable | None = None
+    edit: Callable | None = None  # changes the parameters so that faces show given classes (n,), if none need be asked
 
     @property
     def classes(self):
@@ -145,9 +126,8 @@ DRAWN = {
     "makeup": ("fog", 0.1, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
     "people": ("none", 1.0, _people),
 }
-PROMPTS = (
-    pd.read_csv(Path(__file__).with_suffix(".csv"), keep_default_na=False).set_index("class").groupby("space")["prompt"]
-)
+TABLE = pd.read_csv(Path(__file__).with_suffix(".csv"), keep_default_na=False)
+PROMPTS = TABLE.set_index("class").groupby("space")["prompt"]
 EVERY = {name: ClassSpace(name, PROMPTS.get_group(name).to_dict(), *drawn) for name, drawn in DRAWN.items()}
 SOURCE = EVERY["people"]
 SPACES = {name: space for name, space in EVERY.items() if space is not SOURCE}
@@ -185,33 +165,18 @@ def _drawn(name, n, part, subject, crowd):
 
 
 def stream(space, n=240, part="test", shifted=True, seed=0, subject=0, crowd=False):
-    """Draw a stream of images from a class space, equally many of each class, in random order.
+    """Draw a `Stream` of images from a class space, equally many of each class, in random order.
 
     Parameters
     ----------
-    space : str
-        One of ``SPACES``, or "people", the source.
-    n : int
-        How many images, at least one a class and at most 1500.
+    space, n : str, int
+        One of ``SPACES``, or "people", the source; and how many images, at least one a class and at most 1500.
     part : {"test", "validation", "shots"}
         Which faces: the parts share none.
-    shifted : bool
-        Whether the space's shift is applied.
-    seed : int
-        Of the order.
-    subject : int
-        Which subject, from 0 on, all pictures show.
-    crowd : bool
-        Whether every picture shows another subject, instead of one subject in all.
-
-    Returns
-    -------
-    Stream
-
-    Raises
-    ------
-    ValueError
-        If there is no such space or part, or n is too small or too large for it.
+    shifted, seed : bool, int
+        Whether the space's shift is applied, and the seed of the order.
+    subject, crowd : int, bool
+        Which subject, from 0 on, all pictures show, or whether every picture shows another.
     """
     for what, given, valid in (("class space", space, EVERY), ("part", part, SEEDS)):
         if given not in valid:
@@ -227,20 +192,9 @@ def stream(space, n=240, part="test", shifted=True, seed=0, subject=0, crowd=Fal
 
 
 def class_weights(model, prompts, templates=TEMPLATES):
-    """Make the zero-shot classifier of some classes.
+    """Make the zero-shot classifier (C, d) of some classes: unit text features, averaged and made unit again.
 
-    Parameters
-    ----------
-    model : ImageText
-    prompts : sequence of str
-        One a class.
-    templates : sequence of str
-        Each with "{}" in it.
-
-    Returns
-    -------
-    torch.Tensor
-        (C, d), float32: the mean of the unit text features over the templates, made unit again.
+    There is a prompt for each of the C classes, and "{}" in each of the templates.
     """
     texts = [template.format(prompt) for prompt in prompts for template in templates]
     with torch.inference_mode():

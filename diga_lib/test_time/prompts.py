@@ -4,13 +4,12 @@ Each method maps uint8 images (n, 3, H, W) and the prompts of their classes to l
 image–text model whose text tower can be reached: it has `words` and `text_with_context`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from diga_lib.methods.erm import require
 from diga_lib.methods.image_augmentation import Strength, augment
 
 START = "a photo of a"  # what four learned tokens begin as
@@ -28,38 +27,11 @@ def unit_text(model, prompts, context):
     return F.normalize(model.text_with_context(prompts, context), dim=-1)
 
 
-# ---- learned from a few labelled images -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Training:
-    """How CoOp and CoCoOp learn.
-
-    Parameters
-    ----------
-    lr : float
-        Peak learning rate of SGD with momentum 0.9; a cosine takes it to 0. CLIP's recipe has 0.002; a model whose
-        word vectors and temperature have another size needs another.
-    epochs, batch_size : int
-    tokens : int
-        Learned words; with a `start`, as many as that has.
-    start : str
-        What they begin as; "" for small random numbers.
-    """
-
-    lr: float = 0.002
-    epochs: int = 50
-    batch_size: int = 32
-    tokens: int = 16
-    start: str = ""
-
-    def __post_init__(self):
-        if not self.lr > 0 or min(self.epochs, self.batch_size, self.tokens) < 1:
-            raise ValueError(f"{self}: lr must be above 0, epochs, batch_size and tokens at least 1.")
+# ---- learned from a few labelled images ----
 
 
 class CoOp:
-    """Learn words that come before every class's prompt; the model itself stays as it is.
+    """Learn words that come before every class's prompt; the `ImageText` model itself stays as it is.
 
     Of the original this leaves out the first epoch at a constant small learning rate and the random crops and flips
     of the shots (each image is encoded once), and its variants: words of each class, words behind the class's name.
@@ -67,25 +39,26 @@ class CoOp:
     Parameters
     ----------
     model : ImageText
-    training : Training
+    lr : float
+        Peak learning rate of SGD with momentum 0.9; a cosine takes it to 0. CLIP's recipe has 0.002; a model whose
+        word vectors and temperature have another size needs another.
+    epochs, batch_size, tokens : int
+        `tokens` is the number of learned words, which begin as small random numbers.
 
     References
     ----------
     Zhou, Yang, Loy and Liu, Learning to prompt for vision-language models, IJCV 2022.
     """
 
-    defaults = Training()
-
-    def __init__(self, model, training=None):
-        self.model, self.training, self.parameters = model, training or self.defaults, None
+    def __init__(self, model, lr=0.002, epochs=50, batch_size=32, tokens=16):
+        require(lr > 0, "lr", lr, "above 0")
+        self.model, self.lr, self.epochs, self.batch_size, self.tokens = model, lr, epochs, batch_size, tokens
+        self.parameters = None
 
     def build(self, rng):
         """Make what is learned: a list of tensors."""
-        example = self.model.words(START)
-        if self.training.start:
-            return [nn.Parameter(self.model.words(self.training.start).clone())]
-        # As small, compared with a word, as CLIP's 0.02 is.
-        return [nn.Parameter(example.std() * torch.randn(self.training.tokens, example.shape[1], generator=rng))]
+        example = self.model.words(START)  # random words are as small, compared with a word, as CLIP's 0.02 is
+        return [nn.Parameter(example.std() * torch.randn(self.tokens, example.shape[1], generator=rng))]
 
     def class_features(self, prompts, features):
         """Map C prompts and image features (n, d) to unit text features (C, d), or (n, C, d) if images matter."""
@@ -98,11 +71,11 @@ class CoOp:
             torch.manual_seed(seed)
             self.parameters = self.build(rng)
         features, labels = self.model.encode_image(images).clone(), torch.from_numpy(np.array(labels))
-        prompts, settings = bare(prompts), self.training
-        optimizer = torch.optim.SGD(self.parameters, settings.lr, momentum=0.9, weight_decay=5e-4)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
-        for _ in range(settings.epochs):
-            for index in torch.randperm(len(labels), generator=rng).split(settings.batch_size):
+        prompts = bare(prompts)
+        optimizer = torch.optim.SGD(self.parameters, self.lr, momentum=0.9, weight_decay=5e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        for _ in range(self.epochs):
+            for index in torch.randperm(len(labels), generator=rng).split(self.batch_size):
                 loss = F.cross_entropy(self._logits(features[index], prompts), labels[index])
                 optimizer.zero_grad()
                 loss.backward()
@@ -125,17 +98,18 @@ class CoOp:
 
 
 class CoCoOp(CoOp):
-    """CoOp whose words are moved by a small network that looks at the image.
+    """CoOp whose words begin as "a photo of a" and are moved by a small network that looks at the image.
 
     References
     ----------
     Zhou, Yang, Loy and Liu, Conditional prompt learning for vision-language models, CVPR 2022.
     """
 
-    defaults = Training(tokens=4, start=START, epochs=10, batch_size=8)
+    def __init__(self, model, lr=0.002, epochs=10, batch_size=8):
+        super().__init__(model, lr, epochs, batch_size)
 
     def build(self, rng):
-        (context,) = super().build(rng)
+        context = nn.Parameter(self.model.words(START).clone())
         dimension = self.model.encode_text([START]).shape[1]
         hidden = max(4, dimension // 16)
         self.meta = nn.Sequential(nn.Linear(dimension, hidden), nn.ReLU(), nn.Linear(hidden, context.shape[1]))
@@ -147,45 +121,7 @@ class CoCoOp(CoOp):
         return text.view(len(features), len(prompts), -1)
 
 
-# ---- learned from each test image -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How TPT and DiffTPT tune the prompt of one image.
-
-    Parameters
-    ----------
-    views : int
-        The image itself and random views of it.
-    keep : float
-        Share of the views, those of lowest entropy, that is used.
-    steps : int
-    lr : float
-        Of AdamW, in units of a word vector's standard deviation.
-    generated : float
-        Share of the views that comes from the generator.
-    alike : float
-        Share of the generated views that is used, those most similar to the image.
-    move : float
-        Length of the generator's moves in W+, in standard deviations of the codes.
-    """
-
-    views: int = 64
-    keep: float = 0.1
-    steps: int = 1
-    lr: float = 5e-3
-    generated: float = 0.0
-    alike: float = 1.0
-    move: float = 0.5
-
-    def __post_init__(self):
-        shares = 0 < self.keep <= 1 and 0 < self.alike <= 1 and 0 <= self.generated < 1
-        if not (shares and self.views >= 2 and self.steps >= 1 and self.lr > 0 and self.move >= 0):
-            raise ValueError(
-                f"{self}: views must be at least 2, steps at least 1, lr above 0, move at least 0, "
-                "keep and alike in (0, 1] and generated in [0, 1)."
-            )
+# ---- learned from each test image ----
 
 
 def confident_views(logits, keep):
@@ -206,55 +142,49 @@ class TPT:
     Parameters
     ----------
     model : ImageText
-    tuning : Tuning
-    generator : object with ``encode`` and ``decode``, optional
-        Needed if part of the views is generated.
-    scatter : torch.Tensor, optional
-        Standard deviation of codes (levels, width), the unit of the moves in W+.
+    lr, steps : float, int
+        Of AdamW; the rate is in units of a word vector's standard deviation.
+    count, keep : int, float
+        The image itself and random views of it, 2 or more; the share of them, those of lowest entropy, that is used.
 
     References
     ----------
     Shu et al., Test-time prompt tuning for zero-shot generalization in vision-language models, NeurIPS 2022.
     """
 
-    def __init__(self, model, tuning=Tuning(), generator=None, scatter=None):
-        if tuning.generated and (generator is None or scatter is None):
-            raise ValueError("Part of the views is generated: a generator and the scatter of its codes are needed.")
-        self.model, self.tuning, self.generator, self.scatter = model, tuning, generator, scatter
+    def __init__(self, model, lr=5e-3, steps=1, count=64, keep=0.1):
+        require(lr > 0, "lr", lr, "above 0")
+        require(count >= 2, "count", count, "at least 2")
+        require(0 < keep <= 1, "keep", keep, "above 0 and at most 1")
+        self.model, self.lr, self.steps, self.count, self.keep = model, lr, steps, count, keep
 
     def views(self, image, rng):
         """Make the views of a float image (3, H, W) in [0, 1]: their unit features (V, d), the image's own first."""
-        settings = self.tuning
-        made = int(settings.views * settings.generated)
-        crops = augment(image.expand(settings.views - made - 1, -1, -1, -1), VIEWS, rng)
-        features = self.model.encode_image(torch.cat([image[None], crops]))
-        if not made:
-            return features
-        code = self.generator.encode(image[None])
-        moves = settings.move * self.scatter * torch.randn((made, *code.shape[1:]), generator=rng)
-        others = self.model.encode_image(self.generator.decode(code + moves).clamp(0, 1))
-        nearest = (others @ features[0]).argsort(descending=True)[: max(1, round(made * settings.alike))]
-        return torch.cat([features, others[nearest]])
+        return self.cropped(image, self.count - 1, rng)
 
-    def logits(self, images, prompts, seed=0):
-        """Return logits (n, C) of images uint8 (n, 3, H, W), each with a prompt tuned for it alone."""
-        return torch.cat([self.answer(views, prompts) for views in self.views_of(images, seed)])
+    def cropped(self, image, count, rng):
+        """Return unit features of an image and so many random crops of it."""
+        crops = augment(image.expand(count, -1, -1, -1), VIEWS, rng)
+        return self.model.encode_image(torch.cat([image[None], crops]))
 
     def views_of(self, images, seed=0):
         """Yield the features of the views of images uint8 (n, 3, H, W), one image after the other."""
         for number, image in enumerate(torch.from_numpy(np.array(images)).float() / 255):
             yield self.views(image, torch.Generator().manual_seed(1_000_003 * seed + number)).clone()
 
+    def logits(self, images, prompts, seed=0):
+        """Return logits (n, C) of images uint8 (n, 3, H, W), each with a prompt tuned for it alone."""
+        return torch.cat([self.answer(views, prompts) for views in self.views_of(images, seed)])
+
     def answer(self, features, prompts):
         """Return logits (1, C) of an image, from its views' features, with the prompt tuned for it."""
-        prompts, settings, start = bare(prompts), self.tuning, self.model.words(START)
-        scale, context = self.model.scale.item(), nn.Parameter(start.clone())
-        optimizer = torch.optim.AdamW([context], settings.lr * start.std().item())
-        chosen = None
-        for _ in range(settings.steps):
+        prompts, start = bare(prompts), self.model.words(START)
+        scale, context, chosen = self.model.scale.item(), nn.Parameter(start.clone()), None
+        optimizer = torch.optim.AdamW([context], self.lr * start.std().item())
+        for _ in range(self.steps):
             logits = scale * features @ unit_text(self.model, prompts, context).T
             if chosen is None:
-                chosen = confident_views(logits.detach(), settings.keep)
+                chosen = confident_views(logits.detach(), self.keep)
             loss = mean_entropy(logits[chosen])
             optimizer.zero_grad()
             loss.backward()
@@ -263,22 +193,31 @@ class TPT:
             return scale * features[:1] @ unit_text(self.model, prompts, context).T
 
 
-DIFF_TPT = Tuning(steps=4, generated=0.5, alike=0.8)
-
-
-def diff_tpt(model, generator, codes, tuning=DIFF_TPT):
-    """Build DiffTPT, with small random moves in our generator's W+ in the place of a diffusion model.
+class DiffTPT(TPT):
+    """TPT of whose views half are generated, by small random moves in our generator's W+ instead of a diffusion model.
 
     Parameters
     ----------
-    model : ImageText
-    generator : object with ``encode`` and ``decode``
-    codes : torch.Tensor
-        (n, levels, width), of any faces: their standard deviation is the unit of the moves.
-    tuning : Tuning
+    generator, codes : object with ``encode`` and ``decode``, Tensor (n, levels, width)
+        The unit of the moves is the standard deviation of the codes, which are those of any faces.
+    alike, move : float
+        Share of the generated views, the most similar ones, that is used; length of a move.
+    model, lr, steps, count, keep
+        As for `TPT`.
 
     References
     ----------
     Feng et al., Diverse data augmentation with diffusions for effective test-time prompt tuning, ICCV 2023.
     """
-    return TPT(model, tuning, generator, codes.std(0))
+
+    def __init__(self, model, generator, codes, lr=5e-3, steps=4, count=64, keep=0.1, alike=0.8, move=0.5):
+        super().__init__(model, lr, steps, count, keep)
+        self.generator, self.scatter, self.alike, self.move = generator, codes.std(0), alike, move
+
+    def views(self, image, rng):
+        made = self.count // 2
+        features, code = self.cropped(image, self.count - made - 1, rng), self.generator.encode(image[None])
+        moves = self.move * self.scatter * torch.randn((made, *code.shape[1:]), generator=rng)
+        others = self.model.encode_image(self.generator.decode(code + moves).clamp(0, 1))
+        nearest = (others @ features[0]).argsort(descending=True)[: max(1, round(made * self.alike))]
+        return torch.cat([features, others[nearest]])

@@ -49,24 +49,11 @@ SHIFTS = {
 
 
 def shift(images, kind, strength, seed=0):
-    """Shift images.
+    """Shift images, uint8 (n, 3, H, W), in one of the ways of ``SHIFTS``.
 
-    Parameters
-    ----------
-    images : np.ndarray
-        uint8 (n, 3, H, W).
-    kind : str
-        One of ``SHIFTS``.
-    strength : float
-        Above 0: a share for "sketch", "low light", "colour cast" and "fog", pixels for "blur", a standard deviation
-        (of colours in [0, 1]) for "noise", a factor for "small".
-    seed : int
-        Of whatever is random; image i is not the same in another selection of images.
-
-    Returns
-    -------
-    np.ndarray
-        uint8 (n, 3, H, W).
+    The strength, above 0, is a share for "sketch", "low light", "colour cast" and "fog", pixels for "blur", a standard
+    deviation (of colours in [0, 1]) for "noise", and a factor for "small". The seed is that of whatever is random;
+    an image is not changed alike in another selection of images.
 
     Raises
     ------
@@ -77,9 +64,7 @@ def shift(images, kind, strength, seed=0):
         raise ValueError(f"There is no shift {kind!r}; valid are {', '.join(SHIFTS)}.")
     change, most = SHIFTS[kind]
     if not 0 < strength <= most:
-        raise ValueError(
-            f"The strength of {kind!r} is {strength!r}; it must be above 0" + (" and at most 1." if most == 1 else ".")
-        )
+        raise ValueError(f"The strength of {kind!r} is {strength!r}; it must be above 0 and at most {most}.")
     rng = torch.Generator().manual_seed(seed)
     parts = [torch.from_numpy(np.array(images[at : at + 256])).float() / 255 for at in range(0, len(images), 256)]
     parts = [change(part, strength, rng).clamp(0, 1) * 255 + 0.5 for part in parts]

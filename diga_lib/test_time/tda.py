@@ -5,7 +5,7 @@ of the stream is first replayed on these few numbers, and the costly part is the
 products: the predictions are those of one image at a time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -13,52 +13,24 @@ import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Settings of one cache.
+class Settings:
+    """Settings of TDA; the defaults are those of its public code, with the positive cache's of ImageNet."""
 
-    Parameters
-    ----------
-    capacity : int
-        Images kept for each pseudo-class; 0 switches the cache off.
-    alpha, beta : float
-        Weight of the cache, and how sharply its influence falls with distance.
-    """
-
-    capacity: int
-    alpha: float
-    beta: float
+    positive_capacity: int = 3  # images that the cache keeps for each pseudo-class; 0 switches it off
+    positive_alpha: float = 2.0  # its weight
+    positive_beta: float = 5.0  # how sharply its influence falls with distance
+    negative_capacity: int = 2
+    negative_alpha: float = 0.117
+    negative_beta: float = 1.0
+    # An image may enter the negative cache if its entropy divided by log2 of the number of classes lies between ...
+    entropy: tuple = (0.2, 0.5)
+    mask: tuple = (0.03, 1.0)  # ... and pushes down the classes whose probability lies between
 
     def __post_init__(self):
-        if not (isinstance(self.capacity, int) and self.capacity >= 0 and self.alpha >= 0 and self.beta >= 0):
-            raise ValueError(f"{self}: capacity must be a whole number of at least 0, alpha and beta at least 0.")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of TDA; the defaults are those of its public code, with the positive cache's of ImageNet.
-
-    Parameters
-    ----------
-    positive, negative : Cache
-    entropy : tuple of float
-        An image may enter the negative cache if its entropy divided by log2 of the number of classes lies between.
-    mask : tuple of float
-        A class is pushed down by a negative entry if the entry's probability of it lies between.
-    """
-
-    positive: Cache = Cache(3, 2.0, 5.0)
-    negative: Cache = Cache(2, 0.117, 1.0)
-    entropy: tuple = (0.2, 0.5)
-    mask: tuple = (0.03, 1.0)
-
-    def changed(self, **changes):
-        """Return these settings with some fields changed; a field of a cache is named as "positive_alpha"."""
-        result = self
-        for name, value in changes.items():
-            part, _, field = name.partition("_")
-            new = replace(getattr(result, part), **{field: value}) if field else value
-            result = replace(result, **{part: new})
-        return result
+        numbers = [getattr(self, field.name) for field in fields(self)[:6]]
+        whole = isinstance(self.positive_capacity, int) and isinstance(self.negative_capacity, int)
+        if not (whole and all(number >= 0 for number in numbers)):
+            raise ValueError(f"{self}: a capacity must be a whole number of at least 0, alpha and beta at least 0.")
 
 
 class Rows:
@@ -88,26 +60,19 @@ class Rows:
 def _check_unit(vectors, what):
     """Refuse rows that are not of length 1: with them, a cosine and its distance mean nothing."""
     if len(vectors) and not (vectors.norm(dim=1) - 1).abs().max() < 0.01:
-        raise ValueError(
-            f"The {what} must be finite and of length 1; normalise them with torch's F.normalize(x, dim=1)."
-        )
+        raise ValueError(f"The {what} must be finite and of length 1; normalise them with F.normalize(x, dim=1).")
 
 
 class TDA:
-    """Adapt zero-shot predictions to a stream, without training.
+    """Adapt zero-shot predictions to a stream, without training; `seen` counts its images so far.
 
     Parameters
     ----------
-    weights : torch.Tensor
-        (C, d), unit text features of the classes.
+    weights : Tensor (C, d)
+        Unit text features of the classes.
     scale : float
         What multiplies cosines: 100 for CLIP, the model's own inverse temperature for a smaller one.
     settings : Settings
-
-    Attributes
-    ----------
-    seen : int
-        Images of the stream so far.
 
     Raises
     ------
@@ -122,77 +87,62 @@ class TDA:
 
     def __init__(self, weights, scale=100.0, settings=Settings()):
         if weights.ndim != 2 or len(weights) < 2:
-            raise ValueError(
-                f"The weights have shape {tuple(weights.shape)}; they must be (classes, d), 2 classes or more."
-            )
+            have = tuple(weights.shape)
+            raise ValueError(f"The weights have shape {have}; they must be (classes, d), 2 classes or more.")
         _check_unit(weights, "weights")
-        self.weights, self.scale, self.settings = weights, float(scale), settings
-        self.caches = (Rows(settings.positive.capacity), Rows(settings.negative.capacity))
-        self.seen = 0
-        empty = weights.new_empty(0, weights.shape[1])
-        self._kept = [(empty, weights.new_empty(0, len(weights)), []) for _ in self.caches]  # features, values, rows
+        self.weights, self.scale, self.settings, self.seen = weights, float(scale), settings, 0
+        self.caches = (Rows(settings.positive_capacity), Rows(settings.negative_capacity))
+        self.entries = [{}, {}]  # of each cache, from a row that it holds to its feature and value
 
     def held(self):
         """Return the positions in the stream that the positive and the negative cache hold (two lists of int)."""
         return tuple(cache.rows() for cache in self.caches)
 
     def __call__(self, features):
-        """Adapt the next images of the stream, as if they came one by one.
+        """Return adapted logits (n, C) of the next images of the stream, as if they came one by one.
 
-        Parameters
-        ----------
-        features : torch.Tensor
-            (n, d), unit image features in the order of the stream.
-
-        Returns
-        -------
-        torch.Tensor
-            (n, C): adapted logits.
+        Their features (n, d) are of length 1 and in the order of the stream.
         """
-        if features.ndim != 2 or features.shape[1] != self.weights.shape[1]:
-            raise ValueError(
-                f"The features have shape {tuple(features.shape)}; valid is (images, {self.weights.shape[1]})."
-            )
+        number, d = self.weights.shape
+        if features.ndim != 2 or features.shape[1] != d:
+            raise ValueError(f"The features have shape {tuple(features.shape)}; valid is (images, {d}).")
         _check_unit(features, "features")
-        settings, number = self.settings, self.weights.shape[0]
-        logits = self.scale * features @ self.weights.T
-        probabilities = logits.softmax(1)
+        s, logits = self.settings, self.scale * features @ self.weights.T
+        probabilities, labels = logits.softmax(1), logits.argmax(1)
         entropy = -(probabilities * logits.log_softmax(1)).sum(1)
-        labels, entropies = logits.argmax(1).tolist(), entropy.tolist()
-        low, high = settings.entropy
-        uncertain = [low < share < high for share in (entropy / np.log2(number)).tolist()]
-        mask = (probabilities > settings.mask[0]) & (probabilities < settings.mask[1])
-        onehot = F.one_hot(logits.argmax(1), number)
+        share = entropy / np.log2(number)
+        uncertain = (share > s.entropy[0]) & (share < s.entropy[1])
+        mask = (probabilities > s.mask[0]) & (probabilities < s.mask[1])
+        onehot, everyone = F.one_hot(labels, number), torch.ones_like(uncertain)
+        # Of each cache: which images are offered to it, what their entries say of the classes, its alpha and beta.
+        positive = (everyone, onehot, s.positive_alpha, s.positive_beta)
+        negative = (uncertain, mask, -s.negative_alpha, s.negative_beta)
         result = logits.clone()
-        caches = ((settings.positive, 1, onehot, [True] * len(labels)), (settings.negative, -1, mask, uncertain))
-        for which, (part, sign, values, offered) in enumerate(caches):
-            spans = self._replay(which, labels, entropies, offered)
-            if spans:
-                result += sign * part.alpha * self._influence(which, part.beta, features, values.to(logits), spans)
+        for which, (offered, values, alpha, beta) in enumerate((positive, negative)):
+            entries = self._replay(which, features, values.to(logits), labels.tolist(), entropy.tolist(), offered)
+            if entries:
+                result += alpha * _influence(features, *zip(*entries, strict=True), beta)
         self.seen += len(features)
         return result
 
-    def _replay(self, which, labels, entropies, offered):
-        """Find for each row that a cache holds during the block when it came (its place in the block) and left."""
-        came, left = dict.fromkeys(self._kept[which][2], 0), {}
-        for place in np.flatnonzero(offered).tolist():
+    def _replay(self, which, features, values, labels, entropies, offered):
+        """Update a cache image by image; tell of each entry its feature, its value, and when it came and left."""
+        cache, n = self.caches[which], len(features)
+        entries = {row: [*entry, 0, n] for row, entry in self.entries[which].items()}
+        for place in offered.nonzero()[:, 0].tolist():
             row = self.seen + place
-            out = self.caches[which].update(labels[place], entropies[place], row)
+            out = cache.update(labels[place], entropies[place], row)
             if out != row:
-                came[row] = place
+                entries[row] = [features[place], values[place], place, n]
                 if out is not None:
-                    left[out] = place
-        return [(row, place, left.get(row, len(labels))) for row, place in came.items()]
+                    entries[out][3] = place
+        self.entries[which] = {row: entry[:2] for row, entry in entries.items() if entry[3] == n}
+        return list(entries.values())
 
-    def _influence(self, which, beta, features, values, spans):
-        """Sum what the entries say, each for the images between its coming and its leaving."""
-        old_features, old_values, old_rows = self._kept[which]
-        rows = [row for row, _, _ in spans]  # the kept ones come first, in their order
-        new = [row - self.seen for row in rows[len(old_rows) :]]
-        keys, values = torch.cat([old_features, features[new]]), torch.cat([old_values, values[new]])
-        place = torch.arange(len(features))[:, None]
-        begin, end = torch.tensor([span[1:] for span in spans]).T
-        affinity = torch.exp(-beta * (1 - features @ keys.T)) * ((place >= begin) & (place < end))
-        stays = [k for k, (_, _, leaves) in enumerate(spans) if leaves == len(features)]
-        self._kept[which] = (keys[stays], values[stays], [rows[k] for k in stays])
-        return affinity @ values
+
+def _influence(features, keys, values, came, left, beta):
+    """Sum what the entries of a cache say, each for the images (n, d) between its coming and its leaving."""
+    place = torch.arange(len(features))[:, None]
+    there = (place >= torch.tensor(came)) & (place < torch.tensor(left))
+    affinity = torch.exp(-beta * (1 - features @ torch.stack(keys).T)) * there
+    return affinity @ torch.stack(values)

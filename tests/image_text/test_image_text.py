@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from diga_lib import image_text
 from diga_lib.data import faces
+from diga_lib.image_text.open_clip import OpenClip
 from diga_lib.latent import checkpoints
 from diga_lib.studies import weights
 from diga_lib.studies.weights import contrastive
@@ -291,8 +292,6 @@ def open_clip(monkeypatch):
         create_model=create_model,
         get_tokenizer=lambda name: lambda texts: torch.tensor([[len(t)] for t in texts]),
         get_model_preprocess_cfg=lambda model: {"size": (8, 8), "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.5)},
-        list_pretrained_tags_by_model=lambda name: ["wrong", "right"],
-        get_pretrained_cfg=lambda name, tag: {"hf_hub": f"somebody/{tag}/", "quick_gelu": tag == "wrong"},
     )
     monkeypatch.setitem(sys.modules, "open_clip", fake)
     return fake
@@ -316,28 +315,16 @@ def test_a_clip_with_weights_at_a_path(open_clip, tmp_path):
     assert model.zero_shot(np.zeros((2, 3, 20, 20), np.uint8), "Smiling").shape == (2,)
 
 
-def test_a_clip_in_the_cache_is_found_and_the_wrong_activation_passed_over(open_clip, tmp_path, monkeypatch):
-    save_file(FakeClip().state_dict(), tmp_path / "right.safetensors")
-    cached = {
-        ("somebody/right", "open_clip_model.safetensors"): str(tmp_path / "right.safetensors"),
-        ("somebody/wrong", "open_clip_model.safetensors"): str(tmp_path / "wrong.safetensors"),
-    }
-    hub = types.SimpleNamespace(try_to_load_from_cache=lambda repository, file: cached.get((repository, file)))
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert isinstance(image_text.load("open_clip:Tiny", "cpu"), image_text.ImageText)
-    cached.clear()
-    with pytest.raises(FileNotFoundError, match="no weights of 'Tiny' in the cache"):
-        image_text.load("open_clip:Tiny", "cpu")
-
-
 def test_names_that_are_not_there(open_clip, monkeypatch):
-    with pytest.raises(ValueError, match="valid are 'rendered-faces-text', .* and names such as"):
+    with pytest.raises(ValueError, match="valid are 'rendered-faces-text', .* and 'open_clip:ViT-B-32:PATH'"):
         image_text.load("clip")
     for name in ("Nothing", "Mail"):
         with pytest.raises(ValueError, match=f"no model '{name}'"):
             image_text.load(f"open_clip:{name}")
-    with pytest.raises(FileNotFoundError, match="at nowhere.safetensors"):
+    with pytest.raises(FileNotFoundError, match="at 'nowhere.safetensors'; valid is 'open_clip:Tiny:PATH'"):
         image_text.load("open_clip:Tiny:nowhere.safetensors")
+    with pytest.raises(ValueError, match="only with the models that ship"):
+        OpenClip(FakeClip(), None, 8, (0.5,) * 3, (0.5,) * 3).words("a man")
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with pytest.raises(FileNotFoundError, match="needs the package open_clip_torch"):
         image_text.load("open_clip:Tiny")

@@ -87,7 +87,8 @@ def test_the_head_of_the_best_epoch_on_validation_is_kept_and_callbacks_hear_bot
     model = paper(world).fit(few, 0, validation, [lambda method, record: heard.append(record)])
     assert heard == model.history
     assert [record["stage"] for record in heard] == ["byol"] * 2 + ["head"] * 4
-    assert model.accuracy(validation) == max(record["accuracy"] for record in heard[2:])
+    right = model.predict(validation.images) == validation.target
+    assert right.mean() == max(record["accuracy"] for record in heard[2:])
 
 
 def test_the_same_seed_gives_the_same_network_with_and_without_somebody_who_looks(world, few):

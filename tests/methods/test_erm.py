@@ -75,10 +75,10 @@ def test_an_epoch_meets_every_image_once_and_views_see_what_belongs_to_the_index
     seen = []
 
     class Watched(Linear):
-        def views(self, x, y, index, step):
+        def views(self, x, y, index):
             torch.testing.assert_close(x, torch.from_numpy(train.images)[index].float() / 255)
             assert (y == torch.from_numpy(train.target)[index]).all()
-            seen.append((step, index))
+            seen.append(index)
             return torch.cat([x, x.flip(3)]), y.repeat(2)  # two views of each image
 
         def loss(self, index, logits, y):
@@ -86,20 +86,18 @@ def test_an_epoch_meets_every_image_once_and_views_see_what_belongs_to_the_index
             return super().loss(index, logits, y)
 
     Watched(epochs=2, batch_size=64).fit(train)
-    assert [step for step, _ in seen] == list(range(16))
+    assert len(seen) == 16
     for epoch in (seen[:8], seen[8:]):
-        assert torch.cat([index for _, index in epoch]).sort().values.tolist() == list(range(512))
+        assert torch.cat(epoch).sort().values.tolist() == list(range(512))
 
 
-def test_callbacks_and_validation_watch_each_epoch(train, test):
+def test_callbacks_hear_of_each_epoch(train):
     heard = []
-    listen = [lambda method, record: heard.append(record)]
-    model = Linear(epochs=3).fit(train, validation=test, callbacks=listen)
+    model = Linear(epochs=3).fit(train, callbacks=[lambda method, record: heard.append(record)])
     assert heard == model.history and len(heard) == 3
-    assert heard[-1]["accuracy"] == (model.predict(test.images) == test.target).mean()
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "constant"])
 def test_schedules_end_where_they_should(schedule):
     model = Linear(lr=0.5, schedule=schedule)
     model.network = linear()

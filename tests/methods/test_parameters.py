@@ -13,7 +13,7 @@ WRONG = [
     (ERM, "weight_decay", (-0.1,), "at least 0"),
     (ERM, "backbone", ("vgg",), "one of small, resnet18"),
     (ERM, "augment", ("strong",), "one of none, "),
-    (ERM, "schedule", ("step",), "one of one-cycle, cosine, constant"),
+    (ERM, "schedule", ("step",), "one of one-cycle, constant"),
     (CVaRDRO, "alpha", (0, -0.5, 1.1, float("nan")), "above 0 and at most 1"),
     (EIIL, "penalty_weight", (-1,), "at least 0"),
     (EIIL, "anneal", (1.5, -0.1), "a share of the steps, 0 to 1"),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diga_lib.test_time.tda import TDA, Cache, Rows, Settings
+from diga_lib.test_time.tda import TDA, Rows, Settings
 
 
 def transcription(features, weights, scale, s):
@@ -33,21 +33,21 @@ def transcription(features, weights, scale, s):
         p = [math.exp(v - top) / total for v in z]
         entropy = -sum(q * (v - top - math.log(total)) for q, v in zip(p, z, strict=True))
         label = z.index(top)
-        if s.positive.capacity:
-            update(positive, label, entropy, f, s.positive.capacity)
-        if s.negative.capacity and s.entropy[0] < entropy / math.log2(number) < s.entropy[1]:
-            update(negative, label, entropy, (f, p), s.negative.capacity)
+        if s.positive_capacity:
+            update(positive, label, entropy, f, s.positive_capacity)
+        if s.negative_capacity and s.entropy[0] < entropy / math.log2(number) < s.entropy[1]:
+            update(negative, label, entropy, (f, p), s.negative_capacity)
         out = list(z)
         for k, entries in positive.items():
             for _, key in entries:
                 near = sum(a * b for a, b in zip(f, key, strict=True))
-                out[k] += s.positive.alpha * math.exp(-s.positive.beta * (1 - near))
+                out[k] += s.positive_alpha * math.exp(-s.positive_beta * (1 - near))
         for entries in negative.values():
             for _, (key, probability) in entries:
                 near = sum(a * b for a, b in zip(f, key, strict=True))
                 for k in range(number):
                     if s.mask[0] < probability[k] < s.mask[1]:
-                        out[k] -= s.negative.alpha * math.exp(-s.negative.beta * (1 - near))
+                        out[k] -= s.negative_alpha * math.exp(-s.negative_beta * (1 - near))
         rows.append(out)
     return np.array(rows)
 
@@ -82,7 +82,7 @@ def test_it_is_the_transcription_however_the_stream_is_cut(
     seed, n, classes, d, spread, scale, positive, negative, alpha, beta, span, mask, cuts
 ):
     features, weights = random_stream(seed, n, classes, d, spread)
-    chosen = Settings(Cache(positive, alpha, beta), Cache(negative, 0.3 * alpha, beta / 2), span, mask)
+    chosen = Settings(positive, alpha, beta, negative, 0.3 * alpha, beta / 2, span, mask)
     expected = transcription(features.tolist(), weights.tolist(), scale, chosen)
     adapt = TDA(weights, scale, chosen)
     edges = [0, *sorted(min(cut, n) for cut in cuts), n]
@@ -103,7 +103,7 @@ def test_one_at_a_time_and_all_at_once_predict_the_same_in_single_precision(clas
 
 def test_without_caches_it_is_zero_shot():
     features, weights = random_stream(0, 30, 3, 8, 0.5)
-    nothing = Settings(Cache(0, 2, 5), Cache(0, 1, 1))
+    nothing = Settings(positive_capacity=0, negative_capacity=0)
     assert torch.equal(TDA(weights, 20.0, nothing)(features), 20 * features @ weights.T)
 
 
@@ -137,11 +137,10 @@ def test_an_empty_block_changes_nothing():
     assert torch.allclose(torch.cat([first, adapt(features[10:])]), again(features), atol=1e-9)
 
 
-def test_settings():
-    changed = Settings().changed(positive_alpha=1.0, negative_capacity=5, entropy=(0.1, 0.9))
-    assert changed == Settings(Cache(3, 1.0, 5.0), Cache(5, 0.117, 1.0), (0.1, 0.9))
-    with pytest.raises(ValueError, match="capacity must be a whole number"):
-        Cache(-1, 1, 1)
+def test_bad_settings():
+    for wrong in ({"positive_capacity": -1}, {"negative_capacity": 1.5}, {"negative_beta": -0.1}):
+        with pytest.raises(ValueError, match="capacity must be a whole number"):
+            Settings(**wrong)
     with pytest.raises(ValueError, match="must be .classes, d., 2 classes or more"):
         TDA(torch.ones(1, 4))
 
