@@ -23,6 +23,8 @@ OPENING = re.compile(
     re.DOTALL,
 )
 
+EMPTY_HEAD = re.compile(r"<th\b([^>]*)>(?:\s|&nbsp;)*</th>")  # of pandas' tables, in the corner: heads nothing
+
 
 def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
     """Return the executed notebook as a page.
@@ -39,9 +41,11 @@ def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
             tags.append("remove-cell")
         elif "parameters" in tags and "hide-input" not in tags:
             tags.append("hide-input")
-        for output in cell.get("outputs", []):
-            if len(output.get("data", {}).get("image/png", "")) > LARGE:
-                output.data["image/jpeg"] = as_jpeg(output.data.pop("image/png"))
+        for data in (output.data for output in cell.get("outputs", []) if "data" in output):
+            if len(data.get("image/png", "")) > LARGE:
+                data["image/jpeg"] = as_jpeg(data.pop("image/png"))
+            if "text/html" in data:
+                data["text/html"] = EMPTY_HEAD.sub(r"<td\1></td>", data["text/html"])
     first, rest = notebook.cells[0], notebook.cells[1:]
     title, _, text = first.source.partition("\n")
     if first.cell_type != "markdown" or not title.startswith("# "):

@@ -27,7 +27,7 @@ class AuthorAndYear(BaseLabelStyle):
     def format_labels(self, entries):
         seen: dict[str, int] = {}
         for entry in entries:
-            people = [" ".join(map(str, one.rich_prelast_names + one.rich_last_names)) for one in entry.persons["author"]]
+            people = [" ".join(map(str, p.rich_prelast_names + p.rich_last_names)) for p in entry.persons["author"]]
             people[1:] = people[1:] if len(people) <= 2 else ["others"]
             names = " and ".join(people)
             label = f"{names} {entry.fields['year']}"

@@ -13,7 +13,6 @@ pytestmark = pytest.mark.built
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOC = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
 CHAPTERS = [TOC["root"]] + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
-RULES = ["image-alt", "role-img-alt", "svg-img-alt", "label", "button-name", "link-name", "input-button-name"]
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
 each_theme = pytest.mark.parametrize("theme", ["light", "dark"])
 WIDTHS = {"phone": 360, "desk": 1280}
@@ -44,9 +43,10 @@ LOOKS = """() => {
   }
   return [...looks.values()].flatMap(all => [...new Set([all[0], all[all.length >> 1], all.at(-1)])]);
 }"""
-VIOLATIONS = f"""async rules => {{
-  const run = (where, values) => axe.run(where, {{ runOnly: {{ type: "rule", values }}, preload: false }});
-  const reports = [await run(document, rules), await run({{ include: ({LOOKS})() }}, ["color-contrast"])];
+VIOLATIONS = f"""async () => {{
+  const run = (where, options) => axe.run(where, {{ ...options, preload: false }});
+  const reports = [await run(document, {{ rules: {{ "color-contrast": {{ enabled: false }} }} }}),
+    await run({{ include: ({LOOKS})() }}, {{ runOnly: {{ type: "rule", values: ["color-contrast"] }} }})];
   if (reports.some(({{ passes }}) => !passes.length)) return ["axe looked at nothing"];
   return reports.flatMap(({{ violations }}) => violations).flatMap(({{ id, nodes }}) => nodes.map(node =>
     `${{id}}: ${{node.html.slice(0, 160)}} ${{node.any[0]?.message ?? ""}}`));
@@ -54,10 +54,10 @@ VIOLATIONS = f"""async rules => {{
 
 
 def violations(reader) -> list[str]:
-    """What axe-core finds in the page as it is shown."""
+    """What axe-core finds in the page as it is shown: every rule of it, contrast once for each look."""
     if not reader.ask("() => 'axe' in window"):
         reader.page.add_script_tag(path=ROOT / "tests" / "browser" / "axe.min.js")
-    return reader.ask(VIOLATIONS, RULES)
+    return reader.ask(VIOLATIONS)
 
 
 # What is wider than the box that it lies in, equations under their number, and, of what scrolls, what has no sign.
@@ -255,7 +255,7 @@ def test_the_dark_changes_no_picture(visit, name):
 
 @each_chapter
 @each_theme
-def test_text_stands_out_and_everything_has_words(visit, name, theme):
+def test_axe_finds_nothing(visit, name, theme):
     assert visit(name).violations[theme] == []
 
 
