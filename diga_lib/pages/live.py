@@ -31,25 +31,16 @@ FRAMES = 9  # precomputed places of a control, for browsers without WebAssembly
 
 @dataclass(frozen=True)
 class Control:
-    """A slider.
+    """A slider: its name, range, step and first value (a degree is in standard deviations), and what it does.
 
-    Attributes
-    ----------
-    name, label : str
-        A key, and what readers see.
-    low, high, step, value : float
-        Range, step and first value. A degree is in standard deviations.
-    move : dict
-        What the value does: ``{"vector": k, "scale": s}`` moves by value x s along vector k;
-        ``{"strong": k, "weak": l, "coefficient": name, "moments": [...]}`` along ``n_strong - c n_weak`` with c from
-        another control; ``{"turn": name, "vectors": [...], "scales": [...]}`` along the vector that another control
-        selects; ``{"unit": k}`` sets the k-th action unit's intensity. Empty if it only sets a value for others.
-    places : sequence of str
-        What a control that selects says at each place.
+    `move` is ``{"vector": k, "scale": s}`` to move by value x s along vector k; ``{"strong": k, "weak": l,
+    "coefficient": name, "moments": [...]}`` to move along ``n_strong - c n_weak`` with c from another control;
+    ``{"turn": name, "vectors": [...], "scales": [...]}`` along the vector that another control selects, which says its
+    `places`; ``{"unit": k}`` to set the k-th action unit's intensity; empty if it only sets a value for others.
     """
 
     name: str
-    label: str
+    label: str  # what readers see
     low: float
     high: float
     step: float

@@ -72,12 +72,11 @@ def _existing(value: str, is_it: str) -> str:
         raise ValueError("no path")
     try:
         path = Path(value).expanduser().resolve()
-        there = getattr(path, is_it)() and os.access(path, os.R_OK)
-    except (OSError, RuntimeError) as fault:  # a name that is too long, or ~ of somebody who is not there
-        raise ValueError("no such path") from fault
-    if not there:
-        raise ValueError("no such path")
-    return str(path)
+        if getattr(path, is_it)() and os.access(path, os.R_OK):
+            return str(path)
+    except (OSError, RuntimeError):  # a name that is too long, or ~ of somebody who is not there
+        pass
+    raise ValueError("no such path")
 
 
 def _folder(value: Any) -> str:
@@ -94,12 +93,8 @@ def _generator(value: Any) -> Any:
     return _existing(value, "is_file")
 
 
-def _device(value: str) -> str:
-    runtime.device(value)
-    return value
-
-
 Folder = Annotated[Any, AfterValidator(_folder)]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], AfterValidator(lambda name: runtime.device(name) and name)]
 
 
 class Parameters(BaseModel):
@@ -121,7 +116,9 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
     seeds: int = Field(3, ge=1, le=100, description="how many seeds, a whole number from 1 to 100")
     photos: Folder = Field("", description='a folder of photographs that exists, or ""')
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], AfterValidator(_device)] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], AfterValidator(lambda name: runtime.device(name) and name)
+    ] = "auto"
     precision: Literal[runtime.PRECISIONS] = "auto"
 
 
@@ -144,9 +141,8 @@ def check(
     several : bool
         Whether two spurious attributes, "A&B", are valid.
     **own
-        What is valid for parameters that only this notebook has: a tuple ``(low, high)`` for a number between
-        the two (a whole number if both are), a list for one of its values, or for several of them if the
-        notebook annotates the parameter as a list.
+        What is valid for parameters that only this notebook has: ``(low, high)`` for a number between the two (a whole
+        one if both are), a list for one of its values, or for several if the parameter is annotated as a list.
 
     Raises
     ------
@@ -337,25 +333,18 @@ def pool(
 ) -> data.ImageDataset:
     """Return the images that a notebook's parameters ask for.
 
+    Photographs in which no face is found are left out, and a printed line says which.
+
     Parameters
     ----------
-    dataset : str
-        As `name` of :func:`diga_lib.data.load`.
-    data_root : path
-        The folder of images on disk; "" for rendered images.
+    dataset, data_root : str
+        As `name` and `root` of :func:`diga_lib.data.load`; "" for rendered images.
     profile : {"quick", "table", "full"}
-        Chooses the number of images; all, where there are fewer on disk.
-    most : int, optional
-        The number of images, in place of the profile's.
+        Chooses the number of images, in place of `most`; all, where there are fewer on disk.
     resolution, seed : int
         As for :func:`diga_lib.data.load`.
     spurious : str
-        Two spurious attributes, "A&B", make twice as many groups and need twice as many images.
-
-    Returns
-    -------
-    ImageDataset
-        Photographs in which no face is found are left out, and a printed line says which.
+        Two spurious attributes, "A&B", need twice as many images.
     """
     most = most or _size(dataset, profile, spurious)
     if dataset not in layouts.LAYOUTS:
@@ -369,13 +358,8 @@ def pool(
 def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
     """Return the generator that a notebook's parameters ask for.
 
-    Parameters
-    ----------
-    chosen : path or object with ``encode`` and ``decode``
-        A file that ``python -m diga_lib.latent`` wrote; "" for the one that is shipped; an object is returned as it
-        is, so that a cell can be run again.
-    dataset : str
-        Chooses the shipped one: critters have one of their own, and so have the photographs that ship.
+    `chosen` is a file that ``python -m diga_lib.latent`` wrote, "" for the one that ships for the data set, or what a
+    cell has loaded already, which is returned as it is.
     """
     if not isinstance(chosen, str):
         return chosen

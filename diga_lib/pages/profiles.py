@@ -7,27 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of one profile: quick for a page, full for page 04's table, table for the many cells of the large tables.
+    """Sizes of one profile: quick for a page, full for page 04's table, table for the cells of the large tables."""
 
-    Attributes
-    ----------
-    pool : int
-        Rendered faces that splits are drawn from.
-    n_train, n_test_per_group : int
-    epochs : int
-        Of supervised training.
-    byol_epochs : int
-        Of the self-supervised stage of the paper's DiGA.
-    seeds : int
-        Repetitions of a training run.
-    """
-
-    pool: int
+    pool: int  # rendered faces that splits are drawn from
     n_train: int
     n_test_per_group: int
-    epochs: int
-    byol_epochs: int
-    seeds: int
+    epochs: int  # of supervised training
+    byol_epochs: int  # of the self-supervised stage of the paper's DiGA
+    seeds: int  # repetitions of a training run
 
 
 SIZES = {
