@@ -136,15 +136,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--only", nargs="+", default=[], metavar="PAGE", help="execute only these pages")
     parser.add_argument("--cores", type=cores, help="cores to use (default: those that this process may use)")
-    parser.add_argument(
-        "-p",
-        dest="overrides",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter for every notebook that has it, or for one as PAGE.NAME",
-    )
+    words = "a parameter for every notebook that has it, or for one as PAGE.NAME"
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    parser.add_argument("-p", dest="overrides", help=words, **pair)
     return parser.parse_args(arguments)
 
 

@@ -72,16 +72,10 @@ def typed(name: str, text: str, kind: str) -> Any:
 
 
 def plan(profile: str, overrides: dict[str, str], only: list[str], root: Path = ROOT) -> list[Run]:
-    """Read book/runs.yml and return the runs of a profile.
+    """Read book/runs.yml and return the runs of a profile, of all pages or `only` of some.
 
-    Parameters
-    ----------
-    profile : {"quick", "full"}
-    overrides : dict of str to str
-        Name → text for every notebook that declares the name and does not keep its own (`keeps` in runs.yml), or
-        PAGE.NAME → text for one page.
-    only : list of str
-        Pages; all if empty.
+    Overrides are NAME → text, for every notebook that declares the name and does not keep its own (`keeps` in
+    runs.yml), or PAGE.NAME → text, for one page.
     """
     pages = yaml.safe_load((root / "book" / "runs.yml").read_text())["pages"]
     names = [page["page"] for page in pages]
@@ -112,12 +106,9 @@ def fingerprint(run: Run, root: Path = ROOT) -> dict[str, str]:
     """Return what a page depends on: part → digest (or the value itself, for a parameter)."""
     parts = {"the notebook": sha256(run.notebook), "the lock": sha256(root / "requirements.lock")}
     parts |= {f"parameter {name}": json.dumps(value) for name, value in run.parameters.items()}
-    package = root / "diga_lib"
-    for path in sorted(package.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".json", ".safetensors"):
-            parts[str(path.relative_to(root))] = sha256(path)
-    for path in run.reads:
-        parts[str(path.relative_to(root))] = sha256(path)
+    package = [path for path in sorted((root / "diga_lib").rglob("*")) if path.is_file()]
+    package = [path for path in package if path.suffix in (".py", ".json", ".safetensors")]
+    parts |= {str(path.relative_to(root)): sha256(path) for path in package + run.reads}
     for name in FOLDERS:
         if run.parameters.get(name):
             parts[f"the images in {name}"] = _listing(Path(run.parameters[name]))

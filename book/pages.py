@@ -82,11 +82,11 @@ def opening_box(found: re.Match) -> str:
 def banner(run: Run, record: dict) -> str:
     """Which profile a page shows, in a line."""
     profile = run.parameters["profile"]
-    others = [code(f"{name} = {value}") for name, value in others_of(run).items()]
+    made = f"Made with {others}. " if (others := others_of(run)) else ""
     return (
         f":::{{admonition}} Profile: {profile}\n:class: note profile-banner\n"
         f"This page shows the **{profile}** profile: {PROFILES[profile]}. "
-        f"{'Made with ' + ', '.join(others) + '. ' if others else ''}It ran for {record['seconds']:.0f} seconds.\n:::"
+        f"{made}It ran for {record['seconds']:.0f} seconds.\n:::"
     )
 
 
@@ -94,30 +94,30 @@ def in_one_line(value: object) -> str:
     return " ".join(str(value).split())
 
 
-def longest_ticks(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)
+def ticks(text: str, least: int) -> str:
+    """Return as many backticks as fence what the text holds."""
+    return "`" * max(least, *(len(found) + 1 for found in re.findall("`+", text)), 0)
 
 
 def code(value: object) -> str:
     """Return a span of code that nothing in the value can end."""
     text = in_one_line(value)
-    ticks = "`" * (longest_ticks(text) + 1)
-    return f"{ticks} {text} {ticks}" if "`" in text else f"`{text}`"
+    return f"{fence} {text} {fence}" if len(fence := ticks(text, 1)) > 1 else f"`{text}`"
 
 
-def others_of(run: Run) -> dict:
-    return {name: value for name, value in run.parameters.items() if name != "profile" and value != ""}
+def others_of(run: Run) -> str:
+    others = {name: value for name, value in run.parameters.items() if name != "profile" and value != ""}
+    return ", ".join(code(f"{name} = {value}") for name, value in others.items())
 
 
 def made_box(run: Run, record: dict) -> str:
     """How a page was made, how to make it again, and what to download."""
-    given = {name: value for name, value in run.parameters.items() if value != ""}
-    words = " ".join(f"-p {name} {shlex.quote(in_one_line(value))}" for name, value in given.items())
-    fence = "`" * max(3, longest_ticks(words) + 1)
-    others = ", ".join(code(f"{name} = {value}") for name, value in others_of(run).items())
+    given = [(name, in_one_line(value)) for name, value in run.parameters.items() if value != ""]
+    words = " ".join(f"-p {name} {shlex.quote(value)}" for name, value in given)
+    fence = ticks(words, 3)
     rows = {
-        "profile": f"{run.parameters['profile']}",
-        "parameters": others or "the notebook's own",
+        "profile": run.parameters["profile"],
+        "parameters": others_of(run) or "the notebook's own",
         "took": f"{record['seconds']:.0f} seconds with {record['threads']} thread(s), "
         f"{record['peak_mb']:,.0f} MB of memory at most",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),

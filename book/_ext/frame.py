@@ -73,12 +73,13 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
     if len(words) > LONGEST:
         words = words[:LONGEST].rsplit(" ", 1)[0] + " …"
     picture = (app.config.html_baseurl or context["pathto"]("", 1)) + PICTURE
-    tags = {"description": words}
-    properties = {"og:type": "article", "og:title": title, "og:description": words, "og:image": picture}
-    properties |= {"og:image:alt": "Drawn faces, each beside its counterfactual", "og:site_name": app.config.html_title}
-    tags |= {"twitter:card": "summary_large_image"}
-    written = [f'<meta name="{name}" content="{html.escape(text)}">' for name, text in tags.items()]
-    written += [f'<meta property="{name}" content="{html.escape(text)}">' for name, text in properties.items()]
+    said = {"description": words, "twitter:card": "summary_large_image", "og:type": "article", "og:title": title}
+    said |= {"og:description": words, "og:image": picture, "og:site_name": app.config.html_title}
+    said["og:image:alt"] = "Drawn faces, each beside its counterfactual"
+    written = [
+        f'<meta {"property" if name.startswith("og:") else "name"}="{name}" content="{html.escape(text)}">'
+        for name, text in said.items()
+    ]
     context["metatags"] = context.get("metatags", "") + "\n".join(written)
 
 
