@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -11,31 +12,123 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from diga_lib import latent
 from diga_lib.action_units import DUAL, SINGLE, data, editors, judge
 from diga_lib.action_units.data import UNITS
-from diga_lib.action_units.measures import agreement
+from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.action_units.model import LabelDecoder
 from diga_lib.latent import checkpoints
 from diga_lib.metrics import mean_and_interval
-from diga_lib.studies import editor_training, store
-from diga_lib.studies.edit_exam import Exam, exam, judged, measure
+from diga_lib.studies import store
+from diga_lib.studies.editor_training import LINEAR, descend, disguised_films, linear_steps, trained
 from diga_lib.studies.runner import Study
 
 HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
 STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.2, 1.5, 2.0)
 NETWORKS = {DUAL: "dual", SINGLE: "single"}
-LINEAR = ("linear", "linear, others projected out", "linear, least squares")
 ORACLES = ("oracle: the renderer", "oracle, painted by the generator", "dual branch, intensities read from pictures")
 ESTIMATORS = {"estimator: real frames": 0.0, "estimator: real and edited frames": 1.0}  # edited for each real frame
 PER_UNIT = ("icc", "mae", "icc_strict", "leakage", "moved")
 COLUMNS = (*PER_UNIT, "identity", "image_distance")
+PAIRS, STEPPED = 240, 32  # edits that are judged, and faces of which every unit is stepped by one
 
 
+# ------------------------------------------------------------------------------------------------- the exam
+@dataclass(frozen=True)
+class Exam:
+    """N faces of people whom no editor has seen, what is asked for, and who judges."""
+
+    source: data.Sequences
+    target: data.Sequences  # frames of the same films: what the renderer itself draws when asked
+    neutral: np.ndarray  # uint8 (N, 3, R, R): the source at rest, as drawn, beside which the judge reads
+    codes: Tensor  # (N, levels, width)
+    target_codes: Tensor
+    gallery: np.ndarray  # (N, E): the judge's mean embedding of each face's subject, in other light
+    generator: latent.Generator
+    judge: judge.Judges  # they know the generator's softness
+    strict: latent.FactorNetwork  # reads units from a picture alone, and has seen pictures of the renderer only
+
+
+def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs: int = PAIRS) -> Exam:
+    """Draw pairs of frames of one film, all different sources, of subjects that no editor has seen."""
+    rng = np.random.default_rng(seed)
+    source = rng.choice(len(frames), pairs, replace=False)
+    target = np.array([rng.choice(np.flatnonzero(frames.film == frames.film[row])) for row in source])
+    some = frames.select(np.arange(0, len(frames), 10))
+    embedded, gallery = judge.recognise(some.images), []
+    for row in source:
+        elsewhere = (some.subject == frames.subject[row]) & (some.film != frames.film[row])
+        mean = embedded[elsewhere].mean(0)
+        gallery.append(mean / np.linalg.norm(mean))
+    codes = generator.encode(frames.images[np.concatenate([source, target])])
+    asked = frames.select(source), frames.select(target)
+    neutral = data.redraw(asked[0], np.zeros_like(asked[0].intensities))
+    return Exam(*asked, neutral, codes[:pairs], codes[pairs:], np.stack(gallery), generator, judge, strict)
+
+
+@torch.no_grad()
+def measure(edit: editors.Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
+    """Measure an editor, which is told the source's true intensities: the columns of `judged`, and three more.
+
+    seconds to edit and paint a face and, with `steps`, what happens when one unit is stepped by 1: leakage, the mean
+    absolute change of the others, and moved, the mean change of the unit itself.
+    """
+    true, asked = (torch.from_numpy(part.intensities) for part in (given.source, given.target))
+    started = time.perf_counter()
+    images = given.generator.decode(edit(given.codes, true, asked))
+    seconds = (time.perf_counter() - started) / len(images)
+    table = judged(images, given).assign(seconds=seconds)
+    return table.assign(**_steps(edit, given, true[:STEPPED])) if steps else table
+
+
+def judged(images, given: Exam) -> pd.DataFrame:
+    """Measure pictures (N, 3, R, R), uint8 or float, that show or should show an exam's targets.
+
+    A row for each unit: icc and mae between asked-for and obtained intensities, icc_strict the same by the strict
+    reader, identity (mean cosine to the subject's gallery) and image_distance (mean absolute difference of pixels to
+    the renderer's picture, of 255).
+    """
+    asked = given.target.intensities
+    icc, mae = agreement(asked, given.judge.read(images, given.neutral))
+    strict, _ = agreement(asked, given.strict.read(images)[list(UNITS)].to_numpy())
+    identity = float((given.judge.recognise(images) * given.gallery).sum(1).mean())
+    pixels = torch.as_tensor(images).float() * (1 if isinstance(images, np.ndarray) else 255)
+    distance = float((pixels - torch.from_numpy(given.target.images).float()).abs().mean())
+    units = pd.DataFrame({"unit": UNITS, "icc": icc, "mae": mae, "icc_strict": strict})
+    return units.assign(identity=identity, image_distance=distance)
+
+
+def _steps(edit: editors.Edit, given: Exam, true: Tensor) -> dict[str, list[float]]:
+    def read(target):
+        edited = given.generator.decode(edit(given.codes[:STEPPED], true, target))
+        return given.judge.read(edited, given.neutral[:STEPPED])
+
+    before, leaks, moves = read(true), [], []
+    for unit in range(len(UNITS)):
+        sign = torch.where(true[:, unit] < 2.5, 1.0, -1.0)  # towards the middle, where there is room
+        stepped = true.clone()
+        stepped[:, unit] += sign
+        after = read(stepped)
+        leaks.append(leakage(before, after, unit))
+        moves.append(float(((after - before)[:, unit] * sign.numpy()).mean()))
+    return {"leakage": leaks, "moved": moves}
+
+
+def identity_scale(frames: data.Sequences, judge, seed: int = 0, pairs: int = 2000) -> dict[str, np.ndarray]:
+    """Cosines of the judge's embeddings for pairs of frames: the same subject in other light, and two subjects."""
+    rng, embedded = np.random.default_rng(seed), judge.recognise(frames.images)
+    one, other = rng.integers(0, len(frames), (2, pairs))
+    cosine = (embedded[one] * embedded[other]).sum(1)
+    same = frames.subject[one] == frames.subject[other]
+    return {"same": cosine[same & (frames.film[one] != frames.film[other])], "different": cosine[~same]}
+
+
+# ------------------------------------------------------------------------------------------------- the study
 class Record(store.Record):
-    """What `edit_exam` measured of one editor of one seed (of its training and the exam's pairs); None if it was not.
+    """What was measured of one editor of one seed (of its training and the exam's pairs); None if it was not.
 
     In the place of an editor may stand an oracle or an estimator. Dictionaries are by action unit.
     """
@@ -65,13 +158,8 @@ class Cell:
 def _made(name: str, seed: int, strength: float, subjects: int = data.TRAIN_SUBJECTS) -> editors.Edit:
     """An editor, by its name in the tables, of the first training subjects."""
     if name in NETWORKS:
-        return editor_training.trained(NETWORKS[name], seed, subjects)
-    films = editor_training.disguised_films(subjects)
-    if name == LINEAR[2]:
-        return editors.Linear(editor_training.joint_steps(films))
-    normals = editor_training.boundary_normals(films, strength)
-    normals = editor_training.project_out_others(normals) if name == LINEAR[1] else normals
-    return editors.Linear(editor_training.scaled_steps(films, normals))
+        return trained(NETWORKS[name], seed, subjects)
+    return editors.Linear(linear_steps(disguised_films(subjects), name, strength))
 
 
 @lru_cache
@@ -102,17 +190,18 @@ def _exam(frames: data.Sequences, seed: int, **options) -> Exam:
     return exam(frames, latent.load(), judge.load(), latent.load_factor_network(), seed, **options)
 
 
-def _pictures(oracle: str, given: Exam, seed: int):
+def _pictures(cell: Cell, given: Exam):
     """What no editor can beat, and AUEditNet without labels: pictures of the exam's targets."""
-    if oracle == ORACLES[0]:
+    if cell.editor == ORACLES[0]:
         return given.target.images
-    codes = given.target_codes
-    if oracle == ORACLES[2]:
-        pictures = given.codes, given.source.images, given.target.images
-        codes = editors.transfer(
-            editor_of(DUAL, seed), lambda x: given.strict.read(x)[list(UNITS)].to_numpy(), *pictures
-        )
-    return given.generator.decode(codes)
+    if cell.editor == ORACLES[1]:
+        return given.generator.decode(given.target_codes)
+
+    def read(images):
+        return given.strict.read(images)[list(UNITS)].to_numpy()
+
+    edit, pictures = editor_of(DUAL, cell.seed), (given.source.images, given.target.images)
+    return given.generator.decode(editors.transfer(edit, read, given.codes, *pictures))
 
 
 def estimate(edited: float, seed: int, steps: int = 600) -> pd.DataFrame:
@@ -137,7 +226,7 @@ def estimate(edited: float, seed: int, steps: int = 600) -> pd.DataFrame:
         noisy = codes[rows] + 0.15 * torch.randn(codes[rows].shape, generator=rows_rng)
         return F.smooth_l1_loss(estimator(noisy), labels[rows])
 
-    estimator = editor_training.descend(estimator, loss, steps, "estimator")
+    estimator = descend(estimator, loss, steps, "estimator")
     icc, mae = agreement(test.intensities, estimator(generator.encode(test.images)).numpy())
     return pd.DataFrame({"unit": UNITS, "icc": icc, "mae": mae})
 
@@ -152,11 +241,8 @@ def compute(cell: Cell) -> Record:
     if cell.editor in ESTIMATORS:
         table = estimate(ESTIMATORS[cell.editor], cell.seed)
     else:
-        given = _exam(data.load("test"), cell.seed)
-        if cell.editor in ORACLES:
-            table = judged(_pictures(cell.editor, given, cell.seed), given)
-        else:
-            table = measure(editor_of(cell.editor, cell.seed), given)
+        given, oracle = _exam(data.load("test"), cell.seed), cell.editor in ORACLES
+        table = judged(_pictures(cell, given), given) if oracle else measure(editor_of(cell.editor, cell.seed), given)
     table = table.set_index("unit")
     fields = {name: table[name].to_dict() if name in PER_UNIT else float(table[name].iloc[0]) for name in table}
     return Record(version=cell.version, **cell.key, **fields)
@@ -189,6 +275,6 @@ def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     linear = {editor: editor_of(editor, 0) for editor in LINEAR}
     state = {editor: edit.gain * edit.steps for editor, edit in linear.items()}
     networks = {part: editor_of(editor, 0) for editor, part in NETWORKS.items()}
-    for part, network in (networks | {"reader": editor_training.trained("reader", 0)}).items():
+    for part, network in (networks | {"reader": trained("reader", 0)}).items():
         state |= {f"{part}.{key}": value for key, value in network.state_dict().items()}
     return [checkpoints.save_state(name, state, folder)]

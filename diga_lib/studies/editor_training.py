@@ -10,15 +10,12 @@ differ is encoded badly, and what is learned of its expression does not hold for
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +23,7 @@ from diga_lib import directions, latent, runtime
 from diga_lib.action_units import data
 from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
+from diga_lib.studies.setting import once
 
 LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
 DISGUISE = 2  # changes when the same look is made otherwise
@@ -37,6 +35,8 @@ READING_STEPS = 2500
 LATENT, NEUTRAL, SAME, READ = 1.0, 0.1, 0.5, 0.7
 BETWEEN = 0.5  # of the way to somebody else: the farthest that a pair of frames is moved
 FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
+LINEAR = ("linear", "linear, others projected out", "linear, least squares")
+FITTED = 3000  # frames that boundaries are fitted to
 PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
 
 
@@ -55,8 +55,7 @@ class Films:
     def within(self) -> tuple[Tensor, Tensor]:
         """How frames differ from their film's mean: codes (F S, D) and labels (F S, 12), float64."""
         parts = (self.codes.flatten(2), self.labels)
-        codes, labels = ((part - part.mean(1, keepdim=True)).flatten(0, 1).double() for part in parts)
-        return codes, labels
+        return tuple((part - part.mean(1, keepdim=True)).flatten(0, 1).double() for part in parts)
 
     def aside(self, count: int, rng: torch.Generator) -> Tensor:
         """Draw moves (count, levels, width) up to the whole way from one person to another."""
@@ -97,76 +96,56 @@ def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
     return (light * (1 + 0.07 * normal(3, 1, 1)) * uniform(0.94, 1.06)).clamp(0, 1)
 
 
-def _kept(name: str, settings: dict, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` returns, made once and kept in the cache; another process that is at it is waited for."""
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
-    file = runtime.cache_folder("training", "action-units") / f"{name}-{digest[:20]}.safetensors"
-    with FileLock(f"{file}.lock"):
-        if not file.exists():
-            checkpoints.write(file, make())
-    return checkpoints.read(file)[0]
-
-
-def _disguised() -> dict[str, Tensor]:
-    generator, films, codes, labels = latent.load(), data.load("train"), [], []
-    count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
-    for row in runtime.progress(range(count), "disguising films"):
-        chosen = np.random.default_rng([data.POPULATION, 1, row]).choice(data.FRAMES, SHOWN, replace=False)
-        frames = films.select(row // LOOKS * data.FRAMES + chosen)
-        look = disguise(torch.from_numpy(frames.images).float() / 255, torch.Generator().manual_seed(row))
-        codes.append(generator.encode(look).cpu().half())
-        labels.append(torch.from_numpy(frames.labels))
-    return {"codes": torch.stack(codes), "labels": torch.stack(labels)}
-
-
 @lru_cache(maxsize=2)
 def disguised_films(subjects: int = data.TRAIN_SUBJECTS) -> Films:
-    """Films of the first training subjects in ``LOOKS`` disguises each; made once and kept on disk."""
+    """Films of the first training subjects in ``LOOKS`` disguises each; their codes are made once and kept on disk."""
+    films, generator = data.load("train"), latent.load()
+    count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
+    draws = [np.random.default_rng([data.POPULATION, 1, row]) for row in range(count)]
+    first = np.arange(count)[:, None] // LOOKS * data.FRAMES
+    shown = first + np.stack([draw.choice(data.FRAMES, SHOWN, replace=False) for draw in draws])
+
+    def codes():
+        found = []
+        for row, frames in enumerate(runtime.progress(shown, "disguising films")):
+            images = torch.from_numpy(films.images[frames]).float() / 255
+            found.append(generator.encode(disguise(images, torch.Generator().manual_seed(row))).cpu().half())
+        return torch.stack(found)
+
     made = {"looks": LOOKS, "shown": SHOWN, "disguise": DISGUISE, "population": data.POPULATION, "data": data.VERSION}
     made["encoder"] = runtime.sha256(checkpoints.path("rendered-faces-64-encoder"))
-    kept = _kept("disguised-films", made, _disguised)
-    first = subjects * data.SESSIONS * LOOKS
-    return Films(kept["codes"][:first].float(), kept["labels"][:first])
+    some = slice(subjects * data.SESSIONS * LOOKS)
+    return Films(once(made, "disguised-films", codes)[some].float(), torch.from_numpy(films.labels[shown[some]]))
 
 
-class FilmMetric:
-    """Squared distance of codes, in units of how codes differ *within* films.
+def film_metric(films: Films) -> Callable[[Tensor, Tensor], Tensor]:
+    """Mean squared distance (a scalar) of codes (N, levels, width), in units of how codes differ *within* films.
 
     While a face moves, skin and light stay. A plain distance in W+ hardly notices a code that is a little darker; this
     one does, since no film has two frames that differ so.
     """
-
-    def __init__(self, films: Films):
-        centred, _ = films.within()
-        variance, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-        self.whiten = (directions / (variance + FLOOR * variance.mean()).sqrt()).float()
-
-    def __call__(self, one: Tensor, other: Tensor) -> Tensor:
-        """Mean over faces and directions (a scalar) of the squared distance of codes (N, levels, width)."""
-        return ((one - other).flatten(1) @ self.whiten).square().mean()
+    centred, _ = films.within()
+    variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
+    whiten = (axes / (variance + FLOOR * variance.mean()).sqrt()).float()
+    return lambda one, other: ((one - other).flatten(1) @ whiten).square().mean()
 
 
-# ---------------------------------------------------------------------------------------------- linear editors
-def joint_steps(films: Films) -> Tensor:
-    """The best linear editor of all: least squares of the change of codes on the change of all twelve labels."""
-    w, y = films.within()
-    steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w)
-    return steps.float().view(-1, *films.codes.shape[2:])
+def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
+    """Steps (12, levels, width) of a linear editor, by its name: what one intensity more of each unit adds to a code.
 
-
-def boundary_normals(films: Films, strength: float, most: int = 3000) -> Tensor:
-    """Unit normals (12, D) of the boundaries between a unit's absence and presence, in InterFaceGAN's manner.
-
-    They are fitted to `most` frames, with a regularisation of `strength` per frame.
+    Least squares, the best of all, solves for the change of codes on the change of all twelve labels. The others go
+    along the normals of boundaries between a unit's absence and presence, in InterFaceGAN's manner, with a
+    regularisation of `strength` per frame, as far as real frames move along them for one intensity.
     """
+    if name == LINEAR[2]:
+        w, y = films.within()
+        steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w).float()
+        return steps.view(-1, *films.codes.shape[2:])
     codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
-    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:most]
+    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:FITTED]
     present = (labels[some] >= PRESENT).int().numpy()
-    return torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
-
-
-def scaled_steps(films: Films, normals: Tensor) -> Tensor:
-    """Steps (12, levels, width) along normals (12, D), as long as real frames move along them for one intensity."""
+    normals = torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
+    normals = project_out_others(normals) if name == LINEAR[1] else normals
     steps = torch.empty_like(normals)
     for k, normal in enumerate(normals):
         along = films.codes.flatten(2) @ normal
@@ -185,7 +164,6 @@ def project_out_others(normals: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-# ---------------------------------------------------------------------------------------------------- networks
 def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
     """Train Psi_dec: read the intensities from codes.
 
@@ -213,8 +191,8 @@ def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) 
     the same neutral code, from which zeros are read.
     """
     torch.manual_seed(seed)
-    editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), FilmMetric(films)
-    linear, dual = joint_steps(films), kind is AUEditNet
+    editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), film_metric(films)
+    linear, dual = linear_steps(films, LINEAR[2]), kind is AUEditNet
     editor.start_from(linear if dual else torch.cat([-linear, linear]))
     reader = reader.eval().requires_grad_(False)
 
@@ -258,12 +236,13 @@ def trained(part: str, seed: int, subjects: int = data.TRAIN_SUBJECTS) -> nn.Mod
     kind = {"reader": LabelDecoder, "dual": AUEditNet, "single": SingleBranch}[part]
     decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
 
-    def train():
+    def parameters():
         films = disguised_films(subjects)
-        if part == "reader":
-            return train_reader(films, seed).state_dict()
-        return train_editor(kind, films, trained("reader", seed, subjects), seed).state_dict()
+        reader = train_reader(films, seed) if part == "reader" else trained("reader", seed, subjects)
+        network = reader if part == "reader" else train_editor(kind, films, reader, seed)
+        return nn.utils.parameters_to_vector(network.parameters())
 
     network = kind()
-    network.load_state_dict(_kept(part, {"of": decisive, "seed": seed, "subjects": subjects}, train))
+    kept = once({"of": decisive, "seed": seed, "subjects": subjects}, f"action-units-{part}", parameters)
+    nn.utils.vector_to_parameters(kept, network.parameters())
     return network.eval().requires_grad_(False)

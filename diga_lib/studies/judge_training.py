@@ -1,8 +1,6 @@
-"""Train the judges of page 09, on people of their own; a stopped training goes on after its last finished epoch.
+"""Train the judges of page 09, in minutes, on people of their own: nobody whom an editor knows, and no edited picture.
 
-The reader learns in about three minutes of one core, the recogniser in one and a half. Nothing of the editors' people,
-and no edited picture, is used. The last of the judges' people are held out: they say how well the reader reads
-strangers.
+The last of these people are held out: they say how well the reader reads strangers.
 """
 
 from __future__ import annotations
@@ -36,38 +34,28 @@ def pool(generator) -> dict[str, np.ndarray]:
     Every other picture is shown as the generator paints it, with its true intensities: edited faces come from a
     generator, and a judge that knows the renderer alone would take a generator's softness for an expression.
 
-    Returns
-    -------
-    dict
-        images and neutral uint8 (24000, 3, 64, 64), the same people in the same light, with an expression and with
-        none, intensities float32 (24000, 12), person int64 (24000,).
+    Returns images and neutral, uint8 (24000, 3, 64, 64), the same people in the same light with an expression and with
+    none, intensities float32 (24000, 12) and person int64 (24000,).
     """
-    identity = {"population": POPULATION, "resolution": 64, "each": EACH, "version": VERSION, "faces": faces.VERSION}
-    arrays = open_store({"name": "judges-faces"} | identity, PEOPLE * EACH, pictures, "drawing the judges' faces")
-    resting = open_store({"name": "judges-neutral-faces"} | identity, PEOPLE * EACH, _neutral, "drawing them at rest")
+    identity = {"name": "judges", "population": POPULATION, "resolution": 64, "each": EACH}
+    identity |= {"version": VERSION, "faces": faces.VERSION}
+    arrays = open_store(identity, PEOPLE * EACH, pictures, "drawing the judges' faces")
     images = np.array(arrays["images"])
     images[1::2] = (generator.decode(generator.encode(images[1::2])) * 255).round().byte().cpu().numpy()
-    return {**arrays, "images": images, "neutral": resting["images"]}
+    return arrays | {"images": images}
 
 
 def pictures(rows: np.ndarray) -> dict[str, np.ndarray]:
     """Draw some of the judges' pictures, by their numbers (n,)."""
-    films = rows // FRAMES
+    films, person = rows // FRAMES, rows // EACH
     courses = {film: trajectories(FRAMES, [POPULATION, int(film)]) for film in np.unique(films)}
     intensities = np.stack([courses[film][row % FRAMES] for film, row in zip(films, rows, strict=True)])
-    images = draw(rows // EACH, intensities, rows, rows, POPULATION)
-    return {"images": images, "intensities": intensities, "person": rows // EACH}
-
-
-def _neutral(rows: np.ndarray) -> dict[str, np.ndarray]:
-    return {"images": draw(rows // EACH, np.zeros((len(rows), len(UNITS))), rows, rows, POPULATION)}
+    images, neutral = (draw(person, units, rows, rows, POPULATION) for units in (intensities, 0 * intensities))
+    return {"images": images, "neutral": neutral, "intensities": intensities, "person": person}
 
 
 def train_reader(given: dict, file: Path | None = None) -> UnitReader:
-    """Train the reader of action units on what `pool` returns, all but the held-out people.
-
-    `file` keeps each finished epoch.
-    """
+    """Train the reader of action units on all of a `pool` but the held-out people; `file` keeps each finished epoch."""
     runtime.seed_everything(0)
     on, network = runtime.device(), UnitReader()
     intensities = torch.from_numpy(np.array(given["intensities"])).to(on)
@@ -83,7 +71,7 @@ def train_reader(given: dict, file: Path | None = None) -> UnitReader:
 
 
 def train_recogniser(given: dict, file: Path | None = None) -> Recogniser:
-    """Train the recogniser on all the judges' people; parameters as of `train_reader`.
+    """Train the recogniser on all of a `pool`.
 
     It also reads the intensities, by a head that is thrown away: maps that know an expression can discount it.
     """
@@ -121,8 +109,7 @@ def _cycle(lesson: nn.Module, loss: Callable, count: int, epochs: int, file: Pat
     optimizer = torch.optim.AdamW(lesson.parameters(), LR, weight_decay=0.02)
     settings = {"people": PEOPLE, "each": EACH, "count": count, "epochs": epochs, "batch": BATCH, "lr": LR}
     state = checkpoints.Resumable(file, lesson, optimizer, settings)
-    per_epoch = count // BATCH
-    steps = per_epoch * epochs
+    per_epoch, steps = count // BATCH, count // BATCH * epochs
     for epoch in range(len(state.history), epochs):
         lesson.train()
         rng = torch.Generator().manual_seed(epoch)
@@ -139,13 +126,10 @@ def _cycle(lesson: nn.Module, loss: Callable, count: int, epochs: int, file: Pat
 
 def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """Train a judge and write its weights; says how well the reader reads the people who were held out."""
-    given, file = pool(latent.load()), work / "training.safetensors"
-    if name == NAMES["reader"]:
-        network, strangers = train_reader(given, file), slice((PEOPLE - HELD_OUT) * EACH, None)
-        read = Judges(network, None).read(given["images"][strangers], given["neutral"][strangers])
-        for kind, first in {"as drawn": 0, "as painted by the generator": 1}.items():
-            icc, _ = agreement(given["intensities"][strangers][first::2], read[first::2])
-            print(f"the reader's ICC, {kind}: {icc.mean():.3f}; " + ", ".join(f"{x:.2f}" for x in icc))
-    else:
-        network = train_recogniser(given, file)
+    given, train = pool(latent.load()), train_reader if name == NAMES["reader"] else train_recogniser
+    network = train(given, work / "training.safetensors")
+    for kind, first in {"as drawn": 0, "as painted by the generator": 1}.items() if train is train_reader else ():
+        some = slice((PEOPLE - HELD_OUT) * EACH + first, None, 2)
+        read = Judges(network, None).read(given["images"][some], given["neutral"][some])
+        print(f"the reader's ICC, {kind}: {agreement(given['intensities'][some], read)[0].round(2)}")
     return [checkpoints.save_state(name, network.state_dict(), folder)]

@@ -15,7 +15,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from diga_lib.studies.setting import setting
 
 READ = (10_000, 20_000, 50_000, 200_000)  # images; hard links of the tree's, over and over
 LEARN, EPOCHS = 20_000, 2  # of the generator
+PROFILE = "full"  # of the rows
 KEY = ("step", "images", "row")
 
 
@@ -65,18 +66,16 @@ class Cell:
     images: int
     root: str
     row: str = ""
-    profile: str = ""
-    version: int = 1
-
+    version: ClassVar[int] = 1
     key = property(lambda self: {name: getattr(self, name) for name in KEY})
 
 
-def cells(data, profile="full") -> list[Cell]:
+def cells(data) -> list[Cell]:
     """Reading at each size, the generator, and two rows."""
     root = str(Path(data).resolve())
     layouts.celeba(root)  # an unfinished tree is refused
     whole = [Cell("read", n, root) for n in READ] + [Cell("generator", LEARN, root)]
-    return whole + [Cell("row", SIZES[profile].pool, root, row, profile) for row in ("erm", "diga-one-stage")]
+    return whole + [Cell("row", SIZES[PROFILE].pool, root, row) for row in ("erm", "diga-one-stage")]
 
 
 def compute(cell: Cell) -> Step:
@@ -84,7 +83,7 @@ def compute(cell: Cell) -> Step:
     fresh = multiprocessing.get_context("spawn")
     with FileLock(runtime.cache_folder("claims") / "own-images.lock"), ProcessPoolExecutor(1, fresh) as process:
         found = process.submit(measured, cell).result()
-    return Step(**cell.key, profile=cell.profile, version=cell.version, cores=runtime.available_cores(), **found)
+    return Step(**cell.key, version=cell.version, cores=runtime.available_cores(), **found)
 
 
 def measured(cell: Cell) -> dict:
@@ -109,16 +108,14 @@ def read() -> pd.DataFrame:
 def linked_tree(source: Path, n: int, target: Path) -> Path:
     """A tree of `n` images in CelebA's layout whose files are hard links to those of another, over and over."""
     _, names, *lines = (source / "list_attr_celeba.txt").read_text().splitlines()
-    images = target / "img_align_celeba"
-    images.mkdir(parents=True)
-    table, partition = [str(n), names], []
+    images, table = "img_align_celeba", [str(n), names]
+    (target / images).mkdir(parents=True)
     for i in range(n):
         name, values = lines[i % len(lines)].split(maxsplit=1)
-        os.link(source / images.name / name, images / file_name(i))
+        os.link(source / images / name, target / images / file_name(i))
         table.append(f"{file_name(i)} {values}")
-        partition.append(f"{file_name(i)} 0")
-    for file, text in (("list_attr_celeba.txt", table), ("list_eval_partition.txt", partition)):
-        (target / file).write_text("\n".join(text) + "\n")
+    (target / "list_attr_celeba.txt").write_text("\n".join(table))
+    (target / "list_eval_partition.txt").write_text("\n".join(f"{file_name(i)} 0" for i in range(n)))
     return target
 
 
@@ -142,10 +139,10 @@ def _learn(cell):
 def _row(cell):
     if not _generator(cell).exists():
         _learn(Cell("generator", LEARN, cell.root))
-    pool = parameters.pool("celeba", cell.root, cell.profile)
-    made = setting(profile=cell.profile, dataset=pool, generator=latent.load_file(_generator(cell)))
+    pool = parameters.pool("celeba", cell.root, PROFILE)
+    made = setting(profile=PROFILE, dataset=pool, generator=latent.load_file(_generator(cell)))
     result, _ = rows.run(made, cell.row)
-    found = {name: getattr(result, name) for name in (*store.METRICS, "groups")}
+    found = {"profile": PROFILE} | {name: getattr(result, name) for name in (*store.METRICS, "groups")}
     if cell.row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
         share = np.mean((made.refined.coordinate(made.codes) > 0).numpy() == (made.split.train.spurious == 1))
         found["agreement"] = float(max(share, 1 - share))

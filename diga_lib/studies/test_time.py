@@ -14,9 +14,8 @@ from pydantic import Field
 from diga_lib import image_text, latent
 from diga_lib.studies import store
 from diga_lib.studies.runner import Study
-from diga_lib.test_time.class_spaces import SEEDS, SOURCE, SPACES, Stream, class_weights, stream
+from diga_lib.test_time.class_spaces import SOURCE, SPACES, class_weights, stream
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, DiffTPT
-from diga_lib.test_time.shifts import shift
 from diga_lib.test_time.tda import TDA, Settings
 
 MODELS = ("rendered-faces-text-s", "rendered-faces-text-l")
@@ -24,6 +23,8 @@ LEARNERS = {"CoOp": CoOp, "CoCoOp": CoCoOp}
 METHODS = ("zero-shot", *LEARNERS, "TPT", "DiffTPT", "TDA")
 N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for one image in so many
+SUBJECTS = range(6)  # of the validation faces, on which settings and the strengths of shifts were chosen
+AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy there for which the strengths were chosen, of each model inside
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 6  # of each stream, each of another subject
 FIRST = 3  # of the test's subjects: settings once rested on too few validation subjects, and three had been looked at
@@ -108,10 +109,8 @@ class Bench:
     """An image–text model, one of ``MODELS`` or any that `image_text.load` knows, and the settings chosen for it."""
 
     def __init__(self, name):
-        self.model = image_text.load(name, device="cpu")
-        self.scale = self.model.scale.item()
-        self.chosen = CHOSEN.get(name, CHOSEN[MODELS[-1]])
-        self.learned = lru_cache(self._learned)
+        self.model, self.chosen = image_text.load(name, device="cpu"), CHOSEN.get(name, CHOSEN[MODELS[-1]])
+        self.scale, self.learned = self.model.scale.item(), lru_cache(self._learned)
 
     def settings(self, space=None, **changes):
         """Return TDA's settings as chosen for a class space (a name; None: one for all spaces), with changes."""
@@ -128,19 +127,10 @@ class Bench:
         return learner.fit(shots.images, shots.labels, list(SOURCE.prompts.values()), seed)
 
     def predictor(self, method, space, order=0, lr=None, **changes):
-        """Return a function from images uint8 (n, 3, H, W), in the order of a stream, to logits (n, C).
+        """Return a function from images uint8 (n, 3, H, W) of a `ClassSpace`, in a stream's order, to logits (n, C).
 
-        Parameters
-        ----------
-        method : str
-            One of ``METHODS``.
-        space : ClassSpace
-        order : int
-            Seeds what is random in the method.
-        lr : float, optional
-            Of CoOp, CoCoOp, TPT and DiffTPT, in place of the chosen one.
-        **changes
-            Of the settings of TDA (`tda.Settings`), and `space`, whose settings it has.
+        `order` seeds what is random in one of ``METHODS``; `lr` is the learning rate in place of the chosen one, and
+        `changes` are those of TDA's settings (see `tda.Settings`), and `space`, whose settings it has.
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
@@ -215,40 +205,6 @@ def compute(cell: Cell) -> Record:
 
 
 STUDY = Study("test_time", cells, compute, Record)
-
-
-# ---------------------------------------------------------- what was chosen before, on other faces than the test's
-LADDERS = {  # strengths of each kind of shift
-    "sketch": (0.3, 0.45, 0.6, 0.8, 1.0),
-    "low light": (0.1, 0.2, 0.35, 0.5, 0.6),
-    "blur": (1.0, 1.5, 2.5),
-    "noise": (0.01, 0.02, 0.04, 0.06, 0.1, 0.2),
-    "colour cast": (0.5, 0.7, 0.85, 1.0),
-    "small": (1.5, 2.0, 3.0),
-    "fog": (0.1, 0.2, 0.35, 0.5, 0.65, 0.8),
-}
-AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy on validation subjects: inside 40 to 85 % with something to spare
-SUBJECTS = range(6)  # of the validation faces
-
-
-def strengths(n=120):
-    """Find the strength of each space's shift (a dict) that brings zero-shot accuracy nearest to ``AIM``.
-
-    It is the mean over `n` pictures of each validation subject and both models, each of which should be inside
-    ``WINDOW``. No method but zero-shot is run.
-    """
-    found = {}
-    for name, space in SPACES.items():
-        subjects = [stream(name, n, "validation", shifted=False, subject=subject) for subject in SUBJECTS]
-        images, labels = (np.concatenate([getattr(s, part) for s in subjects]) for part in ("images", "labels"))
-        accuracy = {}
-        for strength in LADDERS[space.kind]:
-            shown = Stream(shift(images, space.kind, strength, SEEDS["validation"]), labels, space)
-            accuracy[strength] = [bench(model).accuracy("zero-shot", [shown]) for model in MODELS]
-        inside = [strength for strength, pair in accuracy.items() if WINDOW[0] <= min(pair) and max(pair) <= WINDOW[1]]
-        found[name] = min(inside or accuracy, key=lambda strength: abs(np.mean(accuracy[strength]) - AIM))
-        print(f"{name}: {space.kind} {found[name]} of {accuracy}{'' if inside else ', none inside for both models'}")
-    return found
 
 
 def validation(space, n):

@@ -8,7 +8,7 @@ import torch
 from diga_lib.action_units import editors
 from diga_lib.action_units.data import UNITS, Sequences
 from diga_lib.studies import action_units as study
-from diga_lib.studies import edit_exam, runner, store
+from diga_lib.studies import runner, store
 
 EASY = torch.zeros(12, 5, 64)
 EASY.view(12, -1)[:, :12] = torch.eye(12)  # unit k is coordinate k of a code
@@ -57,7 +57,7 @@ def given():
     frames = Sequences(
         images, np.round(intensities * 50).astype(np.float32) / 50, np.arange(80) // 40, np.arange(80) // 20 % 2
     )
-    return edit_exam.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
+    return study.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
 
 
 def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
@@ -67,7 +67,7 @@ def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
 
 
 def test_a_perfect_editor_gets_full_marks(given):
-    table = edit_exam.measure(editors.Linear(EASY), given).set_index("unit")
+    table = study.measure(editors.Linear(EASY), given).set_index("unit")
     assert table["icc"].drop("AU1").min() > 0.9999 and table["mae"].drop("AU1").max() < 1e-3
     assert table["identity"].iloc[0] == pytest.approx(1) and table["image_distance"].iloc[0] == pytest.approx(
         0, abs=1e-3
@@ -79,7 +79,7 @@ def test_a_perfect_editor_gets_full_marks(given):
 
 
 def test_no_edit_moves_and_leaks_nothing(given):
-    table = edit_exam.measure(editors.no_edit, given)
+    table = study.measure(editors.no_edit, given)
     assert (table["moved"] == 0).all() and (table["leakage"] == 0).all() and table["icc"].max() < 0.6
 
 

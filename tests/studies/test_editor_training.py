@@ -90,14 +90,13 @@ def planted():
 
 def test_least_squares_finds_what_was_planted(planted):
     directions, films = planted
-    torch.testing.assert_close(training.joint_steps(films), directions, atol=0.02, rtol=0)
+    torch.testing.assert_close(training.linear_steps(films, training.LINEAR[2]), directions, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("projected", [False, True])
 def test_boundaries_point_along_their_unit_and_are_scaled_to_one_intensity(planted, projected):
     directions, films = planted
-    normals = training.boundary_normals(films, 1e-3)
-    steps = training.scaled_steps(films, training.project_out_others(normals) if projected else normals)
+    steps = training.linear_steps(films, training.LINEAR[projected], 1e-3)
     cosine = torch.cosine_similarity(steps.flatten(1), directions.flatten(1))
     assert (cosine > 0.8).all(), cosine
     along = films.codes.flatten(2) @ (steps / steps.flatten(1).norm(dim=1)[:, None, None]).flatten(1).T

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diga_lib import latent, runtime
-from diga_lib.image_text import ImageText, RenderedFacesText
+from diga_lib.image_text import RenderedFacesText
 from diga_lib.latent.autoencoder import to_float
 from diga_lib.latent.checkpoints import Resumable
 from diga_lib.studies.weights.captions import VOCABULARY, caption
@@ -25,16 +24,15 @@ LR, WEIGHT_DECAY = 3e-3, 0.05  # AdamW's peak rate, and the decay of matrices
 
 
 def info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """Compute the symmetric contrastive loss of n pairs: features (n, d), row i of both, and the inverse temperature.
+    """The symmetric contrastive loss of n pairs: features (n, d), row i of both, and the inverse temperature.
 
-    Captions that are true of several faces of a batch count against all but their own, as in CLIP. That is no
-    harm: at the optimum the scaled cosine is log p(caption | image) - log p(caption) plus a constant, and a
-    comparison of two prompts is then a comparison of their probabilities.
+    Captions that are true of several faces of a batch count against all but their own, as in CLIP. That is no harm: at
+    the optimum the scaled cosine is log p(caption | image) - log p(caption) plus a constant, and a comparison of two
+    prompts is then a comparison of their probabilities.
 
     References
     ----------
-    van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018; Radford et
-    al., 2021, figure 3.
+    van den Oord, Li and Vinyals, Representation learning with contrastive predictive coding, 2018.
     """
     logits = scale * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
     pairs = torch.arange(len(logits), device=logits.device)
@@ -51,9 +49,7 @@ def train(
     batch_size: int = 256,
     **shape,
 ) -> RenderedFacesText:
-    """Train a model from nothing, or go on where it was stopped.
-
-    Everything random in an epoch comes from its number, so a run that was stopped ends with the same weights.
+    """Train a model from nothing, or go on where it was stopped: it ends with the same weights.
 
     Parameters
     ----------
@@ -63,14 +59,12 @@ def train(
         What captions are made from, such as attributes of 0 and 1.
     file : path, optional
         Where the state is kept after each epoch; a ValueError if it is another run's.
-    words : sequence of str
-        Every word that a caption may use.
-    describe : callable
-        Maps a row of `described`, as a dict, and a random number generator to a caption.
+    words, describe : sequence of str, callable
+        All words of captions; maps a row of `described`, as a dict, and a random number generator to a caption.
     epochs, batch_size : int
         Passes over the faces, and pairs that are contrasted.
     **shape
-        Of the model, see :class:`diga_lib.image_text.RenderedFacesText`.
+        Of the model, see `image_text.RenderedFacesText`.
     """
     if len(images) < batch_size:
         raise ValueError(f"There are {len(images)} images; at least one batch of {batch_size} is needed.")
@@ -78,13 +72,12 @@ def train(
     runtime.seed_everything(0)
     model = RenderedFacesText(words, **shape).to(on)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [{"params": [p for p in learned if p.ndim > 1]}]
-    groups += [{"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0}]
+    matrices, others = ([p for p in learned if (p.ndim > 1) == wide] for wide in (True, False))
+    groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, LR, weight_decay=WEIGHT_DECAY, fused=True)
-    told = hashlib.sha256(np.ascontiguousarray(images))
-    told.update(described.to_csv(index=False).encode())
-    settings = {"epochs": epochs, "batch_size": batch_size, "lr": LR, "weight_decay": WEIGHT_DECAY}
-    state = Resumable(file, model, optimizer, settings | {"model": model.config, "told": told.hexdigest()})
+    told = [hashlib.sha256(part).hexdigest() for part in (np.ascontiguousarray(images), described.to_csv().encode())]
+    settings = {"epochs": epochs, "batch_size": batch_size, "lr": LR, "weight_decay": WEIGHT_DECAY, "told": told}
+    state = Resumable(file, model, optimizer, settings | {"model": model.config})
     model.borrow(latent.load_factor_network())
     seen = torch.cat([model.see(to_float(images[i : i + 256], on)) for i in range(0, len(images), 256)])
     rows, steps = described.to_dict("records"), len(images) // batch_size
@@ -93,36 +86,17 @@ def train(
         model.train()
         order = rng.permutation(len(images))[: steps * batch_size].reshape(steps, -1)
         for step, index in enumerate(runtime.progress(order, f"epoch {epoch + 1} of {epochs}")):
-            captions = [describe(rows[i], rng) for i in index]
+            captions, done = [describe(rows[i], rng) for i in index], (epoch * steps + step) / (epochs * steps)
             pictures = seen[torch.from_numpy(index).to(on)]
             with sdpa_kernel(SDPBackend.MATH):  # for texts this short, the others take twice as long to differentiate
                 loss = info_nce(model.image(pictures), model.text_features(captions).float(), model.scale)
-            for group in optimizer.param_groups:
-                group["lr"] = LR * _schedule((epoch * steps + step) / (epochs * steps))
+            for group in optimizer.param_groups:  # a warm-up, then a cosine
+                group["lr"] = LR * (
+                    done / 0.05 if done < 0.05 else 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total = total + loss.item()
         state.keep(epoch=epoch, loss=total / steps)
     return model.eval().requires_grad_(False)
-
-
-def _schedule(done: float) -> float:
-    """Learning rate as a share of its peak, after a share of the steps."""
-    return done / 0.05 if done < 0.05 else 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))
-
-
-def evaluate(
-    model: ImageText, images: np.ndarray, described: pd.DataFrame, prompts: Mapping[str, Sequence[str]]
-) -> pd.DataFrame:
-    """Measure how often the prompt of the right value is chosen, name by name, where something may be said.
-
-    Prompts are compared as if all were as likely, so for rare values plain accuracy says little.
-    """
-    rows = {}
-    for name, choices in prompts.items():
-        known = described[name].to_numpy() >= 0
-        truth, found = described[name].to_numpy()[known], model.probabilities(images[known], choices).argmax(1)
-        rows[name] = {"values": len(choices), "faces": known.sum(), "accuracy": (found == truth).mean()}
-        rows[name] |= {"balanced_accuracy": balanced_accuracy_score(truth, found)}
-    return pd.DataFrame(rows).T
