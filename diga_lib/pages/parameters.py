@@ -285,17 +285,15 @@ def _check_data(checked: BaseModel, declared: list[str], n_train: Callable[[int]
 
 def _check_album(checked: BaseModel, declared: list[str]) -> None:
     """Raise unless the photographs show enough faces, with the attributes that the page looks at."""
-    names, wanted = (
-        data.attribute_names("folder", checked.photos),
-        "&".join(getattr(checked, name) for name in declared),
-    )
-    for name in wanted.split("&") if wanted else ():
+    names = data.attribute_names("folder", checked.photos)
+    wanted = [word for name in declared for word in getattr(checked, name).split("&")]
+    for name in wanted:
         if name not in names:
             raise ValueError(f"photos = {checked.photos!r} has no attribute {name!r}; it has {', '.join(names)}")
     album = data.load("folder", root=checked.photos, missing="drop")
-    if len(album) < 3 or (wanted and album.attributes[checked.target].nunique() < 2):
-        rest = f", with {checked.target} = 0 and 1" if wanted else ""
-        raise ValueError(f"photos = {checked.photos!r} shows {len(album)} faces; valid is at least 3{rest}")
+    if len(album) < 3 or (wanted and len(album.attributes[wanted].drop_duplicates()) < 2 ** len(wanted)):
+        rest = f" that show every combination of {' and '.join(wanted)}" if wanted else ""
+        raise ValueError(f"photos = {checked.photos!r} has {len(album)} faces; valid are at least 3{rest}")
 
 
 @lru_cache(maxsize=2)

@@ -191,8 +191,11 @@ ALBUMS = {
         "image_id,Young,Male\n0.png,1,0\n",
         "has no attribute 'Smiling'; it has Young, Male",
     ),
-    "an album of two faces": ("image_id,Smiling,Male\n0.png,1,0\n1.png,0,0\n", "shows 2 faces; valid is at least 3"),
-    "nobody in it who smiles": ("image_id,Smiling,Male\n0.png,0,0\n1.png,0,1\n2.png,0,1\n", "with Smiling = 0 and 1"),
+    "an album of two faces": ("image_id,Smiling,Male\n0.png,1,0\n1.png,0,0\n", "has 2 faces; valid are at least 3"),
+    "nobody in it who smiles": (
+        "image_id,Smiling,Male\n0.png,0,0\n1.png,0,1\n2.png,0,1\n",
+        "that show every combination of Smiling and Male",
+    ),
 }
 
 
