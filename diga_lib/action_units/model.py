@@ -1,8 +1,8 @@
 """AUEditNet: one editing module per W+ level, which takes a face's own expression away and puts another on.
 
 The paper gives equation 2 and the parts; the inside of the editing module is our reconstruction. One thing differs:
-every module changes the code of its own level only, but it *looks at* the codes of all levels. In this generator no
-single level tells where the mouth is and what colour the skin has, and both decide what a smile changes.
+every module changes the code of its own level only, but it *looks at* all levels. In this generator no single level
+tells where the mouth is and what colour the skin has, and both decide what a smile changes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Name the spurious attribute: ask an image-text model which word goes along with the target and is no part of it.
 
-DiGA asks an image-text model only for c. The same model can read every attribute word that it knows on the training
-images. A word that goes along with the target may be a shortcut or a part of the target, and the generator tells which:
-it moves faces along the word, and the model says whether the target changes, too. The word that is left gives pseudo
-groups where the latents alone show no clusters. No group label is used, but the model has learned from captions that
-speak of the spurious attribute too, so this is more help than the latents alone give: tables show both.
+DiGA asks an image-text model only for c. The same model can read every attribute word that it knows. A word that goes
+along with the target may be a shortcut or a part of the target, and the generator tells which: it moves faces along the
+word, and the model says whether the target changes, too. The word that is left gives pseudo groups. No group label is
+used, but the model has learned from captions that speak of the spurious attribute too: tables show both ways.
 """
 
 from __future__ import annotations
@@ -129,9 +128,8 @@ def name_spurious(
     ----------
     codes, target, images : Tensor (N, levels, width), array (N,), uint8 array (N, 3, H, W)
         The training set.
-    generator, model : object with ``decode``, ImageText
-    name : str
-        The target's attribute name, a word of ``PROMPTS``; it is no candidate.
+    generator, model, name : object with ``decode``, ImageText, str
+        The name is the target's, a word of ``PROMPTS``; it is no candidate.
     degree, seen, seed : float, int, int
         So many training images, chosen by the seed, are edited by so many standard deviations to read words in them.
     """

@@ -14,16 +14,9 @@ from diga_lib.image_text.base import ImageText
 
 
 class OpenClip(ImageText):
-    """A CLIP of the open_clip library behind the same methods.
+    """A CLIP of the open_clip library, with its tokenizer, behind the same methods.
 
-    Parameters
-    ----------
-    model : nn.Module
-        With `encode_image` (B, 3, S, S), `encode_text` (n, L) and `logit_scale`.
-    tokenizer : callable
-        Maps a list of str to tokens (n, L).
-    size, mean, std : int, sequences of three floats
-        Side S of its images in pixels, and by which it wants colours in [0, 1] normalised.
+    Its images have `size` pixels a side; by `mean` and `std` it wants colours in [0, 1] normalised.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable, size: int, mean: Sequence[float], std: Sequence[float]):
@@ -55,13 +48,7 @@ class OpenClip(ImageText):
 
 
 def load(name: str, path: str, device: torch.device) -> OpenClip:
-    """Load a CLIP by its name in open_clip, such as "ViT-B-32", with a safetensors file of its weights.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If open_clip has no such model; if open_clip or the file is not on this machine.
-    """
+    """Load a CLIP by its name in open_clip, such as "ViT-B-32", with a safetensors file of its weights."""
     try:
         import open_clip
     except ModuleNotFoundError as error:

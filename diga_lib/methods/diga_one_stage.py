@@ -55,12 +55,10 @@ class DiGAOneStage(PseudoGroups):
     ----------
     generator, found
         As for `PseudoGroups`; the generator has ``decode``, too.
-    edit : {"flip", "shift", "place"}
+    edit, degrees : {"flip", "shift", "place"}, (float, float)
         How the two views of a face are made. "flip": once on either side of each direction. "shift": moved by +a and
         by -a' standard deviations, a and a' uniform in `degrees` (the paper). "place": the coordinate is replaced by
         two uniform draws between the sides' outer ends, an intervention that leaves it independent of the target.
-    degrees : (float, float)
-        Lowest and highest degree of "shift".
     invariance, originals : float
         Weight of the squared distance between the two views' logits, and the share of first views that are the image
         itself rather than an edit.

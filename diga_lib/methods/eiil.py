@@ -64,8 +64,6 @@ class EIIL(TwoStages):
         Weight of the penalty once it is annealed, at least 0; and the share of the steps in which it is at most 1.
     inference_steps : int
         Of Adam in `infer_environments`, at least 1.
-    first_epochs, reference
-        As for `TwoStages`.
 
     References
     ----------

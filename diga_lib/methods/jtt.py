@@ -18,8 +18,6 @@ class JTT(TwoStages):
     ----------
     upweight : int
         How often an image that the reference gets wrong is in the set, at least 1; the other images are in it once.
-    first_epochs, reference
-        As for `TwoStages`.
 
     References
     ----------

@@ -63,8 +63,6 @@ class MAPLE(TwoStages):
         at least 0 (the authors' code has the penalty alone).
     search_steps, search_lr : int, float
         Steps of the outer problem, at least 1, and rate of Adam on the scores, above 0.
-    first_epochs, reference
-        As for `TwoStages`.
 
     References
     ----------

@@ -8,6 +8,8 @@ from diga_lib.methods.erm import ERM, require_whole
 class TwoStages(ERM):
     """Base of methods that first train a network by ERM and then look at what it says of the training images.
 
+    They take these parameters beside their own, by keyword.
+
     Parameters
     ----------
     first_epochs : int

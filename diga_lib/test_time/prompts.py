@@ -38,7 +38,6 @@ class CoOp:
 
     Parameters
     ----------
-    model : ImageText
     lr : float
         Peak learning rate of SGD with momentum 0.9; a cosine takes it to 0. CLIP's recipe has 0.002; a model whose
         word vectors and temperature have another size needs another.
@@ -141,7 +140,6 @@ class TPT:
 
     Parameters
     ----------
-    model : ImageText
     lr, steps : float, int
         Of AdamW; the rate is in units of a word vector's standard deviation.
     count, keep : int, float
@@ -202,8 +200,6 @@ class DiffTPT(TPT):
         The unit of the moves is the standard deviation of the codes, which are those of any faces.
     alike, move : float
         Share of the generated views, the most similar ones, that is used; length of a move.
-    model, lr, steps, count, keep
-        As for `TPT`.
 
     References
     ----------

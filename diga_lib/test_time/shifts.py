@@ -54,11 +54,6 @@ def shift(images, kind, strength, seed=0):
     The strength, above 0, is a share for "sketch", "low light", "colour cast" and "fog", pixels for "blur", a standard
     deviation (of colours in [0, 1]) for "noise", and a factor for "small". The seed is that of whatever is random;
     an image is not changed alike in another selection of images.
-
-    Raises
-    ------
-    ValueError
-        If there is no such shift, or the strength is not valid.
     """
     if kind not in SHIFTS:
         raise ValueError(f"There is no shift {kind!r}; valid are {', '.join(SHIFTS)}.")

@@ -70,14 +70,8 @@ class TDA:
     ----------
     weights : Tensor (C, d)
         Unit text features of the classes.
-    scale : float
+    scale, settings : float, Settings
         What multiplies cosines: 100 for CLIP, the model's own inverse temperature for a smaller one.
-    settings : Settings
-
-    Raises
-    ------
-    ValueError
-        If weights or features have another shape, hold a NaN or are not of length 1.
 
     References
     ----------
