@@ -30,9 +30,9 @@ GROUPS = ["AU1 AU2", "AU4", "AU6 AU12", "AU4 AU9", "AU15 AU17", "AU25 AU26", "AU
 class Sequences:
     """Frames of expression sequences; those of one subject and session share the person, the light and the place."""
 
-    images: np.ndarray  # uint8 (N, 3, R, R)
-    intensities: np.ndarray  # float32 (N, 12), the true ones, in 0-5, columns ``UNITS``
-    subject: np.ndarray  # int (N,)
+    images: np.ndarray  #: uint8 (N, 3, R, R)
+    intensities: np.ndarray  #: float32 (N, 12), the true ones, in 0-5, columns ``UNITS``
+    subject: np.ndarray  #: int (N,)
     session: np.ndarray
 
     @property

@@ -34,14 +34,14 @@ class Direction:
     lies halfway between the two clusters, or at the mean if none were fitted.
     """
 
-    direction: Tensor  # (levels, width), the unit vector along which faces are moved
+    direction: Tensor  #: (levels, width), the unit vector along which faces are moved
     reader: Tensor
     scale: float
     center: float = 0.0
-    coefficient: float = float("nan")  # c and the two strengths of the combination; NaN if it is none
+    coefficient: float = float("nan")  #: c and the two strengths of the combination; NaN if it is none
     strong: float = float("nan")
     weak: float = float("nan")
-    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # what the choice of c was based on
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  #: what the choice of c was based on
 
     @property
     def directions(self) -> list[Direction]:

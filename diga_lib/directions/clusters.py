@@ -22,12 +22,12 @@ LEAST_GAP = 2.7  # standard deviations between the clusters: an attribute's stan
 class Clusters:
     """A mixture of two clusters inside each target class, along one coordinate."""
 
-    probability: np.ndarray  # (N,), posterior of the upper cluster
-    share: np.ndarray  # (2,), share of the upper cluster in class 0 and class 1; they add up to one
-    gap: float  # distance of the two clusters, and standard deviation inside one, in both classes
+    probability: np.ndarray  #: (N,), posterior of the upper cluster
+    share: np.ndarray  #: (2,), share of the upper cluster in class 0 and class 1; they add up to one
+    gap: float  #: distance of the two clusters, and standard deviation inside one, in both classes
     spread: float
-    offset: np.ndarray  # (2,), middle between the two clusters in each class: takes up what the target itself adds
-    gain: float  # log-likelihood per image over one Gaussian per class of shared spread
+    offset: np.ndarray  #: (2,), middle between the two clusters in each class: takes up what the target itself adds
+    gain: float  #: log-likelihood per image over one Gaussian per class of shared spread
 
     @property
     def clear(self) -> bool:
@@ -79,10 +79,10 @@ def _log_normal(t: np.ndarray, mean, spread: float) -> np.ndarray:
 class Sides:
     """On which side of each of D directions every image lies: what stands for the groups that nobody told."""
 
-    upper: np.ndarray  # (N, D), probability of the upper side
-    gap: np.ndarray  # (D,), distance and middle of the two sides, in degrees
+    upper: np.ndarray  #: (N, D), probability of the upper side
+    gap: np.ndarray  #: (D,), distance and middle of the two sides, in degrees
     middle: np.ndarray
-    known: bool  # whether to believe in them: words were read, or the clusters are clear
+    known: bool  #: whether to believe in them: words were read, or the clusters are clear
 
 
 def pseudo_groups(target: np.ndarray, probability: np.ndarray) -> np.ndarray:

@@ -40,8 +40,8 @@ class Named:
     """
 
     words: tuple[str, ...]
-    probability: np.ndarray  # (N, words), how surely each training image shows each word
-    directions: tuple[Direction, ...]  # within classes, between the images that show a word and those that don't
+    probability: np.ndarray  #: (N, words), how surely each training image shows each word
+    directions: tuple[Direction, ...]  #: within classes, between the images that show a word and those that don't
     table: pd.DataFrame
 
     def sides(self, coordinate: np.ndarray, target: np.ndarray) -> Sides:

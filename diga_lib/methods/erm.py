@@ -30,15 +30,15 @@ def require_whole(name, value, least=1):
 class Settings:
     """What the training loop needs to know; the same for every method that is compared."""
 
-    epochs: int = 8  # passes over the training set
-    batch_size: int = 128  # images per step; an epoch's last, incomplete batch is left out
-    lr: float = 3e-3  # peak learning rate, and decoupled weight decay, of AdamW
+    epochs: int = 8  #: passes over the training set
+    batch_size: int = 128  #: images per step; an epoch's last, incomplete batch is left out
+    lr: float = 3e-3  #: peak learning rate, and decoupled weight decay, of AdamW
     weight_decay: float = 0.05
-    schedule: str = "one-cycle"  # course of the learning rate; or "constant"
-    augment: str = "light"  # one of `image_augmentation.STRENGTHS`
-    backbone: str = "small"  # one of `networks.BACKBONES`
-    device: str = "auto"  # "cpu", "cuda", "mps", or the accelerator if there is one
-    precision: str = "auto"  # of products: "fp32", "bf16", or bfloat16 where the hardware has it
+    schedule: str = "one-cycle"  #: course of the learning rate; or "constant"
+    augment: str = "light"  #: one of `image_augmentation.STRENGTHS`
+    backbone: str = "small"  #: one of `networks.BACKBONES`
+    device: str = "auto"  #: "cpu", "cuda", "mps", or the accelerator if there is one
+    precision: str = "auto"  #: of products: "fp32", "bf16", or bfloat16 where the hardware has it
 
     def __post_init__(self):
         require_whole("epochs", self.epochs)

@@ -12,10 +12,10 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights of PIL's and torchvisi
 class Strength:
     """How far an augmentation may go."""
 
-    scale: float = 1.0  # smallest share of the image's area that a crop keeps, in (0, 1]
-    flip: float = 0.0  # probabilities of a mirrored and of a grey image
+    scale: float = 1.0  #: smallest share of the image's area that a crop keeps, in (0, 1]
+    flip: float = 0.0  #: probabilities of a mirrored and of a grey image
     grey: float = 0.0
-    brightness: float = 0.0  # of these three, a factor is drawn uniformly from [1 - value, 1 + value]
+    brightness: float = 0.0  #: of these three, a factor is drawn uniformly from [1 - value, 1 + value]
     contrast: float = 0.0
     saturation: float = 0.0
 

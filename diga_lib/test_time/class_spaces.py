@@ -34,13 +34,13 @@ class ClassSpace:
     """A set of classes and how they are described and drawn."""
 
     name: str
-    prompts: dict  # what stands in the templates for each name of a class (`class_spaces.csv`)
-    kind: str  # of the shift, see `shifts.shift`
+    prompts: dict  #: what stands in the templates for each name of a class (`class_spaces.csv`)
+    kind: str  #: of the shift, see `shifts.shift`
     strength: float
-    label: Callable | None = None  # maps parameters, attributes and factors of n faces to classes (n,), -1 for none
+    label: Callable | None = None  #: maps parameters, attributes and factors of n faces to classes (n,), -1 for none
     # The parameters that the subject takes over from faces of the wanted class; without, each picture shows another.
     keys: tuple = ()
-    edit: Callable | None = None  # changes the parameters so that faces show given classes (n,), if none need be asked
+    edit: Callable | None = None  #: changes the parameters so that faces show given classes (n,), if none need be asked
 
     @property
     def classes(self):

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 class Settings:
     """Settings of TDA; the defaults are those of its public code, with the positive cache's of ImageNet."""
 
-    positive_capacity: int = 3  # images that the cache keeps for each pseudo-class; 0 switches it off
-    positive_alpha: float = 2.0  # its weight
-    positive_beta: float = 5.0  # how sharply its influence falls with distance
+    positive_capacity: int = 3  #: images that the cache keeps for each pseudo-class; 0 switches it off
+    positive_alpha: float = 2.0  #: its weight
+    positive_beta: float = 5.0  #: how sharply its influence falls with distance
     negative_capacity: int = 2
     negative_alpha: float = 0.117
     negative_beta: float = 1.0
     # An image may enter the negative cache if its entropy divided by log2 of the number of classes lies between ...
     entropy: tuple = (0.2, 0.5)
-    mask: tuple = (0.03, 1.0)  # ... and pushes down the classes whose probability lies between
+    mask: tuple = (0.03, 1.0)  #: ... and pushes down the classes whose probability lies between
 
     def __post_init__(self):
         numbers = [getattr(self, field.name) for field in fields(self)[:6]]
