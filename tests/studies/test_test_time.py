@@ -80,7 +80,7 @@ def test_tda_does_little_beside_encoding(small):
     assert sum(encoded) == 60
     adapt = TDA(small.weights(s.space), small.scale, small.settings())
     adapt(small.model.encode_image(s.images))
-    assert max(len(kept[0]) for kept in adapt._kept) <= 3 * len(s.space.classes)
+    assert max(map(len, adapt.entries)) <= 3 * len(s.space.classes)
 
 
 def test_settings_are_chosen_for_every_model_and_trials_are_not_the_test(monkeypatch):
