@@ -30,10 +30,11 @@ class DiGA(ERM):
 
     It departs from the official code where 64 pixels and two cores ask for it. The backbone is small and begins with
     weights that have read drawn faces (``backbone="pretrained"``; whether the official ResNet-18 begins with ImageNet's
-    is not known), so that BYOL needs a few epochs of some thousand faces, not 135 of 20,000. A degree is one standard deviation of the codes along the direction, not one
-    unit of length. `found` lies in all levels of W+: ours are no copies of one vector, and their mean holds nothing.
-    Colour jitter has no hue and is always on. Of the head's images there are `head_draws` draws of degree, crop and
-    flip, and each epoch takes one for each image, so that the frozen backbone sees them only once.
+    is not known), so that BYOL needs a few epochs of some thousand faces, not 135 of 20,000. A degree is one standard
+    deviation of the codes along the direction, not one unit of length. `found` lies in all levels of W+: ours are no
+    copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. Of the head's images
+    there are `head_draws` draws of degree, crop and flip, and each epoch takes one for each image, so that the frozen
+    backbone sees them only once.
 
     Parameters
     ----------
@@ -190,8 +191,3 @@ class DiGA(ERM):
             with self.autocast():
                 parts.append(self.network.features(augment(x, "crop", self.rng)).float())
         return torch.cat(parts)
-
-    def _tell(self, record, callbacks):
-        self.history.append(record)
-        for callback in callbacks:
-            callback(self, record)
