@@ -279,8 +279,9 @@ def _check_data(checked: BaseModel, declared: list[str], n_train: Callable[[int]
         for bias in {checked.bias, checked.bias if n_train else 1.0}:  # most pages also train on balanced data
             data.biased_split(found, checked.target, checked.spurious, bias, n, n_test_per_group=n_test)
     except ValueError as fault:
-        said = str(fault).rpartition(": valid")[0]
-        raise ValueError(f"{said}: valid are more images, another target or spurious, or another bias") from None
+        said, few, _ = str(fault).partition("): valid")  # of the library's parameters: here, of the page's
+        remedies = f"{few} are more images, another target or spurious, or another bias" if few else ""
+        raise ValueError(said + remedies) from None
 
 
 def _check_album(checked: BaseModel, declared: list[str]) -> None:

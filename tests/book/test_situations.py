@@ -180,6 +180,16 @@ def test_a_page_for_few_images_refuses_a_folder_or_can_split_it(tmp_path_factory
         assert np.bincount(split.train.group).min() >= 2 and len(split.test) >= 4
 
 
+def test_a_partition_that_is_none_is_told_as_it_is(tmp_path):
+    namespace = folder_of(tmp_path, FOUR * 40)
+    table = (tmp_path / "attributes.csv").read_text().splitlines()
+    (tmp_path / "attributes.csv").write_text(
+        "\n".join([f"{table[0]},partition", *(f"{row},third" for row in table[1:])])
+    )
+    with pytest.raises(ParameterError, match="has 'third': valid are train, validation and test"):
+        check(namespace)
+
+
 def test_attributes_too_rare_for_a_page_are_told_with_remedies_that_it_has():
     sentence = refused("spurious = 'Eyeglasses'")
     assert "Smiling=1 Eyeglasses=1" in sentence and "n_train" not in sentence
