@@ -13,16 +13,9 @@ from sklearn.metrics import accuracy_score
 class GroupMetrics:
     """What the papers' tables say of one classifier on one test set; all values are shares in [0, 1].
 
-    Attributes
-    ----------
-    accuracy : float
-        Share of all images that are right (Acc).
-    worst_group : float
-        Lowest accuracy of a group (Wst).
-    equalized_odds : float
-        Largest difference, over the two targets, between the accuracies of two spurious values (EO).
-    groups : dict of str to float
-        Accuracy of each group: "y1s0" has target 1 and spurious value 0.
+    `accuracy` is the share of all images that are right (Acc), `worst_group` the lowest accuracy of a group (Wst),
+    `equalized_odds` the largest difference, over the two targets, between the accuracies of two spurious values (EO),
+    and `groups` the accuracy of each group: "y1s0" has target 1 and spurious value 0.
     """
 
     accuracy: float
@@ -30,14 +23,9 @@ class GroupMetrics:
     equalized_odds: float
     groups: dict[str, float]
 
-    def frame(self):
-        """Return the groups' accuracies: a row for each target, a column for each spurious value."""
-        values = np.array(list(self.groups.values())).reshape(2, -1)
-        return pd.DataFrame(values, pd.RangeIndex(2, name="target"), pd.RangeIndex(values.shape[1], name="spurious"))
-
 
 def group_metrics(y_true, y_pred, spurious):
-    """Compute accuracy, worst-group accuracy and equalized odds.
+    """Compute accuracy, worst-group accuracy and equalized odds as :class:`GroupMetrics`.
 
     With two spurious values, ``EO = max(|acc11 - acc10|, |acc01 - acc00|)``, where ``acc_ys`` is the accuracy
     of target y and spurious value s; with more, each difference is the largest minus the smallest.
@@ -49,15 +37,10 @@ def group_metrics(y_true, y_pred, spurious):
     spurious : array_like of int or bool, shape (n,)
         Spurious values 0 ... K - 1; two spurious attributes at once are numbered by their product.
 
-    Returns
-    -------
-    GroupMetrics
-
     Raises
     ------
     ValueError
-        If the lengths differ, a target is not 0 or 1, a spurious value is no whole number from 0, or a group has no
-        image.
+        If the lengths differ, a value is not valid, or a group has no image.
 
     References
     ----------
@@ -65,10 +48,8 @@ def group_metrics(y_true, y_pred, spurious):
     """
     y_true, y_pred, spurious = (np.asarray(a) for a in (y_true, y_pred, spurious))
     if not y_true.shape == y_pred.shape == spurious.shape == (y_true.size,):
-        raise ValueError(
-            f"Targets, predictions and spurious values have shapes {y_true.shape}, "
-            f"{y_pred.shape} and {spurious.shape}; they must be of one length."
-        )
+        shapes = f"{y_true.shape}, {y_pred.shape} and {spurious.shape}"
+        raise ValueError(f"Targets, predictions and spurious values have shapes {shapes}; they must be of one length.")
     if not (np.isin(y_true, (0, 1)).all() and np.isin(y_pred, (0, 1)).all()):
         raise ValueError("Targets and predictions must be 0 or 1.")
     if not np.isin(spurious, np.arange(spurious.size)).all():
@@ -77,10 +58,7 @@ def group_metrics(y_true, y_pred, spurious):
     present = set(zip(y_true.tolist(), spurious.tolist(), strict=True))
     values = range(max(2, spurious.max(initial=0) + 1))
     if empty := [f"y{y}s{s}" for y in (0, 1) for s in values if (y, s) not in present]:
-        raise ValueError(
-            f"No image is in group {', '.join(empty)}; every group of target and spurious "
-            "attribute must have at least one."
-        )
+        raise ValueError(f"No image is in group {', '.join(empty)}; every group must have at least one.")
     both = pd.DataFrame({"target": y_true, "spurious": spurious})
     frame = MetricFrame(metrics=accuracy_score, y_true=y_true, y_pred=y_pred, sensitive_features=both)
     return GroupMetrics(
@@ -92,14 +70,9 @@ def group_metrics(y_true, y_pred, spurious):
 
 
 def mean_and_interval(values, level=0.95):
-    """Compute the mean of values (n,), one for each seed, and the half width of its t interval.
+    """Compute the mean of finite values (n,), one for each seed, and the half width of its t interval.
 
     `level` is the interval's confidence, in (0, 1). With a single value the half width is unknown (NaN).
-
-    Raises
-    ------
-    ValueError
-        If there is no value, or one is not finite.
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():

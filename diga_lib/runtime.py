@@ -1,4 +1,4 @@
-"""What every run needs and no method should care about: device, precision, seeds, threads, files, provenance."""
+"""What every run needs and no method should care about: device, precision, seeds, files, provenance."""
 
 import contextlib
 import errno
@@ -27,13 +27,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def device(name: str = "auto") -> torch.device:
-    """Return the device to compute on: "cpu", "cuda", "mps" or, for "auto", the accelerator if the machine has one.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown or the machine has no such device.
-    """
+    """Return the device to compute on: "cpu", "cuda", "mps" or, for "auto", the accelerator if the machine has one."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     available = [kind for kind, is_there in there.items() if is_there]
     if name not in ("auto", *available):
@@ -49,16 +43,10 @@ def has_fast_bf16(on: torch.device) -> bool:
 
 
 def autocast(on: torch.device | None = None, precision: str = "auto") -> torch.autocast:
-    """Return the context in which networks run: bfloat16 products where that is faster, else fp32.
+    """Return the context in which networks run on a device (``device()`` by default).
 
-    Parameters and losses stay in fp32, so that training ends where fp32 training does.
-
-    Parameters
-    ----------
-    on : torch.device, optional
-        Device of the computation; ``device()`` if not given.
-    precision : {"auto", "fp32", "bf16"}
-        "auto" chooses bf16 where the hardware has it.
+    "auto" computes products in bfloat16 where the hardware has it. Parameters and losses stay in fp32, so that training
+    ends where fp32 training does.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; valid are {', '.join(PRECISIONS)}")
@@ -74,16 +62,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def set_threads() -> None:
-    """Let torch use OMP_NUM_THREADS threads (set by whoever runs several processes at once), else one a core."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or available_cores()))
-
-
 def available_cores() -> int:
     """Return the number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux; elsewhere nothing restricts a process to some cores
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    # Linux; elsewhere nothing restricts a process to some cores.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory_mb() -> float:
@@ -95,9 +77,8 @@ def peak_memory_mb() -> float:
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on, by name: Python's and those of the packages that compute."""
     packages = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "fairlearn")
-    return {"python": platform.python_version(), "diga_lib": diga_lib.__version__} | {
-        name: metadata.version(name) for name in packages
-    }
+    own = {"python": platform.python_version(), "diga_lib": diga_lib.__version__}
+    return own | {name: metadata.version(name) for name in packages}
 
 
 def commit() -> str:
@@ -105,12 +86,12 @@ def commit() -> str:
 
     Where the code is not in a git repository of its own (an installed package), the version, as "v0.1.0".
     """
-    package = Path(diga_lib.__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
         if shutil.which("git") is None:
             return None
-        done = subprocess.run(["git", *arguments], cwd=package, capture_output=True, text=True)
+        folder = Path(diga_lib.__file__).resolve().parent
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
     # A package installed inside somebody's repository must not be given that repository's commit.
@@ -164,8 +145,7 @@ def sha256(path: str | os.PathLike) -> str:
 def cache_folder(*parts: str) -> Path:
     """Return the folder for made data, created if need be; `parts` name a folder inside it.
 
-    It is the environment variable DIGA_CACHE if set, else "diga" in the user's cache folder (XDG_CACHE_HOME
-    or ~/.cache). If nothing can be written there, that is a ValueError.
+    It is DIGA_CACHE in the environment, else "diga" in the user's cache folder (XDG_CACHE_HOME or ~/.cache).
     """
     folder = os.environ.get("DIGA_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "diga")
     said = f"Made data cannot be kept in {folder}: set the variable DIGA_CACHE to a folder that can be written"

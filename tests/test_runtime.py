@@ -55,15 +55,6 @@ def test_the_same_seed_gives_the_same_numbers():
     assert all(a != b for a, b in zip(first, other, strict=True))
 
 
-def test_threads(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    runtime.set_threads()
-    assert torch.get_num_threads() == 2
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    runtime.set_threads()
-    assert torch.get_num_threads() == runtime.available_cores()
-
-
 def test_peak_memory_sees_a_large_array():
     # A child starts with its parent's peak on Linux, so the array is made larger than whatever came before.
     code = (

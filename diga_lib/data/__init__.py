@@ -11,7 +11,7 @@ import pandas as pd
 
 from diga_lib.data import shipped
 from diga_lib.data.bias import biased_split
-from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages
+from diga_lib.data.dataset import BiasedSplit, ImageDataset, LabelledImages, check_whole
 from diga_lib.data.photos import layouts, reading
 from diga_lib.data.store import open_store
 
@@ -36,46 +36,32 @@ def load(
     Parameters
     ----------
     name : str
-        One of ``NAMES``: the embedded faces, or cats and dogs; the photographs that ship (`diga_lib.data.shipped`); or,
-        below `root`, CelebA, UTKFace, DISFA or Dogs vs Cats in their own layouts, or a folder of images with an
-        `attributes.csv` (see `diga_lib.data.photos.layouts`).
+        One of ``NAMES``: embedded faces, or cats and dogs; photographs that ship (`diga_lib.data.shipped`); or what
+        lies below `root` in a layout of `diga_lib.data.photos.layouts`.
     n : int, optional
         Number of images: rendered images 20,000 by default, otherwise all. Fewer are always among more of the same
-        seed. Of images on disk, fewer than all are drawn at random.
+        seed; of images on disk they are drawn at random.
     seed : int
         Chooses the rendered images (image i depends on (seed, i) alone), or which of the images on disk.
     resolution : int
         Height and width in pixels, 16 to 512.
     root : path, optional
-        Where images on disk lie; needed for all but rendered images.
+        Where images on disk lie.
     align : bool
         Turn, scale and shift photographs so that the eyes lie where rendered faces have them.
     missing : {"error", "drop"}
-        What to do with files that are not there or broken, and photographs without a face: stop and name them all, or
-        leave them out and say which.
-
-    Returns
-    -------
-    ImageDataset
+        Whether files that are not there or broken, and photographs without a face, stop the reading, or are left out
+        with a printed line; both name them all.
 
     Raises
     ------
     ValueError, FileNotFoundError
         When a parameter or something on disk is not valid; the sentence names it and says what is.
     """
-    if name not in NAMES:
-        raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
-    for what, value, least, most in (
-        ("n", n, 1, np.inf),
-        ("seed", seed, 0, np.inf),
-        ("resolution", resolution, 16, 512),
-    ):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not (whole and least <= value <= most) and not (what == "n" and value is None):
-            raise ValueError(
-                f"{what} is {value!r}: valid is a whole number of at least {least}"
-                + (f" and at most {most}." if most < np.inf else ".")
-            )
+    _check_name(name)
+    check_whole("n", 1 if n is None else n, 1)
+    check_whole("seed", seed, 0)
+    check_whole("resolution", resolution, 16, 512)
     if name in RENDERED:
         return _rendered(name, n or DEFAULT_FACES, int(seed), int(resolution))
     if name in shipped.FILES:
@@ -86,13 +72,8 @@ def load(
 
 
 def attribute_names(name: str, root: str | os.PathLike | None = None) -> list[str]:
-    """The attributes of a data set, by its tables and names alone: no image is decoded.
-
-    Parameters
-    ----------
-    name, root
-        As for :func:`load`, with the same errors.
-    """
+    """The attributes of a data set of :func:`load`, by its tables and names alone: no image on disk is decoded."""
+    _check_name(name)
     if name in shipped.FILES:
         return list(shipped.load(name, 1, 0, 64).attributes)
     if name in RENDERED:
@@ -100,9 +81,12 @@ def attribute_names(name: str, root: str | os.PathLike | None = None) -> list[st
     return list(_listing(name, root).attributes)
 
 
-def _listing(name, root):
+def _check_name(name):
     if name not in NAMES:
         raise ValueError(f"{name!r} is not a data set: valid are {', '.join(NAMES)}.")
+
+
+def _listing(name, root):
     if root is None:
         raise ValueError(f"{name!r} is read from disk: valid is root=, the folder that holds it.")
     return layouts.LAYOUTS[name](root)
@@ -110,12 +94,12 @@ def _listing(name, root):
 
 def _rendered(name, n, seed, resolution):
     renderer = import_module(f".{RENDERED[name]}", __name__)  # imports torch: only where something is drawn
-    _, attributes, factors = renderer.render(seed, np.arange(1), resolution)
+    _, *tables = renderer.render(seed, np.arange(1), resolution)
     identity = {"name": name, "seed": seed, "resolution": resolution, "version": renderer.VERSION}
     make = partial(_render, module=renderer.__name__, seed=seed, resolution=resolution)
     arrays = open_store(identity, n, make, f"rendering {RENDERED[name]}")
-    attributes = pd.DataFrame(np.array(arrays["attributes"]), columns=attributes.columns)
-    factors = pd.DataFrame(np.array(arrays["factors"]), columns=factors.columns)
+    columns = zip(("attributes", "factors"), tables, strict=True)
+    attributes, factors = (pd.DataFrame(np.array(arrays[part]), columns=table.columns) for part, table in columns)
     return ImageDataset(arrays["images"], attributes, factors, name)
 
 

@@ -18,20 +18,9 @@ PINK, DARK, WHITE = ((0.86, 0.58, 0.56), (0.09, 0.06, 0.06), (0.96, 0.95, 0.92))
 
 
 def paint(p: dict[str, Tensor], resolution: int = 64) -> Tensor:
-    """Paint a batch of critters.
+    """Paint a batch of critters, float32 (N, 3, resolution, resolution) in [0, 1].
 
-    Parameters
-    ----------
-    p : dict of tensors
-        Scalars per critter (N,), colours (N, 3) and noise grids (N, h, w), as made by
-        :func:`diga_lib.data.critters.parameters`.
-    resolution : int
-        Side of the square picture in pixels.
-
-    Returns
-    -------
-    Tensor
-        Images (N, 3, resolution, resolution), float32 in [0, 1].
+    `p` is as made by :func:`diga_lib.data.critters.parameters`: scalars (N,), colours (N, 3), noise grids (N, h, w).
     """
     critter = _Critter(p, Canvas(len(p["droop"]), resolution))
     critter.background()

@@ -17,7 +17,7 @@ from diga_lib.data.critter_painter import paint
 from diga_lib.data.faces import _between, _gradient, draws
 from diga_lib.data.painter import in_batches
 
-__all__ = ["ATTRIBUTES", "CUES", "FACTORS", "VERSION", "draw", "parameters", "render"]
+__all__ = ["ATTRIBUTES", "CUES", "FACTORS", "VERSION", "parameters", "render"]
 
 VERSION = "1"
 ATTRIBUTES = ("Dog", "Dark_Fur", "Floppy_Ears", "Collar", "Tongue_Out", "Striped", "Patched", "Light_Eyes")
@@ -84,29 +84,15 @@ def _coat(level: np.ndarray, hue: np.ndarray) -> np.ndarray:
 def parameters(
     seed: int, indices: Sequence[int], resolution: int = 64
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame, pd.DataFrame]:
-    """Everything that is drawn, as named numbers, before any paint.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the population, >= 0.
-    indices : sequence of int, shape (n,)
-        Which critters of the population, >= 0.
-    resolution : int
-        Side of the pictures to come (the camera's grain is drawn pixel by pixel).
+    """Everything that is drawn for critters number `indices` of population `seed`, before any paint.
 
     Returns
     -------
     parameters : dict of float32 arrays
         What :func:`diga_lib.data.critter_painter.paint` takes.
-    attributes : DataFrame (n, len(ATTRIBUTES)), int8 0/1
-    factors : DataFrame (n, len(FACTORS)), float32 in [0, 1]
+    attributes : DataFrame (n, A), int8 0/1, columns ``ATTRIBUTES``
+    factors : DataFrame (n, F), float32 in [0, 1], columns ``FACTORS``
         The continuous truth: the cues of the species, and the lightness of the fur.
-
-    Raises
-    ------
-    ValueError
-        If the seed or an index is negative.
     """
     indices = np.asarray(indices, int)
     if seed < 0 or indices.min(initial=0) < 0:
@@ -200,28 +186,10 @@ def parameters(
     return {name: np.ascontiguousarray(value, np.float32) for name, value in p.items()}, table, factors
 
 
-def draw(p: dict[str, np.ndarray], resolution: int = 64) -> np.ndarray:
-    """Paint critters from their parameters: uint8 images (n, 3, resolution, resolution)."""
-    return in_batches(paint, p, resolution)
-
-
 def render(seed: int, indices: Sequence[int], resolution: int = 64) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Critters number `indices` of population `seed`.
+    """Critters number `indices` of population `seed`; each is the same whatever else is drawn with it.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the population, >= 0.
-    indices : sequence of int, shape (n,)
-        Which critters. The same (seed, index) is the same critter whatever else is drawn with it.
-    resolution : int
-        Side of the square pictures in pixels.
-
-    Returns
-    -------
-    images : uint8 array (n, 3, resolution, resolution)
-    attributes : DataFrame (n, A), int8 0/1, columns ``ATTRIBUTES``
-    factors : DataFrame (n, F), float32, columns ``FACTORS``
+    Returned are uint8 images (n, 3, resolution, resolution), attributes and factors, as of :func:`parameters`.
     """
     p, attributes, factors = parameters(seed, indices, resolution)
-    return draw(p, resolution), attributes, factors
+    return in_batches(paint, p, resolution), attributes, factors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,27 +12,18 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A pool of images of one size with one row of attributes each.
+    """A pool of images of one size; parts that do not fit one another are a ValueError.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (N, 3, H, W)
-        RGB, 0 to 255; may be a read-only memory map.
+        RGB; may be a read-only memory map.
     attributes : DataFrame of int8, shape (N, A)
-        Binary attributes (0 or 1) under CelebA's names.
-    factors : DataFrame or None, shape (N, F)
-        Numbers that are not binary: the truth behind rendered faces (action units 0 to 5, …), or the
-        numeric columns of a user's own table.
+        0 or 1, under CelebA's names.
+    factors, metadata : DataFrame or None, N rows
+        Numbers that are not binary, such as action units (0 to 5) or age; text, such as file name or partition.
     name : str
         What the pool is called in tables and figures.
-    metadata : DataFrame or None, shape (N, M)
-        Text about each image as its source wrote it: file name, official partition, subject, ….
-
-    Raises
-    ------
-    ValueError
-        When the parts do not have the same number of rows, the images are not uint8 (N, 3, H, W), or an attribute has
-        other values than 0 and 1.
     """
 
     images: np.ndarray
@@ -43,14 +35,11 @@ class ImageDataset:
     def __post_init__(self):
         _check_images(self.images)
         for part in ("attributes", "factors", "metadata"):
-            table = getattr(self, part)
-            if table is not None and len(table) != len(self.images):
-                raise ValueError(
-                    f"{part} has {len(table)} rows for {len(self.images)} images: valid is one row for each image."
-                )
+            table, n = getattr(self, part), len(self.images)
+            if table is not None and len(table) != n:
+                raise ValueError(f"{part} has {len(table)} rows for {n} images: valid is one row for each image.")
         for name, values in self.attributes.items():
-            if not values.isin([0, 1]).all():
-                wrong = values[~values.isin([0, 1])].iloc[0]
+            for wrong in values[~values.isin([0, 1])][:1]:
                 raise ValueError(f"The attribute {name!r} of {self.name} has the value {wrong!r}: valid are 0 and 1.")
 
     def __len__(self) -> int:
@@ -58,28 +47,12 @@ class ImageDataset:
 
     def select(self, indices) -> ImageDataset:
         """The rows `indices` (integers, a slice or a Boolean mask) as a pool of their own."""
-
-        def rows(table):
-            return None if table is None else table.iloc[indices].reset_index(drop=True)
-
-        return dataclasses.replace(
-            self,
-            images=self.images[indices],
-            attributes=rows(self.attributes),
-            factors=rows(self.factors),
-            metadata=rows(self.metadata),
-        )
+        tables = {name: getattr(self, name) for name in ("attributes", "factors", "metadata")}
+        tables = {name: t if t is None else t.iloc[indices].reset_index(drop=True) for name, t in tables.items()}
+        return dataclasses.replace(self, images=self.images[indices], **tables)
 
     def with_attribute(self, name: str, values) -> ImageDataset:
-        """The same pool with one more binary attribute, or with `name` replaced.
-
-        Parameters
-        ----------
-        name : str
-            The attribute's name.
-        values : array-like of shape (N,)
-            0 or 1 (or Boolean) for each image.
-        """
+        """The same pool with a binary attribute added or replaced; `values` (N,) are 0 or 1, or Boolean."""
         values = np.asarray(values)
         if values.shape != (len(self),) or not np.isin(values, (0, 1)).all():
             raise ValueError(f"The attribute {name!r} needs {len(self)} values that are 0 or 1.")
@@ -88,25 +61,17 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with a target label: what a method trains on and is tested on.
+    """Images with a target label; parts that do not fit one another are a ValueError.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (n, 3, H, W)
-        RGB, 0 to 255.
     target : ndarray of int64, shape (n,)
         The label to predict, 0 or 1.
     spurious : ndarray of int64 or None, shape (n,)
-        The spurious attribute, 0 to `n_spurious` - 1; only oracles and the scoring of a test may read it.
+        0 to `n_spurious` - 1 (two attributes at once: 3); only oracles and the scoring of a test may read it.
     index : ndarray of int64, shape (n,)
-        Row of each image in the pool it was drawn from.
-    n_spurious : int
-        How many values the spurious attribute can take (two attributes at once: 4).
-
-    Raises
-    ------
-    ValueError
-        When the parts do not have the same number of rows, or the images are not uint8 (n, 3, H, W).
+        Row of each image in its pool.
     """
 
     images: np.ndarray
@@ -118,12 +83,9 @@ class LabelledImages:
     def __post_init__(self):
         _check_images(self.images)
         for part in ("target", "spurious", "index"):
-            values = getattr(self, part)
-            if values is not None and np.shape(values) != (len(self.images),):
-                raise ValueError(
-                    f"{part} has shape {np.shape(values)} for {len(self.images)} images: "
-                    "valid is one value for each image."
-                )
+            values, n = getattr(self, part), len(self.images)
+            if values is not None and np.shape(values) != (n,):
+                raise ValueError(f"{part} has shape {np.shape(values)}: valid is one value for each of {n} images.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -132,10 +94,7 @@ class LabelledImages:
     def group(self) -> np.ndarray:
         """Group of each image, `n_spurious * target + spurious` (int64, shape (n,))."""
         if self.spurious is None:
-            raise ValueError(
-                "These images carry no spurious attribute, so they have no groups: "
-                "only oracles and the test set's scoring may ask for them."
-            )
+            raise ValueError("These images carry no spurious attribute: only oracles and a test's scoring have groups.")
         return self.n_spurious * self.target + self.spurious
 
     def without_spurious(self) -> LabelledImages:
@@ -145,18 +104,9 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class BiasedSplit:
-    """Disjoint training, validation and test images, biased except for the test.
+    """Disjoint parts: training and validation biased alike, a test with as many images of every group.
 
-    Parameters
-    ----------
-    train, validation : LabelledImages
-        Biased alike: minority groups are `bias` times as large as majority groups.
-    test : LabelledImages
-        As many images of every group.
-    target, spurious : str
-        The attributes' names; two spurious attributes are joined by "&".
-    bias : float
-        Minority size divided by majority size, above 0, at most 1 (balanced).
+    Two spurious attributes are joined by "&" in `spurious`; `bias` is minority size divided by majority size.
     """
 
     train: LabelledImages
@@ -167,8 +117,20 @@ class BiasedSplit:
     bias: float
 
 
+def check_whole(name: str, value, least: int, most: float = math.inf) -> None:
+    """Refuse a parameter that is no whole number from `least` to `most`."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
+        limit = f" and at most {most}" if most < math.inf else ""
+        raise ValueError(f"{name} is {value!r}: valid is a whole number of at least {least}{limit}.")
+
+
+def draw_rows(name: str, n: int | None, total: int, seed: int) -> np.ndarray:
+    """Rows of all images in their order, or of fewer at random; a smaller `n` has some of a larger one's."""
+    if n is not None and n > total:
+        raise ValueError(f"n is {n:,}, but {name} has {total:,} images: valid is at most that many.")
+    return np.arange(total) if n in (None, total) else np.random.default_rng(seed).permutation(total)[:n]
+
+
 def _check_images(images):
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
-        raise ValueError(
-            f"Images have shape {images.shape} and type {images.dtype}: valid is uint8 of shape (N, 3, height, width)."
-        )
+        raise ValueError(f"Images are {images.dtype} of shape {images.shape}: valid is uint8 (N, 3, height, width).")

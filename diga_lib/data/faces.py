@@ -277,8 +277,7 @@ def parameters(
     seed : int
         Seed of the population, >= 0.
     identities, expressions, cameras : sequences of int, shape (n,)
-        Which identity, expression and camera of the population each face has. Expressions and cameras default to
-        `identities`: face number i has identity, expression and camera number i.
+        Which of the population each face has. By default face number i has identity, expression and camera number i.
     resolution : int
         Side of the pictures to come (the camera's grain is drawn pixel by pixel).
     units : DataFrame, optional
@@ -288,7 +287,7 @@ def parameters(
     -------
     parameters : dict of float32 arrays
         What :func:`diga_lib.data.painter.paint` takes.
-    attributes : DataFrame (n, len(ATTRIBUTES)), int8 0/1
+    attributes : DataFrame (n, A), int8 0/1, columns ``ATTRIBUTES``
     factors : DataFrame (n, F), float32
         The twelve action units in 0-5 and the continuous truth behind some attributes.
     """
@@ -323,22 +322,13 @@ def draw(p: dict[str, np.ndarray], resolution: int = 64) -> np.ndarray:
 
 
 def render(seed: int, indices: Sequence[int], resolution: int = 64) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Faces number `indices` of population `seed`.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the population, >= 0.
-    indices : sequence of int, shape (n,)
-        Which faces. The same (seed, index) is the same face whatever else is drawn with it.
-    resolution : int
-        Side of the square pictures in pixels.
+    """Faces number `indices` of population `seed`; each is the same whatever else is drawn with it.
 
     Returns
     -------
     images : uint8 array (n, 3, resolution, resolution)
-    attributes : DataFrame (n, A), int8 0/1, columns ``ATTRIBUTES``
-    factors : DataFrame (n, F), float32, action units in 0-5 and other continuous truth
+    attributes, factors : DataFrame
+        As of :func:`parameters`.
     """
     p, attributes, factors = parameters(seed, indices, resolution=resolution)
     return draw(p, resolution), attributes, factors

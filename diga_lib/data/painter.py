@@ -101,20 +101,10 @@ def in_batches(paint, p: dict[str, np.ndarray], resolution: int) -> np.ndarray:
 
 
 def paint(p: dict[str, Tensor], resolution: int = 64) -> Tensor:
-    """Paint a batch of faces.
+    """Paint a batch of faces, float32 (N, 3, resolution, resolution) in [0, 1].
 
-    Parameters
-    ----------
-    p : dict of tensors
-        Scalars per face (N,), colours (N, 3) and noise grids (N, h, w), as made by
-        :func:`diga_lib.data.faces.parameters`. Action units and other strengths are in [0, 1].
-    resolution : int
-        Side of the square picture in pixels.
-
-    Returns
-    -------
-    Tensor
-        Images (N, 3, resolution, resolution), float32 in [0, 1].
+    `p` has scalars of each face (N,), colours (N, 3) and noise grids (N, h, w), as made by
+    :func:`diga_lib.data.faces.parameters`. Action units and other strengths are in [0, 1].
     """
     count = len(p["male_shape"])
     canvas = Canvas(count, resolution)

@@ -22,8 +22,9 @@ import pandas as pd
 from PIL import Image
 
 from diga_lib import runtime
-from diga_lib.data.dataset import ImageDataset
+from diga_lib.data.dataset import ImageDataset, draw_rows
 from diga_lib.data.photos import align
+from diga_lib.data.photos.reading import EYE_COLUMNS
 
 FOLDER = Path(__file__).resolve().parent / "pictures"
 FILES = {  # data set: the SHA-256 of its file
@@ -33,39 +34,26 @@ FILES = {  # data set: the SHA-256 of its file
 COUNTS = {"fairface-sample": 6_000, "london-photos": 24}
 TABLE, SHEET = "attributes.csv", "faces.webp"
 COLUMNS = 80  # faces beside each other on the sheet
-EYES = ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]
 ATTRIBUTES = ("Smiling", "Male", "Young", "Ethnicity")
 
 
 def load(name: str, n: int | None, seed: int, resolution: int) -> ImageDataset:
-    """Read a data set of ``FILES``; `n` of its images are drawn at random by `seed`, all come in their own order.
-
-    Raises
-    ------
-    ValueError
-        If the file is not the one that shipped, `n` is more than there are, or the resolution is not to be had.
-    """
+    """Read a data set of ``FILES``, or `n` of its images, drawn at random by `seed`; errors as of `data.load`."""
     file = FOLDER / f"{name}.zip"
     if not file.is_file() or runtime.sha256(file) != FILES[name]:
         raise ValueError(f"{file} is missing or damaged: restore it, or install diga_lib again.")
     with zipfile.ZipFile(file) as archive:
         table = pd.read_csv(io.BytesIO(archive.read(TABLE)), dtype=str, keep_default_na=False)
-        if n is not None and n > len(table):
-            raise ValueError(f"n is {n:,}, but {name} has {len(table):,} images: valid is at most that many.")
-        if n in (None, len(table)):
-            rows = np.arange(len(table))
-        else:
-            rows = np.random.default_rng(seed).permutation(len(table))[:n]
+        rows = draw_rows(name, n, len(table), seed)
         table = table.iloc[rows].reset_index(drop=True)
-        images = (
-            _tiles(archive, rows, resolution) if SHEET in archive.namelist() else _faces(archive, table, resolution)
-        )
+        on_sheet = SHEET in archive.namelist()
+        images = _tiles(archive, rows, resolution) if on_sheet else _faces(archive, table, resolution)
     attributes = table[[column for column in table if column in ATTRIBUTES]].astype(np.int8)
-    metadata = table.drop(columns=[*attributes, *EYES], errors="ignore")
+    metadata = table.drop(columns=[*attributes, *EYE_COLUMNS], errors="ignore")
     return ImageDataset(images, attributes, None, name, metadata)
 
 
-def _tiles(archive: zipfile.ZipFile, rows: np.ndarray, resolution: int) -> np.ndarray:
+def _tiles(archive, rows, resolution):
     sheet = np.asarray(Image.open(io.BytesIO(archive.read(SHEET))).convert("RGB"))
     side = sheet.shape[1] // COLUMNS
     if resolution != side:
@@ -74,7 +62,7 @@ def _tiles(archive: zipfile.ZipFile, rows: np.ndarray, resolution: int) -> np.nd
     return np.ascontiguousarray(tiles.reshape(-1, 3, side, side)[rows])
 
 
-def _faces(archive: zipfile.ZipFile, table: pd.DataFrame, resolution: int) -> np.ndarray:
-    eyes = table[EYES].to_numpy(float).reshape(-1, 2, 2)
+def _faces(archive, table, resolution):
+    eyes = table[EYE_COLUMNS].to_numpy(float).reshape(-1, 2, 2)
     pictures = (Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in table["image_id"])
     return np.stack([align.align(picture, points, resolution) for picture, points in zip(pictures, eyes, strict=True)])

@@ -1,10 +1,9 @@
 """Data made once and kept on disk: memory-mapped, verified by hash, remade where it is damaged.
 
-A store is a folder. Each array of it (images, attributes, …) is one file of raw numbers, row after row, and
-`manifest.json` lists the finished shards with the sha256 of each shard's part of each file. A shard counts
-from the moment the manifest names it, and the manifest is replaced in one step, so a killed run leaves only
-finished shards and the next run goes on after them. Row i depends on i alone, so asking for fewer rows uses
-the same files, and asking for more appends to them.
+A store is a folder. Each of its arrays (images, attributes, …) is one file of raw numbers, row after row. A shard of
+rows counts from the moment that `manifest.json` lists it, with the sha256 of its part of each file. The manifest is
+replaced in one step, so a killed run leaves finished shards only, and the next run goes on after them. Row i depends on
+i alone: fewer rows are in the same files, and more are appended to them.
 """
 
 from __future__ import annotations
@@ -44,10 +43,7 @@ def open_store(
     Parameters
     ----------
     identity : dict
-        Everything that the rows depend on, as JSON values, among them "name" (begins the folder's name) and
-        "resolution" (of the images). Another identity is another store.
-    n : int
-        Number of rows, at least 1.
+        Everything that the rows depend on, as JSON values, among them "name" and "resolution" (of the images).
     make : callable
         Returns named arrays of m rows each when called with `inputs(rows)`. Must be picklable for n of 1,000
         and more, which are made in several processes.
@@ -56,8 +52,7 @@ def open_store(
     jobs : int, optional
         Number of processes; as many as there are cores by default.
     inputs : callable, optional
-        Maps row numbers (int64, shape (m,)) to the arguments of `make`: what is sent to another process. By
-        default the row numbers themselves.
+        Maps row numbers (int64, shape (m,)) to the arguments of `make`; by default they are the argument.
 
     Returns
     -------
@@ -105,11 +100,6 @@ def _read_manifest(folder, identity):
     return {"identity": identity, "arrays": {}, "shards": []}
 
 
-def _write_manifest(folder, manifest):
-    with runtime.atomic_write(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps({"sha256": _hash(manifest), "manifest": manifest}))
-
-
 def _hash(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -118,26 +108,15 @@ def _damaged(folder, manifest, n):
     """The finished shards among the first `n` rows whose files do not have the recorded hash."""
     damaged = []
     for shard in manifest["shards"]:
-        if shard["start"] >= n:
-            break
-        for name, kind in manifest["arrays"].items():
-            path = folder / f"{name}.bin"
-            if _hash_of_rows(path, _row_bytes(kind), shard) != shard["sha256"][name]:
-                warnings.warn(
-                    f"{path} is damaged (rows {shard['start']} to {shard['stop'] - 1}): they are made again.",
-                    stacklevel=3,
-                )
-                damaged.append((shard["start"], shard["stop"]))
+        start, stop = shard["start"], shard["stop"]
+        for name, kind in manifest["arrays"].items() if start < n else ():
+            path, row = folder / f"{name}.bin", _row_bytes(kind)
+            content = np.fromfile(path, np.uint8, (stop - start) * row, offset=start * row) if path.exists() else b""
+            if hashlib.sha256(content).hexdigest() != shard["sha256"][name]:
+                warnings.warn(f"{path} is damaged (rows {start} to {stop - 1}): they are made again.", stacklevel=3)
+                damaged.append((start, stop))
                 break
     return damaged
-
-
-def _hash_of_rows(path, row_bytes, shard):
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        file.seek(shard["start"] * row_bytes)
-        return hashlib.sha256(file.read((shard["stop"] - shard["start"]) * row_bytes)).hexdigest()
 
 
 def _missing(manifest, n, jobs, most):
@@ -185,10 +164,8 @@ def _write_shard(folder, manifest, start, stop, arrays):
         this_kind = {"dtype": values.dtype.str, "row": list(values.shape[1:])}
         kind = manifest["arrays"].setdefault(name, this_kind)
         if kind != this_kind or len(values) != stop - start:
-            raise ValueError(
-                f"Rows {start} to {stop - 1} of {name!r} came as {values.shape} {values.dtype}, "
-                f"not as {stop - start} rows of {kind['row']} {kind['dtype']}."
-            )
+            found = f"{name!r} of rows {start} to {stop - 1} are {values.shape} {values.dtype}"
+            raise ValueError(f"{found}: asked are {stop - start} rows of {kind['row']} {kind['dtype']}.")
         shard["sha256"][name] = hashlib.sha256(values).hexdigest()
         path = folder / f"{name}.bin"
         try:
@@ -201,7 +178,8 @@ def _write_shard(folder, manifest, start, stop, arrays):
             raise runtime.disk_full(fault, path) from fault
     others = [old for old in manifest["shards"] if old["start"] != start]
     manifest["shards"] = sorted([*others, shard], key=lambda item: item["start"])
-    _write_manifest(folder, manifest)
+    with runtime.atomic_write(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps({"sha256": _hash(manifest), "manifest": manifest}))
 
 
 def _row_bytes(kind):

@@ -10,55 +10,26 @@ import torch
 from diga_lib import runtime
 from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
-from diga_lib.latent.perceptual import FACTORS, FactorNetwork
+from diga_lib.latent.perceptual import FactorNetwork
 
-__all__ = [
-    "FACTORS",
-    "LEVELS",
-    "WIDTH",
-    "FactorNetwork",
-    "Generator",
-    "load",
-    "load_factor_network",
-    "load_file",
-    "save",
-    "save_file",
-]
+__all__ = ["LEVELS", "WIDTH", "Generator", "load", "load_factor_network", "load_file", "save", "save_file"]
 
 PARTS = ("base", "encoder", "decoder")  # one file each, small enough for a repository
-
-
 FORMAT = "diga-generator-1"
 
 
 def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> list[Path]:
     """Write a generator's weights (float16, one file a part) and register them; returns the files."""
-    resolution = {"resolution": torch.tensor(generator.resolution)}
-    states = [generator.base.state_dict() | resolution, generator.encoder.state_dict(), generator.decoder.state_dict()]
-    return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in zip(PARTS, states, strict=True)]
+    states = {part: getattr(generator, part).state_dict() for part in PARTS}
+    states["base"]["resolution"] = torch.tensor(generator.resolution)
+    return [checkpoints.save_state(f"{name}-{part}", state, folder) for part, state in states.items()]
 
 
 def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER) -> Generator:
-    """Load a shipped generator.
+    """Load a shipped generator in evaluation mode, with ``encode`` and ``decode``.
 
-    Parameters
-    ----------
-    name : str
-        Name of the weights: the files ``name-base``, ``name-encoder`` and ``name-decoder`` of
-        :func:`diga_lib.latent.checkpoints.names`.
-    device : {"auto", "cpu", "cuda", "mps"}
-    folder : path
-        Where the weights and their table lie.
-
-    Returns
-    -------
-    Generator
-        In evaluation mode, with ``encode`` and ``decode``.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If the weights are unknown, missing or damaged; see :func:`diga_lib.latent.checkpoints.path`.
+    Its files are ``name-base``, ``name-encoder`` and ``name-decoder`` of :func:`diga_lib.latent.checkpoints.names` in
+    `folder`; weights that are unknown, missing or damaged are a ValueError or FileNotFoundError.
     """
     states = {part: checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS}
     resolution = int(states["base"].pop("resolution"))
@@ -66,33 +37,21 @@ def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = c
 
 
 def save_file(generator: Generator, file: str | os.PathLike) -> Path:
-    """Write a generator's weights (float16) into one file of your own, whose name ends in .safetensors.
-
-    Raises
-    ------
-    ValueError
-        If the name ends otherwise.
-    """
+    """Write a generator's weights (float16) into one file of your own, whose name must end in .safetensors."""
     if Path(file).suffix != ".safetensors":
         raise ValueError(f"The generator's file is {Path(file).name!r}: valid is a name that ends in .safetensors.")
     metadata = {"format": FORMAT, "resolution": str(generator.resolution)}
-    return checkpoints.write(file, checkpoints.halved(generator.state_dict()), metadata)
+    return checkpoints.write(file, checkpoints.cast(generator.state_dict(), torch.float16), metadata)
 
 
 def load_file(file: str | os.PathLike, device: str = "auto") -> Generator:
-    """Read a generator that :func:`save_file` wrote, as :func:`load` a shipped one.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, it is damaged, or it holds something else; the sentence names it.
-    """
+    """Read a generator that :func:`save_file` wrote, as :func:`load` a shipped one; errors name the file."""
     state, metadata = checkpoints.read(file)
     if metadata.get("format") != FORMAT or not metadata.get("resolution", "").isdigit():
         raise ValueError(
             f"{file} holds other weights than a generator's: valid is a file that `python -m diga_lib.latent` wrote."
         )
-    return _generator(checkpoints.whole(state), int(metadata["resolution"]), device)
+    return _generator(checkpoints.cast(state), int(metadata["resolution"]), device)
 
 
 def _generator(state: dict[str, torch.Tensor], resolution: int, device: str) -> Generator:

@@ -28,10 +28,8 @@ def main() -> None:
         if given.output.suffix != ".safetensors":
             raise ValueError(f"--output is {given.output}: valid is a name that ends in .safetensors.")
         if given.images < 2 or given.epochs < 1 or given.resolution % 32 or given.resolution < 32:
-            raise ValueError(
-                f"--images is {given.images}, --epochs {given.epochs}, --resolution {given.resolution}: valid are at "
-                "least 2 images and 1 epoch, and a multiple of 32."
-            )
+            said = f"--images is {given.images}, --epochs {given.epochs}, --resolution {given.resolution}"
+            raise ValueError(f"{said}: valid are at least 2 images and 1 epoch, and a multiple of 32.")
         output = runtime.check_output(given.output)
         # Trainings on different images must not go on with each other's state.
         identity = f"{given.dataset} {given.root and Path(given.root).resolve()} {output.resolve()}"

@@ -27,6 +27,11 @@ def _down(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), _norm(outputs, True), nn.SiLU(inplace=True))
 
 
+def _begin_at_zero(layer: nn.Module) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
 class LinearBase(nn.Module):
     """Principal components of a pool: codes of unit variance, and the picture that is linear in them.
 
@@ -72,18 +77,10 @@ class Encoder(nn.Module):
         super().__init__()
         c, fold = channels, resolution // 32
         self.fold = nn.PixelUnshuffle(fold)
-        self.trunk = nn.Sequential(
-            _down(3 * fold * fold, c),
-            _down(c, 2 * c, 2),
-            _down(2 * c, 2 * c),
-            _down(2 * c, 4 * c, 2),
-            _down(4 * c, 4 * c),
-            nn.Conv2d(4 * c, 2 * c, 1),
-            nn.Flatten(),
-        )
+        sizes = ((3 * fold * fold, c), (c, 2 * c, 2), (2 * c, 2 * c), (2 * c, 4 * c, 2), (4 * c, 4 * c))
+        self.trunk = nn.Sequential(*(_down(*size) for size in sizes), nn.Conv2d(4 * c, 2 * c, 1), nn.Flatten())
         self.to_codes = nn.Linear(2 * c * 64, LEVELS * WIDTH)
-        nn.init.zeros_(self.to_codes.weight)
-        nn.init.zeros_(self.to_codes.bias)
+        _begin_at_zero(self.to_codes)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.to_codes(self.trunk(self.fold(images * 2 - 1))).float().view(-1, LEVELS, WIDTH)
@@ -92,9 +89,8 @@ class Encoder(nn.Module):
 class StyledBlock(nn.Module):
     """Two convolutions whose normalised maps are scaled and shifted by the level's code.
 
-    The code also places something directly: a few of the block's channels come from it through one linear map.
-    Aligned images have the same part of the face at the same place, so this learns quickly what modulation alone
-    learns slowly.
+    The code also places something directly: a few of the block's channels come from it through one linear map. Aligned
+    images have the same part of the face at the same place, so this is learnt much faster than by modulation alone.
     """
 
     def __init__(self, inputs: int, outputs: int, side: int, placed: int, up: bool):
@@ -124,21 +120,13 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int = 32, resolution: int = 64):
         super().__init__()
-        c = channels
+        c, fold = channels, resolution // 32
         self.start = nn.Linear(WIDTH, 4 * c * 16)
-        self.blocks = nn.ModuleList(
-            [
-                StyledBlock(4 * c, 4 * c, 4, 32, False),
-                StyledBlock(4 * c, 4 * c, 8, 32, True),
-                StyledBlock(4 * c, 2 * c, 16, 8, True),
-                StyledBlock(2 * c, c, 32, 4, True),
-                StyledBlock(c, c, 32, 4, False),
-            ]
-        )
-        fold = resolution // 32
+        inputs, outputs = (4 * c, 4 * c, 4 * c, 2 * c, c), (4 * c, 4 * c, 2 * c, c, c)
+        shapes = zip(inputs, outputs, (4, 8, 16, 32, 32), (32, 32, 8, 4, 4), (0, 1, 1, 1, 0), strict=True)
+        self.blocks = nn.ModuleList(StyledBlock(*shape) for shape in shapes)
         self.to_image = nn.Conv2d(c, 3 * fold * fold, 3, 1, 1)
-        nn.init.zeros_(self.to_image.weight)
-        nn.init.zeros_(self.to_image.bias)
+        _begin_at_zero(self.to_image)
         self.unfold = nn.PixelShuffle(fold)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -150,7 +138,7 @@ class Decoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Encoder and decoder with the interface that the rest of the library uses.
+    """Encoder and decoder with the interface that the rest of the library uses; called, it paints codes.
 
     Parameters
     ----------
@@ -164,13 +152,11 @@ class Generator(nn.Module):
 
     def __init__(self, resolution: int = 64, channels: int = 32, components: int = LEVELS * WIDTH):
         super().__init__()
-        if resolution % 32 or resolution < 32:
-            raise ValueError(f"resolution is {resolution}; the generator needs a multiple of 32.")
-        if channels % 8 or channels < 8 or not 1 <= components <= LEVELS * WIDTH:
-            raise ValueError(
-                f"channels is {channels} and components {components}; the generator needs a multiple of 8 "
-                f"and a number from 1 to {LEVELS * WIDTH}."
-            )
+        for name, value, step in ("resolution", resolution, 32), ("channels", channels, 8):
+            if value % step or value < step:
+                raise ValueError(f"{name} is {value}; the generator needs a multiple of {step}.")
+        if not 1 <= components <= LEVELS * WIDTH:
+            raise ValueError(f"components is {components}; the generator takes from 1 to {LEVELS * WIDTH}.")
         self.resolution = resolution
         self.base = LinearBase(resolution, components)
         self.encoder, self.decoder = Encoder(channels, resolution), Decoder(channels, resolution)
@@ -185,49 +171,35 @@ class Generator(nn.Module):
         picture = self.base.decode(codes) + self.decoder(codes).float()
         return picture.contiguous(memory_format=torch.channels_last)
 
-    def _device(self) -> torch.device:
-        return next(self.parameters()).device
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.images_of(codes).clamp(0, 1)
 
     @torch.no_grad()
     def encode(self, images: np.ndarray | Tensor, batch_size: int = 256) -> Tensor:
-        """Invert images.
+        """Invert images, uint8 or float in [0, 1], (N, 3, R, R), so many at a time.
 
-        Parameters
-        ----------
-        images : uint8 array or tensor (N, 3, R, R), or float tensor in [0, 1]
-        batch_size : int
-            Images at a time.
-
-        Returns
-        -------
-        Tensor
-            Codes (N, levels, width), float32; coordinates are of unit variance or so, the coarse ones first.
-
-        Raises
-        ------
-        ValueError
-            If the images do not have this generator's resolution.
+        Codes (N, levels, width) are float32; coordinates are of unit variance or so, the coarse ones first.
         """
-        self.eval()
         check_images(images, self.resolution)
-        codes = []
-        for start in range(0, len(images), batch_size):
-            batch = to_float(images[start : start + batch_size], self._device())
-            with runtime.autocast(self._device()):
-                codes.append(self.codes_of(batch))
-        return torch.cat(codes) if codes else torch.empty(0, LEVELS, WIDTH)
+        starts = range(0, len(images), batch_size)
+        batches = (to_float(images[start : start + batch_size], self.base.mean.device) for start in starts)
+        return self._each(self.codes_of, batches, (LEVELS, WIDTH))
 
     @torch.no_grad()
     def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
         """Paint images (N, 3, R, R), float32 in [0, 1], from codes (N, levels, width)."""
-        self.eval()
         if codes.ndim != 3 or tuple(codes.shape[1:]) != (LEVELS, WIDTH):
             raise ValueError(f"codes have shape {tuple(codes.shape)}; this generator takes (N, {LEVELS}, {WIDTH}).")
-        images = []
-        for batch in codes.to(self._device()).split(batch_size):
-            with runtime.autocast(self._device()):
-                images.append(self.images_of(batch).clamp(0, 1))
-        return torch.cat(images) if images else torch.empty(0, 3, self.resolution, self.resolution)
+        batches = codes.to(self.base.mean.device).split(batch_size) if len(codes) else ()
+        return self._each(self, batches, (3, self.resolution, self.resolution))
+
+    def _each(self, step, batches, shape):
+        self.eval()
+        done = []
+        for batch in batches:
+            with runtime.autocast(batch.device):
+                done.append(step(batch))
+        return torch.cat(done) if done else torch.empty(0, *shape)
 
 
 def check_images(images: np.ndarray | Tensor, side: int) -> None:
@@ -241,3 +213,12 @@ def to_float(images: np.ndarray | Tensor, device: torch.device | str = "cpu") ->
     images = torch.as_tensor(np.array(images) if isinstance(images, np.ndarray) else images, device=device)
     images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def mirrored_batches(images: np.ndarray, size: int, rng: torch.Generator, device: torch.device, doing: str):
+    """Rows and images (as of :func:`to_float`) of an epoch's whole batches in random order, half of them mirrored."""
+    order = torch.randperm(len(images), generator=rng)[: len(images) // size * size]
+    for rows in runtime.progress(order.split(size), doing):
+        x = to_float(images[rows.numpy()], device)
+        mirrored = torch.rand((), generator=rng) < 0.5
+        yield rows, x.flip(3).contiguous(memory_format=torch.channels_last) if mirrored else x

@@ -1,7 +1,8 @@
 """Files of tensors: shipped weights, a generator of one's own, and the state of a training that can be stopped.
 
 All are safetensors, written whole or not at all, and read only after a SHA-256 has been compared: that of the table
-for what ships, else the one that the file was written with. A file that is wrong is a ``ValueError`` that names it.
+for what ships, else the one that the file was written with. A file that is wrong is a ``ValueError`` that names it,
+one that is not there a ``FileNotFoundError``.
 """
 
 from __future__ import annotations
@@ -27,21 +28,14 @@ AGAIN = "Restore it or train it again."
 
 def write(file: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write tensors, and texts that describe them, into one file with their hash."""
-    file = Path(file)
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with runtime.atomic_write(file) as temporary:
         save_file(state, str(temporary), metadata=dict(metadata or {}) | {"sha256": digest(state)})
-    return file
+    return Path(file)
 
 
 def read(file: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors and texts of a file of :func:`write`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file; if it is damaged or another kind of file.
-    """
+    """Read the tensors and texts of a file of :func:`write`."""
     file = Path(file).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"There is no file {file}.")
@@ -72,31 +66,22 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return sha.hexdigest()
 
 
-def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating-point tensors as float16, half the size; the others as they are."""
-    return {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+def cast(tensors: Mapping[str, Tensor], kind: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Floating-point tensors in another type; the others as they are."""
+    return {name: value.to(kind) if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floating-point tensors as float32; the others as they are."""
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-
-
-# ---------------------------------------------------------------------------------------------------- what ships
 def _table(folder: Path) -> dict[str, dict[str, str]]:
     file = folder / TABLE
     if not file.exists():
         return {}
     try:
         table = json.loads(file.read_text())
-        good = all(set(entry) == {"file", "sha256"} and len(entry["sha256"]) == 64 for entry in table.values())
+        if all(set(entry) == {"file", "sha256"} and len(entry["sha256"]) == 64 for entry in table.values()):
+            return table
     except (ValueError, AttributeError, TypeError):
-        good = False
-    if not good:
-        raise ValueError(
-            f"{file} is damaged: valid is an object of names, each with a file and its sha256. Restore it."
-        )
-    return table
+        pass  # as damaged as one whose entries are wrong
+    raise ValueError(f"{file} is damaged: valid is an object of names, each with a file and its sha256. Restore it.")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -105,13 +90,7 @@ def names(folder: Path = FOLDER) -> list[str]:
 
 
 def path(name: str, folder: Path = FOLDER) -> Path:
-    """The verified file of some shipped weights.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If there are no weights of that name or the file is not the one that was registered; if the file is missing.
-    """
+    """The verified file of some shipped weights."""
     table = _table(folder)
     if name not in table:
         raise ValueError(f"There are no weights named {name!r}; valid names: {', '.join(sorted(table)) or 'none yet'}.")
@@ -124,9 +103,9 @@ def path(name: str, folder: Path = FOLDER) -> Path:
 
 
 def load(name: str, folder: Path = FOLDER) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors (floating-point ones as float32) and texts of shipped weights; errors as of :func:`path`."""
+    """The tensors (floating-point ones as float32) and texts of shipped weights."""
     tensors, metadata = _opened(path(name, folder))
-    return whole(tensors), metadata
+    return cast(tensors), metadata
 
 
 def load_state(name: str, folder: Path = FOLDER) -> dict[str, Tensor]:
@@ -144,49 +123,30 @@ def register(name: str, file: str | os.PathLike) -> None:
 
 def save_state(name: str, state: Mapping[str, Tensor], folder: Path = FOLDER) -> Path:
     """Write tensors (float16) under a name into a folder of shipped weights."""
-    file = write(folder / f"{name}.safetensors", halved(state))
+    file = write(folder / f"{name}.safetensors", cast(state, torch.float16))
     register(name, file)
     return file
 
 
-# ------------------------------------------------------------------------------------------------- stop and go on
 class Resumable:
     """The state of a training that can be stopped at any time and goes on after its last finished epoch.
 
-    Make one before the first epoch: it puts the network and the optimiser back to where a stopped training left them.
-    What is drawn at random in an epoch must follow from the seed and the epoch's number alone.
+    Make one before the first epoch: it puts the network and the optimiser back to where a stopped training left them,
+    and `history` has a record of each finished epoch. What is drawn at random in an epoch must follow from the seed and
+    the epoch's number alone.
 
     Parameters
     ----------
     file : path, optional
-        Where the state is kept; nothing is kept without one.
-    network : nn.Module
+        Where the state is kept. If it belongs to a training with other settings, that is a ValueError; if it is
+        damaged, a warning names it and the training begins again.
     optimizer : torch.optim.Optimizer
         Of parameters of the network.
     settings : dict
         All that decides the training, in the types of JSON.
-
-    Attributes
-    ----------
-    history : list of dict
-        A record of each finished epoch.
-
-    Raises
-    ------
-    ValueError
-        If the file belongs to a training with other settings. A damaged file is named in a warning, and the training
-        begins again.
-
-    Examples
-    --------
-    >>> state = Resumable("state.safetensors", network, optimizer, {"seed": 0})   # doctest: +SKIP
-    >>> for epoch in range(len(state.history), epochs):                           # doctest: +SKIP
-    ...     state.keep(epoch=epoch, loss=train_one_epoch(epoch))
     """
 
-    def __init__(
-        self, file: str | os.PathLike | None, network: nn.Module, optimizer: torch.optim.Optimizer, settings: dict
-    ):
+    def __init__(self, file, network: nn.Module, optimizer: torch.optim.Optimizer, settings: dict):
         self.file, self.network, self.optimizer = file and Path(file), network, optimizer
         self.settings, self.history = json.loads(json.dumps(settings)), []
         if self.file and self.file.exists():
@@ -210,18 +170,17 @@ class Resumable:
             return
         kept = json.loads(text.get("settings", "null"))
         if kept != self.settings:
-            raise ValueError(
-                f"{self.file} belongs to a training with {kept}, not {self.settings}: remove it or choose another."
-            )
+            said = f"{self.file} belongs to a training with {kept}, not {self.settings}"
+            raise ValueError(f"{said}: remove it or choose another.")
         self.network.load_state_dict({name[8:]: v for name, v in state.items() if name.startswith("weights.")})
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, number, moment = name.split(".")
-                parameter = parameters[int(number)].detach()
+        for name in [name for name in state if name.startswith("optimizer.")]:
+            _, number, moment = name.split(".")
+            value, parameter = state[name], parameters[int(number)].detach()
+            if moment != "step" and value.shape == parameter.shape:
                 # A fused optimiser walks through memory, so its averages must lie there as the weights do.
-                laid = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
-                moments.setdefault(int(number), {})[moment] = value if moment == "step" else laid
+                value = torch.empty_like(parameter).copy_(value)
+            moments.setdefault(int(number), {})[moment] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.history = json.loads(text["history"])

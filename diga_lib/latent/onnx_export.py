@@ -19,23 +19,11 @@ import onnx
 import torch
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
-from torch import Tensor, nn
 
 from diga_lib.latent.autoencoder import LEVELS, WIDTH, Generator
 
 STEP = 1e-4  # of a picture's range: the grid on which each component's part in the picture is rounded
 SMALL = 4096  # arrays of fewer numbers stay in the model
-BASIS, MEAN = "generator.base.basis", "generator.base.mean"
-WEIGHTS = "decoder.bin"  # the name under which the model asks for its external data
-
-
-class _Decode(nn.Module):
-    def __init__(self, generator: Generator):
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return self.generator.images_of(codes).clamp(0, 1)
 
 
 def decoder_id(generator: Generator) -> str:
@@ -48,83 +36,56 @@ def decoder_id(generator: Generator) -> str:
 
 
 def decoder_files(generator: Generator) -> dict[str, bytes]:
-    """Export ``Generator.decode`` for one code at a time.
-
-    Parameters
-    ----------
-    generator : Generator
-        Any generator; it is not changed.
+    """Export ``Generator.decode`` for one code at a time; equal generators give equal bytes.
 
     Returns
     -------
     dict of str to bytes
         ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in
         [0, 1]; its external data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who
-        painted, and how to unpack. Equal generators give equal bytes.
-
-    References
-    ----------
-    The generator is the one of notebook 01_latent_space.
+        painted, and how to unpack.
     """
-    whole = _Decode(copy.deepcopy(generator).to("cpu", memory_format=torch.contiguous_format)).eval()
-    buffer = io.BytesIO()
+    whole = copy.deepcopy(generator).to("cpu", memory_format=torch.contiguous_format).eval()
+    buffer, example = io.BytesIO(), torch.zeros(1, LEVELS, WIDTH)
+    names = {"input_names": ["codes"], "output_names": ["images"]}
     with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
-        torch.onnx.export(
-            whole,
-            (torch.zeros(1, LEVELS, WIDTH),),
-            buffer,
-            input_names=["codes"],
-            output_names=["images"],
-            opset_version=17,
-            dynamo=False,
-        )
+        torch.onnx.export(whole, (example,), buffer, opset_version=17, dynamo=False, **names)
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model)
-    arrays, packed = _take_out(model, generator.base.scale.cpu().numpy(), generator.resolution)
-    recipe = {"decoder": decoder_id(generator), "arrays": arrays}
-    return {
-        "decoder.onnx": model.SerializeToString(deterministic=True),
-        "decoder.json": json.dumps(recipe).encode(),
-        "decoder.bin.gz": gzip.compress(packed, 9, mtime=0),
-    }
-
-
-def _take_out(model: onnx.ModelProto, scale: np.ndarray, resolution: int) -> tuple[list[dict], bytes]:
-    """Replace the model's large arrays by references into external data; return how each is packed, and all packed."""
-    arrays, packed, offset, at = [], [], 0, 0
+    arrays, packed, offset = [], b"", 0
     for array in model.graph.initializer:
         values = numpy_helper.to_array(array)
         if values.size < SMALL:
             continue
-        is_picture = array.name in (BASIS, MEAN)  # one picture a row
-        table = values.reshape(1 if array.name == MEAN else len(values), -1)
-        most = np.abs(table).max(1, keepdims=True)
-        if is_picture:
-            # A component enters the picture times its scale, so fine components need fewer digits.
-            step = STEP / np.maximum(scale[:, None], 1e-12) if array.name == BASIS else np.full((1, 1), STEP)
-            step = np.maximum(step, most / 32000 + 1e-12).astype("<f4")
-            parts = _folded(np.round(table / step).astype(np.int32), resolution)
-        else:  # a layer's weights: 8 bits, one scale an output
-            step = np.maximum(most / 127, 1e-12).astype("<f4")
-            parts = [np.round(table / step).astype(np.int8)]
-        record = {"rows": len(table), "columns": table.shape[1], "run": resolution if is_picture else 0, "at": at}
-        part = step.tobytes() + b"".join(one.tobytes() for one in parts)
-        part += bytes(-len(part) % 4)
-        arrays.append(record)
-        packed.append(part)
-        at += len(part)
-        set_external_data(array, WEIGHTS, offset=offset, length=4 * values.size)
+        record, part = _packed(array.name, values, generator)
+        arrays.append(record | {"at": len(packed)})
+        packed += part + bytes(-len(part) % 4)
+        set_external_data(array, "decoder.bin", offset=offset, length=4 * values.size)
         array.ClearField("raw_data")
         offset += 4 * values.size
-    return arrays, b"".join(packed)
+    return {
+        "decoder.onnx": model.SerializeToString(deterministic=True),
+        "decoder.json": json.dumps({"decoder": decoder_id(generator), "arrays": arrays}).encode(),
+        "decoder.bin.gz": gzip.compress(packed, 9, mtime=0),
+    }
 
 
-def _folded(whole: np.ndarray, run: int) -> list[np.ndarray]:
-    """Differences along rows of pixels, low and high bytes: neighbours are alike, so these compress well.
-
-    A difference is written as 0, -1, 1, -2, 2, … so that small ones have a high byte of zero.
-    """
-    difference = np.diff(whole.reshape(-1, run), axis=1, prepend=0)
-    folded = (difference << 1) ^ (difference >> 31)
-    return [(folded & 255).astype(np.uint8), (folded >> 8).astype(np.uint8)]
+def _packed(name: str, values: np.ndarray, generator: Generator) -> tuple[dict, bytes]:
+    """An array as steps, one a row, and how many of them each number is; and how to unpack it."""
+    pictures = name in ("base.basis", "base.mean")  # one a row
+    table = values.reshape(1 if name == "base.mean" else len(values), -1)
+    most, run = np.abs(table).max(1, keepdims=True), generator.resolution if pictures else 0
+    if pictures:
+        # A component enters the picture times its scale, so fine components need fewer digits.
+        scale = generator.base.scale.cpu().numpy()[:, None] if name == "base.basis" else np.ones((1, 1), "f4")
+        step = np.maximum(STEP / np.maximum(scale, 1e-12), most / 32000 + 1e-12).astype("<f4")
+        # Differences along rows of pixels, as 0, -1, 1, -2, 2, …, low and high bytes: neighbours are alike, so most
+        # high bytes are zero.
+        change = np.diff(np.round(table / step).astype(np.int32).reshape(-1, run), axis=1, prepend=0)
+        folded = (change << 1) ^ (change >> 31)
+        whole = (folded & 255).astype(np.uint8).tobytes() + (folded >> 8).astype(np.uint8).tobytes()
+    else:  # a layer's weights: 8 bits, one scale an output
+        step = np.maximum(most / 127, 1e-12).astype("<f4")
+        whole = np.round(table / step).astype(np.int8).tobytes()
+    return {"rows": len(table), "columns": table.shape[1], "run": run}, step.tobytes() + whole

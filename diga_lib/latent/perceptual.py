@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diga_lib import runtime
-from diga_lib.latent.autoencoder import to_float
+from diga_lib.latent.autoencoder import mirrored_batches, to_float
 
 UNITS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
 CUES = ("male_shape", "age", "skin_tone", "nose_size", "makeup", "hair_length", "eye_opening")
@@ -69,48 +70,27 @@ class FactorNetwork(nn.Module):
         return pd.DataFrame(torch.cat(rows).cpu().numpy(), columns=FACTORS)
 
 
-def factor_table(attributes: pd.DataFrame, factors: pd.DataFrame, names: Sequence[str] = FACTORS) -> Tensor:
-    """The true values (N, F), float32, of everything in `names`."""
-    columns = [(factors if name in factors else attributes)[name].to_numpy("float32") for name in names]
-    return torch.stack([torch.from_numpy(column.copy()) for column in columns], 1)
-
-
 def train_factor_network(
     images, attributes, factors, epochs: int = 8, seed: int = 0, batch_size: int = 128, names: Sequence[str] = FACTORS
 ):
-    """Train a network to read the renderer's factors from its pictures.
+    """Train a network to read the columns `names` of attributes and factors, DataFrames (N, ...), from images.
 
-    Parameters
-    ----------
-    images : uint8 array (N, 3, R, R)
-    attributes, factors : DataFrames (N, ...)
-        Of the same rendered images.
-    epochs, seed, batch_size : int
-    names : sequence of str
-        Columns that the network learns to read.
-
-    Returns
-    -------
-    FactorNetwork
-        In evaluation mode.
+    The images, uint8 (N, 3, R, R), are rendered. The network returned is in evaluation mode.
     """
     runtime.seed_everything(seed)
     device = runtime.device()
-    truth = factor_table(attributes, factors, names)
+    table = pd.concat([attributes, factors], axis=1)[list(names)].to_numpy("float32")
+    truth = torch.from_numpy(np.ascontiguousarray(table))
     network = FactorNetwork(len(names)).to(device)
     network.mean.copy_(truth.mean(0)), network.scale.copy_(truth.std(0))
     truth = ((truth - truth.mean(0)) / truth.std(0)).to(device)
     steps = epochs * (len(images) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     network.train()
     for _ in range(epochs):
-        batches = torch.randperm(len(images), generator=generator)[: len(images) // batch_size * batch_size]
-        for rows in runtime.progress(batches.split(batch_size), "factor network"):
-            x = to_float(images[rows.numpy()], device)
-            if torch.rand((), generator=generator) < 0.5:
-                x = x.flip(3).contiguous(memory_format=torch.channels_last)
+        for rows, x in mirrored_batches(images, batch_size, rng, device, "factor network"):
             with runtime.autocast(device):
                 read, _ = network(x)
             loss = F.smooth_l1_loss(read, truth[rows.to(device)])

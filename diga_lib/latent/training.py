@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diga_lib import runtime
-from diga_lib.latent.autoencoder import Generator, to_float
+from diga_lib.latent.autoencoder import Generator, mirrored_batches
 from diga_lib.latent.checkpoints import Resumable, digest
 from diga_lib.latent.perceptual import FactorNetwork
 
@@ -22,21 +22,10 @@ UNITS_COUNT = 3.0  # an action unit is worth three other factors: its pixels are
 
 
 def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork, units: int = 12) -> Tensor:
-    """Absolute error of pixels and of their differences, distance of feature maps, distance of factors read.
+    """Absolute error of pixels and of their differences, distance of feature maps, distance of factors read: a scalar.
 
-    Parameters
-    ----------
-    images, again : Tensor (N, 3, R, R)
-        Originals and reconstructions, in [0, 1].
-    perceptual : FactorNetwork
-        Frozen.
-    units : int
-        How many of its factors, the first ones, are action units.
-
-    Returns
-    -------
-    Tensor
-        A scalar.
+    `images` and `again` (N, 3, R, R) in [0, 1] are originals and reconstructions; the first `units` factors of the
+    frozen network are action units.
     """
     loss = F.l1_loss(again, images)
     for axis in (2, 3):
@@ -53,30 +42,23 @@ def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork
 
 
 class Training:
-    """A training run that can be stopped at any time and goes on after its last finished epoch.
+    """A training run on images, uint8 (N, 3, R, R), that can be stopped and goes on after its last finished epoch.
 
     Parameters
     ----------
-    images : uint8 array (N, 3, R, R)
-        The pool; may be memory-mapped.
     perceptual : FactorNetwork
-        Judges reconstructions; frozen.
+        Judges reconstructions; frozen. Its first `units` factors are action units.
     folder : path, optional
         Where the state is kept between epochs.
-    epochs, batch_size, seed : int
     lr : float
         Highest learning rate: a short warm-up, then a cosine to zero.
-    units : int
-        How many of the perceptual network's factors, the first ones, are action units.
     **shape
         `channels` and `components` of the :class:`Generator`.
     """
 
     def __init__(self, images, perceptual, folder=None, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
-            raise ValueError(
-                f"There are {len(images)} images to train a generator on; at least {batch_size} are needed."
-            )
+            raise ValueError(f"There are {len(images)} images to train a generator on; needed are {batch_size}.")
         self.images, self.units, self.lr = images, units, lr
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
@@ -99,26 +81,20 @@ class Training:
 
     def _epoch(self, epoch: int) -> float:
         self.generator.train()
-        shuffle = torch.Generator().manual_seed(self.seed * 1000 + epoch)
-        per_epoch = len(self.images) // self.batch_size
-        order = torch.randperm(len(self.images), generator=shuffle)[: per_epoch * self.batch_size]
-        total = 0.0
-        batches = order.split(self.batch_size)
-        for number, rows in enumerate(runtime.progress(batches, f"generator, epoch {epoch + 1}/{self.epochs}")):
-            x = to_float(self.images[rows.numpy()], self.device)
-            if torch.rand((), generator=shuffle) < 0.5:
-                x = x.flip(3).contiguous(memory_format=torch.channels_last)
+        rng = torch.Generator().manual_seed(self.seed * 1000 + epoch)
+        steps, total, doing = len(self.images) // self.batch_size, 0.0, f"generator, epoch {epoch + 1}/{self.epochs}"
+        for step, (_, x) in enumerate(mirrored_batches(self.images, self.batch_size, rng, self.device, doing)):
             with runtime.autocast(self.device):
                 again = self.generator.images_of(self.generator.codes_of(x))
                 loss = reconstruction_loss(x, again.float(), self.perceptual, self.units)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * _schedule(epoch * per_epoch + number, self.epochs * per_epoch)
+                group["lr"] = self.lr * _schedule(epoch * steps + step, self.epochs * steps)
             self.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
             self.optimizer.step()
             total += loss.item()
-        return total / per_epoch
+        return total / steps
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -13,6 +13,7 @@ from sklearn.model_selection import cross_val_score
 
 from diga_lib import data
 from diga_lib.data import critters
+from diga_lib.data.painter import in_batches
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_each_cue_is_visible_grows_and_acts_where_it_should(cue):
     for number in (0, 1, 4, 9, 12):
         p, _, _ = critters.parameters(33, [number] * 4)
         p[cue] = levels
-        images = critters.draw(p).astype(float)
+        images = in_batches(critters.paint, p, 64).astype(float)
         change = np.abs(images - images[0]).max(1)
         differences.append(change.sum((1, 2)))
         inside.append(change[3, top:bottom, left:right].sum() / change[3].sum())
@@ -123,7 +124,7 @@ def test_a_hanging_ear_ends_below_the_eyes_and_a_standing_one_above_the_head():
     p["ear"] = np.tile(np.array([1, 0, 1], np.float32), (2, 1))  # magenta, which nothing else is
     p["inner_ear"], p["fluff"][:] = p["ear"], 0
     p["background"][:], p["fur"][:], p["second"][:] = 0.5, 0.5, 0.5
-    images = critters.draw(p).astype(int)
+    images = in_batches(critters.paint, p, 64).astype(int)
     magenta = images[:, [0, 2]].min(1) - images[:, 1] > 60
     rows = [np.flatnonzero(mask.any(1)) for mask in magenta]
     eyes = (1 - 0.12) * 32

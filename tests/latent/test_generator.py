@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from diga_lib import data, latent
 from diga_lib.data import faces
 from diga_lib.latent import checkpoints
-from diga_lib.latent.perceptual import FACTORS, FactorNetwork, factor_table
+from diga_lib.latent.perceptual import FactorNetwork
 from diga_lib.latent.training import Training, reconstruction_loss
 
 
@@ -160,13 +160,6 @@ def test_the_loss_is_zero_for_a_perfect_copy_and_counts_what_the_network_sees():
     mouth[:, :, 46:54, 22:42] += noise
     corner[:, :, 2:10, 0:20] += noise
     assert reconstruction_loss(images, mouth, network) > 1.1 * reconstruction_loss(images, corner, network)
-
-
-def test_the_factor_table_holds_the_truth(unseen):
-    table = factor_table(unseen[1], unseen[2])
-    assert table.shape == (500, len(FACTORS))
-    np.testing.assert_array_equal(table[:, FACTORS.index("AU12")], unseen[2]["AU12"])
-    np.testing.assert_array_equal(table[:, FACTORS.index("Male")], unseen[1]["Male"])
 
 
 def test_the_table_of_weights_is_plain_json():

@@ -30,22 +30,9 @@ def target_eyes(resolution: int) -> np.ndarray:
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation, scale and shift that maps two points onto two others.
+    """The rotation, scale and shift A (2, 3) that maps two points (2, 2) onto two others.
 
-    Parameters
-    ----------
-    source, target : ndarray, shape (2, 2)
-        Two points (x, y) each.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, 3)
-        A with ``target = source @ A[:, :2].T + A[:, 2]``.
-
-    Raises
-    ------
-    ValueError
-        When the two source points coincide.
+    It is ``target = source @ A[:, :2].T + A[:, 2]``; source points that coincide are a ValueError.
     """
     # As complex numbers the map is z -> a z + b: |a| scales, its angle turns, b shifts.
     (s0, s1), (t0, t1) = np.asarray(source, float) @ (1, 1j), np.asarray(target, float) @ (1, 1j)
@@ -57,27 +44,10 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
-    """Crop a face so that its eyes lie where rendered faces have them, without aliasing.
+    """Crop a face so that its eyes lie where rendered faces have them, without aliasing: uint8 (3, R, R).
 
-    Beyond the picture's border its outermost pixels are repeated.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        An RGB picture.
-    eyes : ndarray, shape (2, 2)
-        The picture's left and right eye, (x, y) in pixels.
-    resolution : int
-        Height and width of the result in pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (3, resolution, resolution)
-
-    Raises
-    ------
-    ValueError
-        When the eyes coincide, or lie such that hardly any of the crop is inside the picture.
+    Beyond the border of the RGB picture its outermost pixels are repeated. `eyes` (2, 2) are the picture's left and
+    right eye, (x, y) in pixels; if they coincide, or hardly any of the crop is inside, that is a ValueError.
     """
     eyes = np.asarray(eyes, float)
     target = target_eyes(resolution)
@@ -91,10 +61,8 @@ def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
     beyond = np.maximum(0, [-reached.min(0), reached.max(0) - image.size])  # [[left, top], [right, bottom]]
     pad = np.ceil(beyond).astype(int) + 1
     if (pad > MOST_PADDING * np.array(image.size) + 1).any():
-        raise ValueError(
-            f"eyes at {np.round(eyes, 1).tolist()} put the face outside the picture of "
-            f"{image.width}x{image.height} pixels"
-        )
+        size = f"{image.width}x{image.height}"
+        raise ValueError(f"eyes at {np.round(eyes, 1).tolist()} put the face outside the picture of {size} pixels")
     pixels = np.pad(np.asarray(image), ((pad[0, 1], pad[1, 1]), (pad[0, 0], pad[1, 0]), (0, 0)), mode="edge")
     # Sampling at least as finely as the picture and averaging after it is what avoids aliasing.
     finer = max(1, int(np.ceil(np.hypot(*inverse[:, 0]) - 1e-6)))
@@ -109,26 +77,11 @@ def align(image: Image.Image, eyes: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def find_eyes(image: Image.Image) -> np.ndarray:
-    """Find the two eyes of the largest face in a picture.
+    """Find the picture's left and right eye, (x, y) in pixels, of the largest face: float64 (2, 2), or `NoFaceFound`.
 
-    The network YuNet looks at the whole picture with a margin of its outermost pixels, for tightly cropped faces; then
-    at the whole picture alone. A small face is looked at again from near. The eyes are the mean of those found in the
-    picture and in its mirror image.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        An RGB picture with one roughly upright face.
-
-    Returns
-    -------
-    ndarray of float64, shape (2, 2)
-        The picture's left and right eye, (x, y) in pixels.
-
-    Raises
-    ------
-    NoFaceFound
-        When no face is found.
+    The network YuNet looks at the whole RGB picture with a margin of its outermost pixels, for tightly cropped faces;
+    then at the whole picture alone. A small face is looked at again from near. The eyes are the mean of those found in
+    the picture and in its mirror image.
 
     References
     ----------

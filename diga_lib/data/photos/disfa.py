@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from diga_lib.data.photos.reading import Listing
-from diga_lib.data.photos.tables import existing_file, existing_folder, image_files, image_paths, lines_of
+from diga_lib.data.photos.tables import existing_file, existing_folder, image_files, lines_of
 
 UNITS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 MOST = 5  # the highest intensity of the coding system
@@ -30,49 +30,33 @@ PRESENT = 2  # from this intensity on, a unit counts as present in the literatur
 def disfa(root: str | os.PathLike) -> Listing:
     """List the frames that have both an image and labels, in the order of subjects and frames.
 
-    Returns
-    -------
-    Listing
-        ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
-        more), ``metadata`` has the columns image_id, subject and frame.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        When a file is missing or not in DISFA's format; the sentence names it.
+    ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
+    more), ``metadata`` has the columns image_id, subject and frame.
     """
     root = existing_folder(root)
     images, labels = existing_folder(root / "Images"), existing_folder(root / "ActionUnit_Labels")
     names = sorted(folder.name for folder in labels.iterdir() if folder.is_dir() and (images / folder.name).is_dir())
     if not names:
         raise ValueError(f"{labels} and {images} have no subject in common: valid are folders such as SN001 in both.")
-    paths, intensities, metadata = [], [], []
+    paths, tables = [], []
     for name in names:
         table = pd.DataFrame({f"AU{unit}": _intensities(labels / name / f"{name}_au{unit}.txt") for unit in UNITS})
-        if table.isna().to_numpy().any():
-            unit = table.columns[table.isna().any()][0]
-            raise ValueError(
-                f"{labels / name} has no label of {unit} for frame {table.index[table[unit].isna()][0]}: "
-                "valid is a line for each frame in each unit's file."
-            )
+        for unit, lacks in table.isna().items():
+            if lacks.any():
+                said = f"{labels / name} has no label of {unit} for frame {lacks.idxmax()}"
+                raise ValueError(f"{said}: valid is a line for each frame in each unit's file.")
         frames = _frames(images / name)
-        if not frames:
-            raise ValueError(f"{images / name} has no image of a labelled frame: valid are names such as 00001.jpg.")
-        numbers = sorted(frames)
-        unlabelled = [number for number in numbers if number not in table.index]
-        if unlabelled:
-            raise ValueError(
-                f"{images / name} has the image {frames[unlabelled[0]]}, but labels go from frame {table.index.min()} "
-                f"to {table.index.max()}: valid are images numbered as the labels are, from 1."
-            )
-        files = [frames[number] for number in numbers]
-        paths += image_paths([images / name], files, images / name)
-        intensities.append(table.loc[numbers])
-        ids = [f"{name}/{file}" for file in files]
-        metadata.append(pd.DataFrame({"image_id": ids, "subject": name, "frame": numbers}))
-    factors = pd.concat(intensities, ignore_index=True).astype(np.float32)
+        for number, path in frames.items():
+            if number not in table.index:
+                said = f"{images / name} has the image {path.name}, but labels go from frame {table.index.min()}"
+                raise ValueError(f"{said} to {table.index.max()}: valid are images numbered as labels are, from 1.")
+        paths += map(str, frames.values())
+        ids = [f"{name}/{path.name}" for path in frames.values()]
+        tables.append(table.loc[list(frames)].reset_index(names="frame").assign(image_id=ids, subject=name))
+    table = pd.concat(tables, ignore_index=True)
+    factors = table[[f"AU{unit}" for unit in UNITS]].astype(np.float32)
     present = (factors >= PRESENT).astype(np.int8)
-    return Listing("disfa", paths, present, factors, pd.concat(metadata, ignore_index=True))
+    return Listing("disfa", paths, present, factors, table[["image_id", "subject", "frame"]])
 
 
 def _intensities(path: Path) -> pd.Series:
@@ -81,23 +65,24 @@ def _intensities(path: Path) -> pd.Series:
     for number, line in lines_of(existing_file(path)):
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", line)
         if not match or int(match[2]) > MOST:
-            raise ValueError(
-                f"Line {number} of {path} is {line!r}: valid is a frame's number, a comma and an "
-                f"intensity from 0 to {MOST}."
-            )
+            valid = f"a frame's number, a comma and an intensity from 0 to {MOST}"
+            raise ValueError(f"Line {number} of {path} is {line!r}: valid is {valid}.")
         if int(match[1]) in values:
             raise ValueError(f"{path} has frame {match[1]} more than once: valid is one line for each frame.")
         values[int(match[1])] = int(match[2])
     return pd.Series(values, dtype=float)
 
 
-def _frames(folder: Path) -> dict[int, str]:
-    """Numbers and names of a subject's frames."""
+def _frames(folder: Path) -> dict[int, Path]:
+    """A subject's frames in the order of their numbers."""
     frames = {}
-    for name in [path.name for path in image_files(folder) if path.parent == folder]:
-        stem = name.split(".")[0]
+    for path in [path for path in image_files(folder) if path.parent == folder]:
+        stem = path.name.split(".")[0]
         if not (stem.isascii() and stem.isdigit()):
-            raise ValueError(f"{folder} has the image {name}: valid are frame numbers as names, such as 00001.jpg.")
-        if frames.setdefault(int(stem), name) != name:
+            raise ValueError(f"{folder} has the image {path.name}: valid are frame numbers, such as 00001.jpg.")
+        if int(stem) in frames:
             raise ValueError(f"{folder} has two images of frame {int(stem)}: valid is one for each frame.")
-    return frames
+        frames[int(stem)] = path
+    if not frames:
+        raise ValueError(f"{folder} has no image of a labelled frame: valid are names such as 00001.jpg.")
+    return dict(sorted(frames.items()))

@@ -17,15 +17,9 @@ READ, NO_FACE, BROKEN = range(3)  # what became of a file
 
 
 def open_rgb(path: str | Path) -> Image.Image:
-    """Open an image file as an upright RGB picture with 8 bits a channel.
+    """Open an image file as an upright RGB picture with 8 bits a channel; what is transparent becomes white.
 
-    Grayscale, palette, CMYK and 16-bit pictures are converted; what is transparent becomes white.
-
-    Raises
-    ------
-    ValueError
-        When the file is empty, truncated, animated, too large, too small or not an image; the sentence
-        names it.
+    What is empty, truncated, animated, too large, too small or not an image is a ValueError that names the file.
     """
     try:
         with warnings.catch_warnings():
@@ -54,36 +48,28 @@ def _unreasonable(image):
     return None
 
 
+def _to_rgb(image):
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16 bits a channel: PIL would cut off everything above 255 instead of scaling it.
+        values = np.asarray(image, np.float64)
+        return Image.fromarray((np.clip(values / 65535, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
 def picture(path: str, eyes: np.ndarray | None, how: dict) -> np.ndarray:
-    """Read one file as a picture of the resolution asked for.
+    """Read one file as uint8 (3, resolution, resolution); `eyes` (2, 2) in pixels are looked for if they are None.
 
-    Parameters
-    ----------
-    path : str
-        The file.
-    eyes : ndarray or None, shape (2, 2)
-        Eye points in pixels; None has them found.
-    how : dict
-        "resolution", height and width of the result; "align", whether to bring the eyes into place or to crop the
-        middle square; "size", width and height that the picture must have, or None; "eyes_size", width and height of
-        the pictures for which `eyes` hold, or None for all.
-
-    Returns
-    -------
-    ndarray of uint8, shape (3, resolution, resolution)
-
-    Raises
-    ------
-    ValueError
-        When the file is not a valid image, or has another size, or its eyes are not inside it; `NoFaceFound` when
-        eyes are looked for and there are none.
+    `how` has "resolution"; "align", whether to bring the eyes into place or to crop the middle square; "size", width
+    and height that the picture must have, or None; and "eyes_size", those for which `eyes` hold, or None for all. What
+    cannot be read or aligned is a ValueError, a picture without a face `NoFaceFound`.
     """
     image, resolution = open_rgb(path), how["resolution"]
     if how["size"] is not None and image.size != tuple(how["size"]):
-        raise ValueError(
-            f"{path} has {image.width}x{image.height} pixels and not {how['size'][0]}x{how['size'][1]}: "
-            "valid are images of one size, or a folder of faces with align=True."
-        )
+        said = "{} has {}x{} pixels and not {}x{}".format(path, *image.size, *how["size"])
+        raise ValueError(f"{said}: valid are images of one size, or a folder of faces with align=True.")
     if not how["align"]:
         square = ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
         return np.asarray(square).transpose(2, 0, 1)
@@ -95,32 +81,20 @@ def picture(path: str, eyes: np.ndarray | None, how: dict) -> np.ndarray:
         raise ValueError(f"{path} cannot be aligned: {fault}.") from fault
 
 
-def decode(paths: list[str | None], eyes: np.ndarray | None, keys: np.ndarray, how: dict) -> dict[str, np.ndarray]:
-    """Decode image files, some of which may be broken.
+def decode(
+    paths: list[str | None], eyes: list[np.ndarray | None], keys: np.ndarray, how: dict
+) -> dict[str, np.ndarray]:
+    """Decode m image files, some of which may be broken; None is a row that is left empty.
 
-    Parameters
-    ----------
-    paths : list of str or None
-        The m files; None for a row that is left empty.
-    eyes : ndarray or None, shape (m, 2, 2)
-        Eye points in pixels.
-    keys : ndarray of uint8, shape (m, k)
-        What tells each file, and each of its states, from all others.
-    how : dict
-        As for :func:`picture`.
-
-    Returns
-    -------
-    dict
-        "images" (uint8, (m, 3, resolution, resolution)), "state" (uint8, (m,): READ, NO_FACE or BROKEN; black pictures
-        where it is not READ) and "key": those of `keys` whose file is not broken, otherwise 0.
+    `eyes` and `how` are as for :func:`picture`; `keys` (m, k) tell each file from all others. Returned are
+    "images", black where nothing was read; "state" (m,): READ, NO_FACE or BROKEN; and "key", 0 for a broken file.
     """
     images = np.zeros((len(paths), 3, how["resolution"], how["resolution"]), np.uint8)
     state, keys = np.full(len(paths), BROKEN, np.uint8), keys.copy()
-    for i, path in enumerate(paths):
+    for i, (path, points) in enumerate(zip(paths, eyes, strict=True)):
         try:
             if path is not None:
-                images[i] = picture(path, None if eyes is None else eyes[i], how)
+                images[i] = picture(path, points, how)
                 state[i] = READ
         except NoFaceFound:
             state[i] = NO_FACE
@@ -128,15 +102,3 @@ def decode(paths: list[str | None], eyes: np.ndarray | None, keys: np.ndarray, h
             pass  # it stays BROKEN; the sentence is asked for once more when all are known
     keys[state == BROKEN] = 0
     return {"images": images, "state": state, "key": keys}
-
-
-def _to_rgb(image):
-    if image.mode.startswith("I") or image.mode == "F":
-        # 16 bits a channel: PIL would cut off everything above 255 instead of scaling it.
-        values = np.asarray(image, np.float64)
-        return Image.fromarray((np.clip(values / 65535, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")

@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 
 from diga_lib.data import store
-from diga_lib.data.dataset import ImageDataset
+from diga_lib.data.dataset import ImageDataset, draw_rows
 from diga_lib.data.photos import files
 
 EYE_COLUMNS = ["left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y"]
@@ -26,25 +26,18 @@ class Listing:
 
     Parameters
     ----------
-    name : str
-        The data set's name.
     paths : list of str
         One file for each image.
     attributes, factors, metadata : DataFrame
         As in `ImageDataset`; `metadata` has the column image_id.
     eyes : ndarray of float64 or None, shape (N, 2, 2)
         The picture's left and right eye, (x, y) in pixels, where they are known.
-    size : tuple of int or None
-        Width and height that all images must have; None lets each have its own where faces are aligned.
-    eyes_size : tuple of int or None
-        Width and height of the images for which `eyes` hold, None for all; in others, eyes are looked for.
+    size, eyes_size : tuple of int or None
+        Width and height that all images must have, and those for which `eyes` hold; None stands for any.
     faces : bool
-        Whether the images show faces, which can be aligned by their eyes. Others are read as their middle square,
-        whatever their size.
+        Whether there are faces to align; what is none is read as its middle square, whatever its size.
     absent : list of str
-        Files that `table` names and that are not there.
-    table : str
-        Where the images' names come from.
+        Files that are not there although `table` names them.
     """
 
     name: str
@@ -63,60 +56,29 @@ class Listing:
 def read(
     listing: Listing, n: int | None, resolution: int, align: bool, missing: str, seed: int = 0, jobs: int | None = None
 ) -> ImageDataset:
-    """Decode images of a listing (once: later calls find them in the store).
+    """Decode images of a listing (once: later calls find them in the store), in so many processes.
 
-    Parameters
-    ----------
-    listing : Listing
-        What a function of `layouts` returned.
-    n : int or None
-        How many: all, in the listing's order, by default; fewer are drawn at random and come in random order, and
-        those of a smaller `n` are among those of a larger one.
-    resolution : int
-        Height and width in pixels.
-    align : bool
-        Bring the eyes to where rendered faces have them; otherwise crop the middle square.
-    missing : {"error", "drop"}
-        Whether a file that is not there or broken, or a photograph without a face, stops the reading or is left out
-        with a printed line.
-    seed : int
-        Chooses the images if there are more than `n`.
-    jobs : int, optional
-        Number of processes; as many as there are cores by default.
-
-    Returns
-    -------
-    ImageDataset
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        When `n` is more than there are, images are not there or not valid, or no face is found: one sentence names all.
+    Parameters and errors are those of :func:`diga_lib.data.load`; one sentence names all that is wrong.
     """
     total = len(listing.paths)
-    if n is not None and n > total:
-        raise ValueError(f"n is {n:,}, but {listing.name} has {total:,} images: valid is at most that many.")
+    chosen = draw_rows(listing.name, n, total, seed)
     if listing.absent:
-        said = (
-            f"There is no file for {len(listing.absent):,} of {total + len(listing.absent):,} images that "
-            f"{listing.table} names: {_names(listing.absent)}"
-        )
+        many = f"{len(listing.absent):,} of {total + len(listing.absent):,} images"
+        said = f"There is no file for {many} that {listing.table} names: {_names(listing.absent)}"
         if missing == "error" or not total:
             raise FileNotFoundError(f"{said}. Valid is also missing='drop', which leaves them out.")
-        print(f"Left out: {said[0].lower()}{said[1:]}")
-    chosen = np.arange(total) if n in (None, total) else np.random.default_rng(seed).permutation(total)[:n]
-    align = align and listing.faces
-    size = listing.size
+        print(f"{said}: they are left out.")
+    align, size = align and listing.faces, listing.size
     if size is None and not align and listing.faces:
         size = files.open_rgb(listing.paths[0]).size
     how = {"resolution": resolution, "align": align, "size": size, "eyes_size": listing.eyes_size}
     paths = [listing.paths[row] for row in chosen]
-    eyes = listing.eyes[chosen] if align and listing.eyes is not None else None
+    eyes = list(listing.eyes[chosen] if align and listing.eyes is not None else [None] * len(paths))
     arrays, rows = _stored(listing, paths, eyes, how, jobs)
 
     def sentence(i):
         try:
-            files.picture(paths[i], None if eyes is None else eyes[i], how)
+            files.picture(paths[i], eyes[i], how)
         except ValueError as fault:
             return str(fault)
         return f"{paths[i]} was not valid when it was read: read it again."
@@ -135,20 +97,16 @@ def read(
     images = arrays["images"][rows[0] : rows[-1] + 1] if one_after_another else arrays["images"][rows]
     copies = pd.Series([sha256(image).digest() for image in images]).duplicated()
     if copies.any():
-        names = _names([paths[i] for i in kept[copies]])
-        print(
-            f"{copies.sum():,} of {len(images):,} are the same as another, so training and test may share them: {names}"
-        )
-
-    def part(table):
-        return None if table is None else table.iloc[chosen].reset_index(drop=True)
-
-    return ImageDataset(images, part(listing.attributes), part(listing.factors), listing.name, part(listing.metadata))
+        many, names = f"{copies.sum():,} of {len(images):,}", _names([paths[i] for i in kept[copies]])
+        print(f"{many} are the same as another, so training and test may share them: {names}")
+    tables = (listing.attributes, listing.factors, listing.metadata)
+    attributes, factors, metadata = (t if t is None else t.iloc[chosen].reset_index(drop=True) for t in tables)
+    return ImageDataset(images, attributes, factors, listing.name, metadata)
 
 
 def _stored(listing, paths, eyes, how, jobs):
     """The store's arrays, with all that can be decoded, and the row of each image in them (-1: it is broken)."""
-    keys = np.stack([_key(path, None if eyes is None else eyes[i]) for i, path in enumerate(paths)])
+    keys = np.stack([_key(path, one) for path, one in zip(paths, eyes, strict=True)])
     folder = os.path.commonpath([os.path.dirname(path) for path in listing.paths])
     identity = {"name": listing.name, "folder": folder, "version": _VERSION} | how
     identity = {name: list(value) if isinstance(value, tuple) else value for name, value in identity.items()}
@@ -169,7 +127,7 @@ def _stored(listing, paths, eyes, how, jobs):
 
         def inputs(numbers):
             which = new[numbers - have]
-            return [paths[i] for i in which], None if eyes is None else eyes[which], keys[which]
+            return [paths[i] for i in which], [eyes[i] for i in which], keys[which]
 
         if len(new):
             arrays = store.open_store(identity, have + len(new), make, doing, jobs, inputs)
@@ -178,7 +136,7 @@ def _stored(listing, paths, eyes, how, jobs):
 
 
 def _nothing(rows):
-    return [None] * len(rows), None, np.zeros((len(rows), KEY_BYTES), np.uint8)
+    return [None] * len(rows), [None] * len(rows), np.zeros((len(rows), KEY_BYTES), np.uint8)
 
 
 def _key(path, eyes):

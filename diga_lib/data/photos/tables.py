@@ -49,44 +49,37 @@ def image_files(root: Path) -> list[Path]:
 
     for folder, folders, names in os.walk(root, onerror=stop):
         folders[:] = [name for name in folders if not _hidden(name)]
-        names = [name for name in names if not _hidden(name) and name.lower().endswith(ENDINGS)]
-        for path in [Path(folder, name) for name in folders + names]:
+        images = [Path(folder, name) for name in names if not _hidden(name) and name.lower().endswith(ENDINGS)]
+        for path in [Path(folder, name) for name in folders] + images:
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise ValueError(f"{path} is a link, which leaves {root}: valid are files inside it.")
-        found += [Path(folder, name) for name in names]
+        found += images
     return sorted(found)
 
 
-def image_paths(bases: Sequence[Path], names: Sequence[str], table: Path) -> list[str | None]:
-    """Full paths of the images that a table names, None where there is no such file.
+def _hidden(name):
+    return name.startswith(".") or name == "__MACOSX"
 
-    Raises
-    ------
-    ValueError
-        When a name leads out of the folders `bases`, of which the first that has the file counts, or two names are
-        of one file.
+
+def image_paths(bases: Sequence[Path], names: Sequence[str], table: Path) -> list[str | None]:
+    """Full paths of the images that a table names, in the first of some folders that has each; None: in none.
+
+    A name that leads out of the folders, and a file that is named twice, are a ValueError.
     """
-    bases, paths, seen = [base.resolve() for base in bases], [], {}
+    bases, paths, named = [base.resolve() for base in bases], [], {}
     plain = [{entry.name for entry in os.scandir(base) if entry.is_file(follow_symlinks=False)} for base in bases]
     for name in names:
-        found, inside = None, False
-        for base, here in [] if "\0" in name else zip(bases, plain, strict=True):
-            if name in here:  # the fast way for 200,000 files
-                found, inside = f"{base}{os.sep}{name}", True
+        found = None
+        for base, here in zip(bases, plain, strict=True):
+            # Looking a name up is the fast way for 200,000 files; a null byte is in no path.
+            path = f"{base}/{name}" if name in here else "" if "\0" in name else os.path.realpath(base / name)
+            if not path.startswith(f"{base}/"):
+                raise ValueError(f"{table} names {name!r}, which leaves {bases[0]}: valid are files inside it.")
+            if name in here or os.path.isfile(path):
+                found = path
                 break
-            path = os.path.realpath(base / name)
-            if path.startswith(f"{base}{os.sep}"):
-                inside = True
-                if os.path.isfile(path):
-                    found = path
-                    break
-            elif os.path.lexists(base / name):
-                inside = False
-                break
-        if not inside:
-            raise ValueError(f"{table} names {name!r}, which leaves {bases[0]}: valid are files inside it.")
-        if found and seen.setdefault(found, name) != name:
-            raise ValueError(f"{table} names one file twice, as {seen[found]!r} and {name!r}: valid is once each.")
+        if found and named.setdefault(found, name) != name:
+            raise ValueError(f"{table} names one file twice, as {named[found]!r} and {name!r}: valid is once each.")
         paths.append(found)
     return paths
 
@@ -102,8 +95,8 @@ def lines_of(path: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A table of words with one header; rows without a word are left out."""
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of words with one header, image_id and another column; rows without a word are left out."""
     try:
         with open(path, "rb") as file:
             if file.readline(1_000_000).count(b",") >= MOST_COLUMNS:
@@ -116,7 +109,12 @@ def read_csv(path: Path) -> pd.DataFrame:
     cells = cells.fillna("").map(str.strip)
     check_columns(cells.iloc[0], path)
     table = cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
-    return table[(table != "").any(axis=1)].reset_index(drop=True)
+    table = table[(table != "").any(axis=1)].reset_index(drop=True)
+    if "image_id" not in table or not len(table) or table.shape[1] < 2:
+        said = f"{path} has {len(table)} rows and the columns {', '.join(table)}"
+        raise ValueError(f"{said}: valid is a row or more, a column image_id and one of 0 and 1, such as Dark_Fur.")
+    check_unique(table["image_id"], path, "image_id")
+    return table
 
 
 def check_columns(names: Sequence[str], path: Path, what: str = "column") -> None:
@@ -126,42 +124,26 @@ def check_columns(names: Sequence[str], path: Path, what: str = "column") -> Non
         raise ValueError(f"{path} has {len(names):,} {what}s: valid are at most {MOST_COLUMNS:,}.")
     for name in names:
         if not COLUMN.fullmatch(name) or len(name) > 100:
-            raise ValueError(
-                f"{path} has the {what} {name[:100]!r}: valid are words: letters, digits, '_', '-', '.', '/', '()'."
-            )
+            raise ValueError(f"{path} has the {what} {name[:100]!r}: valid are words: letters, digits, _ - . / ( ).")
 
 
 def check_unique(values: Sequence[str], path: Path, what: str) -> None:
     """Refuse values that are empty or twice there."""
     values = pd.Series(values)
-    if values.duplicated().any() or (values == "").any():
-        twice = values[values.duplicated() | (values == "")].iloc[0]
-        raise ValueError(f"{path} has the {what} {twice!r} empty or more than once: valid is once each.")
+    wrong = values[values.duplicated() | (values == "")]
+    if len(wrong):
+        raise ValueError(f"{path} has the {what} {wrong.iloc[0]!r} empty or more than once: valid is once each.")
 
 
 def binary(cells: pd.Series) -> tuple[np.ndarray | None, np.ndarray]:
-    """A column of words as 0 and 1, if it is binary: 0 and 1, −1 and 1, true and false, or yes and no.
+    """A column of words as 0 and 1 (int8; None: it is not binary), and which cells keep it from that.
 
-    Returns
-    -------
-    values : ndarray of int8 or None
-        None where the column is not binary.
-    odd : ndarray of bool
-        The cells that are not of the two words that most cells are of.
+    Binary are 0 and 1, −1 and 1, true and false, or yes and no; odd cells are not of the pair that most are of.
     """
     codes, spelled = pd.factorize(cells)
-    words = (
-        pd.Series(spelled, dtype=str)
-        .str.lower()
-        .str.replace(r"^([+-]?\d+)\.0*$", r"\1", regex=True)
-        .str.removeprefix("+")
-    )
+    words = pd.Series(spelled, dtype=str).str.lower().str.removeprefix("+")
+    words = words.str.replace(r"^(-?\d+)\.0*$", r"\1", regex=True)
     often = np.bincount(codes, minlength=len(words))
-    best = max(BINARY, key=lambda pair: often[words.isin(list(pair))].sum())
-    values = words.map(best)
+    values = words.map(max(BINARY, key=lambda pair: often[words.isin(list(pair))].sum()))
     odd = values.isna().to_numpy()[codes]
     return (None, odd) if odd.any() or not len(codes) else (values.to_numpy(np.int8)[codes], odd)
-
-
-def _hidden(name):
-    return name.startswith(".") or name == "__MACOSX"

@@ -94,7 +94,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--root", help="folder of FairFace, for real-faces-64")
     parser.add_argument("--output", type=Path, default=checkpoints.FOLDER, help="folder (default: into the package)")
     given = parser.parse_args(arguments)
-    runtime.set_threads()
     try:
         runtime.check_output(given.output / checkpoints.TABLE)
         files = WEIGHTS[given.name](given.name, given.output, runtime.cache_folder("training", given.name), given.root)
