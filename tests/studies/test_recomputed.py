@@ -20,6 +20,7 @@ from diga_lib.studies.setting import setting
 from diga_lib.studies.store import METRICS
 
 COST = {
+    "diga-paper": 4,
     "diga-one-stage": 3.5,
     "diga-one-stage-words": 3.5,
     "lff": 2,
