@@ -85,7 +85,7 @@ class LabelledImages:
         for part in ("target", "spurious", "index"):
             values, n = getattr(self, part), len(self.images)
             if values is not None and np.shape(values) != (n,):
-                raise ValueError(f"{part} has shape {np.shape(values)}: valid is one value for each of {n} images.")
+                raise ValueError(f"{part} has shape {np.shape(values)} for {n} images: valid is one value for each.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -133,4 +133,5 @@ def draw_rows(name: str, n: int | None, total: int, seed: int) -> np.ndarray:
 
 def _check_images(images):
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
-        raise ValueError(f"Images are {images.dtype} of shape {images.shape}: valid is uint8 (N, 3, height, width).")
+        found = f"Images have shape {images.shape} and type {images.dtype}"
+        raise ValueError(f"{found}: valid is uint8 of shape (N, 3, height, width).")

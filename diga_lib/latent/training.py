@@ -58,7 +58,7 @@ class Training:
 
     def __init__(self, images, perceptual, folder=None, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):
         if len(images) < batch_size:
-            raise ValueError(f"There are {len(images)} images to train a generator on; needed are {batch_size}.")
+            raise ValueError(f"There are {len(images)} images to train a generator on; at least {batch_size} is valid.")
         self.images, self.units, self.lr = images, units, lr
         self.epochs, self.batch_size, self.seed, self.device = epochs, batch_size, seed, runtime.device()
         self.perceptual = perceptual.to(self.device).eval().requires_grad_(False)
