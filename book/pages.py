@@ -62,7 +62,7 @@ def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
 def as_jpeg(png: str) -> str:
     """Write a PNG, base64, as a JPEG of about a fifth of its size."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").save(buffer, "JPEG", quality=85)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -10,6 +10,7 @@
     each("summary[aria-label], .search-button-field", (found) => found.removeAttribute("aria-label"));
     each(".theme-switch", (icon) => icon.removeAttribute("title"));
     named(".theme-switch", { "aria-hidden": "true" });
+    named("[role=doc-biblioentry]", { role: "listitem" });  // the list of references is a list
     named(".bd-docs-nav .has-children > details > summary", { "aria-label": "Show or hide the pages below" });
     named(".bd-sidebar-primary .sidebar-primary-items__start > .sidebar-primary-item:first-child",
       { role: "navigation", "aria-label": "Home" });
