@@ -125,6 +125,7 @@ def test_has_exercises_with_solutions_that_are_checked(path):
         assert solutions, f"no solution: {cells[k].source[:60]}"
         solution = solutions[0]
         assert "hide-cell" in solution.metadata.tags
+        assert solution.metadata.mystnb.code_prompt_show == "Show the solution"
         last = [node for node in ast.parse(_without_magics(solution.source)).body if isinstance(node, ast.Assert)]
         assert last, f"nothing checks the solution of {cells[k].source[:60]}"
         assert not any(isinstance(node.test, ast.Constant) for node in last)
