@@ -83,13 +83,14 @@ class DiGA(ERM):
         self.momentum, self.residual = momentum, residual
         self.head_epochs, self.head_draws = head_epochs, head_draws
 
-    def fit(self, train, seed=0, validation=None, callbacks=()):
+    def fit(self, train, seed=0, callbacks=(), validation=None):
         """Train both stages; parameters as for `ERM.fit`.
 
-        With a validation set the head is that of the epoch with the best accuracy on it, else that of the last.
+        With a validation set the head is that of the epoch with the best accuracy on it, else that of the last. Where
+        it is biased like training, that rewards a head that takes the shortcut.
         """
         self.represent(train, seed, callbacks)
-        return self.fit_head(train, seed, validation, callbacks)
+        return self.fit_head(train, seed, callbacks, validation)
 
     def represent(self, train, seed=0, callbacks=()):
         """First stage: train the backbone without labels."""
@@ -149,7 +150,7 @@ class DiGA(ERM):
         sign = torch.ones(len(index), device=self.device)
         return [self.edits(index, s, self.degrees) for s in (sign, -sign)]
 
-    def fit_head(self, train, seed=0, validation=None, callbacks=()):
+    def fit_head(self, train, seed=0, callbacks=(), validation=None):
         """Second stage: train a linear head on the frozen backbone."""
         images, y = as_tensor(train.images, self.device), as_tensor(train.target, self.device).long()
         self.rng = torch.Generator(self.device).manual_seed(seed)

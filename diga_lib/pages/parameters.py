@@ -116,9 +116,7 @@ class Parameters(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
     seeds: int = Field(3, ge=1, le=100, description="how many seeds, a whole number from 1 to 100")
     photos: Folder = Field("", description='a folder of photographs that exists, or ""')
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"], AfterValidator(lambda name: runtime.device(name) and name)
-    ] = "auto"
+    device: Device = "auto"
     precision: Literal[runtime.PRECISIONS] = "auto"
 
 

@@ -35,7 +35,7 @@ class Row:
 
     def make(self, setting: Setting, **changes) -> ERM:
         """The untrained method, with arguments that differ from the row's."""
-        edits = (setting.generator, getattr(setting, self.direction)) if self.direction else ()
+        edits = (setting.encoded, getattr(setting, self.direction)) if self.direction else ()
         epochs = setting.sizes.byol_epochs if self.kind is DiGA else setting.sizes.epochs
         return self.kind(*edits, **{"epochs": epochs} | self.fixed | changes)
 

@@ -26,6 +26,21 @@ KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or 
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A generator that has encoded an array of images before, and does not do it again."""
+
+    generator: object
+    images: np.ndarray
+    codes: Tensor
+
+    def encode(self, images: np.ndarray) -> Tensor:
+        return self.codes if images is self.images else self.generator.encode(images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.generator.decode(codes)
+
+
+@dataclass(frozen=True)
 class Setting:
     """A biased split of a pool, with everything that is computed at most once for all rows: when it is first asked for.
 
@@ -58,6 +73,11 @@ class Setting:
     def codes(self) -> Tensor:
         """Of the training images (n_train, levels, width)."""
         return once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The generator for methods, which are given its codes of the training images."""
+        return Encoded(self.generator, self.split.train.images, self.codes)
 
     def combined(self, scorer: Callable | None = None) -> Direction:
         """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""

@@ -84,7 +84,7 @@ def test_the_head_is_trained_on_the_rare_side_and_the_backbone_stays(world, few)
 
 def test_the_head_of_the_best_epoch_on_validation_is_kept_and_callbacks_hear_both_stages(world, few):
     heard, validation = [], world.draw(200, 1.0, 2)
-    model = paper(world).fit(few, 0, validation, [lambda method, record: heard.append(record)])
+    model = paper(world).fit(few, 0, [lambda method, record: heard.append(record)], validation)
     assert heard == model.history
     assert [record["stage"] for record in heard] == ["byol"] * 2 + ["head"] * 4
     right = model.predict(validation.images) == validation.target

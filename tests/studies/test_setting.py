@@ -71,6 +71,8 @@ def test_what_is_not_asked_for_is_not_computed_and_what_is_is_computed_once(sett
     first = setting.refined
     assert setting.refined is first and setting.plain is setting.plain and setting.generator.encoded == 1
     assert (setting.balanced.test.index == setting.split.test.index).all()
+    model = rows.run(setting, "diga-one-stage", batch_size=64)[1]
+    assert setting.generator.encoded == 1 and torch.equal(model.faces.codes, setting.codes)
 
 
 def test_another_process_finds_codes_and_directions_on_disk(setting):
