@@ -28,6 +28,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from diga_lib import data, latent, runtime
 from diga_lib.data import shipped
+from diga_lib.data.dataset import draw_rows
 from diga_lib.data.photos import layouts, reading
 from diga_lib.pages.profiles import POOL_SEED, SIZES
 
@@ -309,7 +310,7 @@ def labels(dataset: str, data_root: str, profile: str, spurious: str) -> data.Im
         return data.load(dataset, n, seed=POOL_SEED)
     else:
         found = layouts.LAYOUTS[dataset](data_root)
-        rows = np.random.default_rng(0).permutation(len(found.paths))[:n]
+        rows = draw_rows(dataset, min(n, len(found.paths)), len(found.paths), 0)
         table, metadata = (part.iloc[rows].reset_index(drop=True) for part in (found.attributes, found.metadata))
     return data.ImageDataset(np.broadcast_to(np.uint8(0), (len(table), 3, 1, 1)), table, None, dataset, metadata)
 
