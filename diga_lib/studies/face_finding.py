@@ -44,6 +44,9 @@ class Cell:
     root: str
     version: int = 1
 
+    def __str__(self) -> str:
+        return f"{self.detector} {self.race} Male={self.male}"
+
     key = property(lambda self: {name: getattr(self, name) for name in KEY})
 
 
