@@ -14,7 +14,7 @@ from diga_lib.data.painter import Canvas, Window, _bell, _field, _mix, _ramp
 from diga_lib.data.painter import _Face as Face
 
 EYE_X, EYE_Y = 0.27, -0.12
-PINK, DARK, WHITE = ((0.86, 0.58, 0.56), (0.09, 0.06, 0.06), (0.96, 0.95, 0.92))
+DARK, WHITE = (0.09, 0.06, 0.06), (0.96, 0.95, 0.92)
 
 
 def paint(p: dict[str, Tensor], resolution: int = 64) -> Tensor:
