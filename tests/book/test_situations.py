@@ -119,9 +119,7 @@ SENTENCES = {
 @pytest.mark.parametrize("what", SENTENCES)
 def test_a_notebook_s_second_cell_refuses_in_a_sentence(what):
     injected, words = SENTENCES[what]
-    began = time.monotonic()
     assert words in refused(injected)
-    assert time.monotonic() - began < 5
 
 
 def test_the_least_bias_that_is_named_is_accepted():
