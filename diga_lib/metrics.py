@@ -32,15 +32,9 @@ def group_metrics(y_true, y_pred, spurious):
 
     Parameters
     ----------
-    y_true, y_pred : array_like of int or bool, shape (n,)
-        Targets and predictions, 0 or 1.
-    spurious : array_like of int or bool, shape (n,)
-        Spurious values 0 ... K - 1; two spurious attributes at once are numbered by their product.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a value is not valid, or a group has no image.
+    y_true, y_pred, spurious : array_like of int or bool, shape (n,)
+        Targets and predictions, 0 or 1, and spurious values 0 ... K - 1; two attributes at once are numbered by their
+        product. Other values or lengths, and a group without an image, are a ValueError.
 
     References
     ----------
@@ -69,14 +63,14 @@ def group_metrics(y_true, y_pred, spurious):
     )
 
 
-def mean_and_interval(values, level=0.95):
-    """Compute the mean of finite values (n,), one for each seed, and the half width of its t interval.
+def mean_and_interval(values):
+    """Compute the mean of finite values (n,), one for each seed, and the half width of its 95 % t interval.
 
-    `level` is the interval's confidence, in (0, 1). With a single value the half width is unknown (NaN).
+    With a single value the half width is unknown (NaN).
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
         raise ValueError(f"A mean needs a list of at least one finite number, not {values.tolist()}.")
     if values.size == 1:
         return float(values[0]), float("nan")
-    return float(values.mean()), float(stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values))
+    return float(values.mean()), float(stats.t.ppf(0.975, values.size - 1) * stats.sem(values))

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -53,6 +53,12 @@ def autocast(on: torch.device | None = None, precision: str = "auto") -> torch.a
     on = on or device()
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(on))
     return torch.autocast(on.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def in_batches(step: Callable, *arrays, size: int = 512) -> torch.Tensor:
+    """Join what `step` gives for so many rows of one or several arrays (N, ...) at a time; N is at least 1."""
+    starts = range(0, len(arrays[0]), size)
+    return torch.cat([step(*(rows[start : start + size] for rows in arrays)) for start in starts])
 
 
 def seed_everything(seed: int) -> None:
@@ -152,12 +158,12 @@ def cache_folder(*parts: str) -> Path:
     return _writable(Path(folder, *parts), said)
 
 
-def check_output(file: str | os.PathLike, name: str = "--output") -> Path:
-    """Return the path of a file that can be written; if it cannot, raise a ValueError that begins with `name`."""
+def check_output(file: str | os.PathLike) -> Path:
+    """Return the path of a file that can be written; if it cannot, raise a ValueError about --output."""
     file = Path(file)
     if os.path.isdir(os.path.expanduser(file)):
-        raise ValueError(f"{name} is {file}, which is a folder: valid is the name of a file.")
-    return _writable(file.parent, f"{name} is {str(file)[:200]}, which cannot be written") / file.name
+        raise ValueError(f"--output is {file}, which is a folder: valid is the name of a file.")
+    return _writable(file.parent, f"--output is {str(file)[:200]}, which cannot be written") / file.name
 
 
 def _writable(folder: Path, said: str) -> Path:

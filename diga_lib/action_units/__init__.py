@@ -1,13 +1,10 @@
 """Action units: sequences of expressions, AUEditNet and the editors it is compared with, and their judge."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from diga_lib import runtime
 from diga_lib.action_units.data import UNITS
-from diga_lib.action_units.editors import Edit, Linear, no_edit
-from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
+from diga_lib.action_units.editors import AUEditNet, Edit, LabelDecoder, Linear, SingleBranch, no_edit
 from diga_lib.latent import checkpoints
 
 __all__ = ["EDITOR", "UNITS", "AUEditNet", "load", "load_compared"]

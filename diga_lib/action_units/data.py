@@ -1,13 +1,12 @@
 """Expression sequences: subjects who are filmed while their faces move, with twelve action units in each frame.
 
-The plan is DISFA's: 27 subjects, of whom 18 train and 9 test, intensities from 0 to 5. Training reads the labels as
-a human coder gives them, whole numbers; the true, continuous intensities of the test subjects score the edits.
+The plan is DISFA's: 27 subjects, of whom 18 train and 9 test, intensities from 0 to 5. Training reads labels as a human
+coder gives them, whole numbers; the true intensities of the test subjects score the edits.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -45,7 +44,7 @@ class Sequences:
         """A number (N,) for each pair of subject and session."""
         return self.subject * SESSIONS + self.session
 
-    def select(self, keep: np.ndarray) -> Sequences:
+    def select(self, keep: np.ndarray) -> Self:
         """Some of the frames, by positions or a mask."""
         return Sequences(self.images[keep], self.intensities[keep], self.subject[keep], self.session[keep])
 

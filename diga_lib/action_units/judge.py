@@ -1,10 +1,7 @@
 """Who judges the edits: a network that reads action units, and one that recognises people.
 
-They learned from rendered faces of a population of their own, which no editor sees (`studies.judge_training`).
-They are neither the network that looked on when the generator was trained nor of its architecture.
+They learned from faces that no editor sees (`studies.judge_training`), and took no part in training the generator.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -53,11 +50,7 @@ def head(outputs: int) -> nn.Sequential:
 
 
 class UnitReader(nn.Module):
-    """Reads the twelve intensities from a picture, with the person's neutral face beside it.
-
-    A coder of the Facial Action Coding System works so: how high a brow is *raised* shows only to somebody who knows
-    where it rests.
-    """
+    """Reads the twelve intensities from a picture, with the person's neutral face beside it, as human coders do."""
 
     def __init__(self):
         super().__init__()
@@ -94,21 +87,19 @@ class Judges:
         """Intensities (N, 12), about 0-5, of pictures whose people look like `neutral` (N, 3, 64, 64) at rest."""
         if len(images) != len(neutral):
             raise ValueError(f"There are {len(images)} pictures and {len(neutral)} neutral faces; valid is one each.")
-        return _batches(self.reader, images, neutral)
+        return _seen_by(self.reader, images, neutral)
 
     def recognise(self, images: np.ndarray | Tensor) -> np.ndarray:
         """Embeddings (N, 64) of length 1; the cosine of two says how alike the judge finds two people."""
-        embedded = _batches(self.recogniser, images)
+        embedded = _seen_by(self.recogniser, images)
         return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
 
 
 @torch.inference_mode()
-def _batches(network: nn.Module, *pictures: np.ndarray | Tensor, size: int = 512) -> np.ndarray:
-    on, seen = next(network.parameters()).device, []
-    for start in range(0, len(pictures[0]), size):
-        with runtime.autocast(on):
-            seen.append(network(*(to_float(part[start : start + size], on) for part in pictures)))
-    return torch.cat(seen).cpu().numpy()
+def _seen_by(network: nn.Module, *pictures: np.ndarray | Tensor) -> np.ndarray:
+    on = next(network.parameters()).device
+    with runtime.autocast(on):
+        return runtime.in_batches(lambda *x: network(*(to_float(part, on) for part in x)), *pictures).cpu().numpy()
 
 
 def load() -> Judges:

@@ -1,15 +1,12 @@
 """How well edits do what was asked: agreement, error, leakage."""
 
-from __future__ import annotations
-
 import numpy as np
 
 
 def icc31(*raters: np.ndarray) -> float:
     """Intraclass correlation ICC(3,1): consistency of two or more raters, each of whom rates the same N targets, (N,).
 
-    It is 1 for perfect agreement up to an offset, about 0 for none; NaN where no rating differs from another. Fewer
-    than two raters or targets, or other numbers of targets, are a ValueError.
+    It is 1 for perfect agreement up to an offset, about 0 for none; NaN where no rating differs from another.
 
     References
     ----------

@@ -1,7 +1,5 @@
 """Images with attributes, from the renderer or from disk, and biased splits of them."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from importlib import import_module
@@ -38,25 +36,19 @@ def load(
     name : str
         One of ``NAMES``: embedded faces, or cats and dogs; photographs that ship (`diga_lib.data.shipped`); or what
         lies below `root` in a layout of `diga_lib.data.photos.layouts`.
-    n : int, optional
-        Number of images: rendered images 20,000 by default, otherwise all. Fewer are always among more of the same
-        seed; of images on disk they are drawn at random.
-    seed : int
-        Chooses the rendered images (image i depends on (seed, i) alone), or which of the images on disk.
+    n, seed : int
+        Number of images, by default 20,000 rendered ones, otherwise all; and which. Rendered image i depends on
+        (seed, i) alone; of images on disk they are drawn at random, and fewer are among more of the same seed.
     resolution : int
         Height and width in pixels, 16 to 512.
-    root : path, optional
-        Where images on disk lie.
-    align : bool
-        Turn, scale and shift photographs so that the eyes lie where rendered faces have them.
+    root, align : path, bool
+        Where images on disk lie; whether to turn, scale and shift photographs so that the eyes lie where rendered faces
+        have them.
     missing : {"error", "drop"}
         Whether files that are not there or broken, and photographs without a face, stop the reading, or are left out
         with a printed line; both name them all.
 
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        When a parameter or something on disk is not valid; the sentence names it and says what is.
+    What is not valid, here or on disk, is a ValueError or FileNotFoundError that names it and says what is.
     """
     _check_name(name)
     check_whole("n", 1 if n is None else n, 1)

@@ -1,7 +1,5 @@
 """Biased splits: a training set in which an attribute that means nothing predicts the target."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -40,15 +38,13 @@ def biased_split(
 
     Where `dataset.metadata` has a column "partition" (train, validation, test), each part is drawn from its own;
     validation from training, where none is called so. Without it, but with a column "identity" or "subject", nobody
-    is in two parts. The test set does not depend on the bias, and training sets of different biases share as many
-    images of each group as both have.
+    is in two parts. The test set does not depend on the bias; training sets of several biases share what they can.
 
     Parameters
     ----------
-    target : str
-        The attribute to predict.
-    spurious : str or sequence of str
-        What predicts it in training only; of "Male&Young" or ["Male", "Young"] the value is 2·Male + Young.
+    target, spurious : str, str or sequence of str
+        The attribute to predict, and what predicts it in training only; of "Male&Young" or ["Male", "Young"] the value
+        is 2·Male + Young.
     bias : float
         Minority size divided by majority size, above 0, at most 1 (balanced).
     n_train, n_validation : int
@@ -57,19 +53,13 @@ def biased_split(
         By default as many as a training set of this size leaves whatever its bias, at most 1,000 and at least a tenth
         of the pool's smallest group. An official test partition that has fewer gives what it has, with a printed line.
     seed : int
-        Chooses the images, and their random order; at least 0.
+        Chooses the images and their order; at least 0.
     aligned : {"opposite", "same"}
         The spurious value of most images with target 1: "opposite" is 0, as in the official code ("women smile more"
         with Male = 0), "same" is 1.
 
-    Raises
-    ------
-    ValueError
-        When a parameter or a partition is not valid, or there are too few images of a group: it says how many exist.
-
-    References
-    ----------
-    Group sizes as in the official code of DiGA, arXiv:2403.06606.
+    A ValueError says what is not valid, or of which group there are too few images. The group sizes are those of the
+    official code of DiGA, arXiv:2403.06606.
     """
     names = _attribute_names(dataset, target, spurious)
     if not isinstance(bias, Real) or isinstance(bias, bool) or not (math.isfinite(bias) and 0 < bias <= 1):

@@ -5,8 +5,6 @@ cat from a dog (ears, muzzle, nose, eyes, cheeks, whiskers) is a number that bot
 :mod:`diga_lib.data.critters` decides which numbers are drawn; nothing here is random.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -6,8 +6,6 @@ cue tells a cat from a dog: some cats' ears hang, some dogs' stand, snouts come 
 from ranges that overlap. Any correlation of species and fur is the doing of :func:`diga_lib.data.biased_split`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,10 +1,9 @@
 """Images with a table of attributes, and the labelled parts that a method trains and is tested on."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -12,25 +11,13 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """A pool of images of one size; parts that do not fit one another are a ValueError.
+    """A pool of images of one size; parts that do not fit one another are a ValueError."""
 
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, 3, H, W)
-        RGB; may be a read-only memory map.
-    attributes : DataFrame of int8, shape (N, A)
-        0 or 1, under CelebA's names.
-    factors, metadata : DataFrame or None, N rows
-        Numbers that are not binary, such as action units (0 to 5) or age; text, such as file name or partition.
-    name : str
-        What the pool is called in tables and figures.
-    """
-
-    images: np.ndarray
-    attributes: pd.DataFrame
-    factors: pd.DataFrame | None
-    name: str
-    metadata: pd.DataFrame | None = None
+    images: np.ndarray  #: uint8 (N, 3, H, W), RGB; may be a read-only memory map
+    attributes: pd.DataFrame  #: int8 (N, A), 0 or 1, under CelebA's names
+    factors: pd.DataFrame | None  #: N rows of numbers that are not binary, such as action units (0 to 5) or age
+    name: str  #: what the pool is called in tables and figures
+    metadata: pd.DataFrame | None = None  #: N rows of text, such as file name or partition
 
     def __post_init__(self):
         _check_images(self.images)
@@ -45,13 +32,13 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def select(self, indices) -> ImageDataset:
+    def select(self, indices) -> Self:
         """The rows `indices` (integers, a slice or a Boolean mask) as a pool of their own."""
         tables = {name: getattr(self, name) for name in ("attributes", "factors", "metadata")}
         tables = {name: t if t is None else t.iloc[indices].reset_index(drop=True) for name, t in tables.items()}
         return dataclasses.replace(self, images=self.images[indices], **tables)
 
-    def with_attribute(self, name: str, values) -> ImageDataset:
+    def with_attribute(self, name: str, values) -> Self:
         """The same pool with a binary attribute added or replaced; `values` (N,) are 0 or 1, or Boolean."""
         values = np.asarray(values)
         if values.shape != (len(self),) or not np.isin(values, (0, 1)).all():
@@ -61,24 +48,13 @@ class ImageDataset:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with a target label; parts that do not fit one another are a ValueError.
+    """Images with a target label; parts that do not fit one another are a ValueError."""
 
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (n, 3, H, W)
-    target : ndarray of int64, shape (n,)
-        The label to predict, 0 or 1.
-    spurious : ndarray of int64 or None, shape (n,)
-        0 to `n_spurious` - 1 (two attributes at once: 3); only oracles and the scoring of a test may read it.
-    index : ndarray of int64, shape (n,)
-        Row of each image in its pool.
-    """
-
-    images: np.ndarray
-    target: np.ndarray
-    spurious: np.ndarray | None
-    index: np.ndarray
-    n_spurious: int = 2
+    images: np.ndarray  #: uint8 (n, 3, H, W)
+    target: np.ndarray  #: int64 (n,), the label to predict, 0 or 1
+    spurious: np.ndarray | None  #: int64 (n,), 0 to `n_spurious` - 1; only oracles and a test's scoring may read it
+    index: np.ndarray  #: int64 (n,), row of each image in its pool
+    n_spurious: int = 2  #: 4 for two attributes at once
 
     def __post_init__(self):
         _check_images(self.images)
@@ -92,12 +68,12 @@ class LabelledImages:
 
     @property
     def group(self) -> np.ndarray:
-        """Group of each image, `n_spurious * target + spurious` (int64, shape (n,))."""
+        """Group of each image, `n_spurious * target + spurious`, int64 (n,)."""
         if self.spurious is None:
             raise ValueError("These images carry no spurious attribute: only oracles and a test's scoring have groups.")
         return self.n_spurious * self.target + self.spurious
 
-    def without_spurious(self) -> LabelledImages:
+    def without_spurious(self) -> Self:
         """The same images and labels for a method that must not see the spurious attribute."""
         return dataclasses.replace(self, spurious=None)
 

@@ -9,8 +9,6 @@ therefore the doing of :func:`diga_lib.data.biased_split`.
 What the names mean here: "Male" is *drawn with masculine-presenting cues*, "Young" is *drawn with few signs of age*.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

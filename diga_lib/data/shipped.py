@@ -1,4 +1,4 @@
-"""Photographs that come with the package, by people who allow it (CC BY 4.0), and their attributes.
+"""Photographs that come with the package (CC BY 4.0), cropped and scaled, and their attributes.
 
 ``fairface-sample``: 6,000 faces of FairFace at 64 pixels (Kärkkäinen and Joo, WACV 2021), of people of 20 to 29 and of
 40 and over, equally many in each group of Male and Young, as balanced by race as can be. The generator
@@ -8,10 +8,8 @@
 figshare 2017, doi 10.6084/m9.figshare.5047666), as pictures of 256 x 256 pixels that are aligned by their eyes to any
 resolution. In each half of the table are six people, three women and three men.
 
-Both were cropped and scaled. What the people are said to be is FairFace's annotators' guess, or their own word.
+What the people are said to be is FairFace's annotators' guess, or their own word.
 """
-
-from __future__ import annotations
 
 import io
 import zipfile

@@ -6,8 +6,6 @@ replaced in one step, so a killed run leaves finished shards only, and the next 
 i alone: fewer rows are in the same files, and more are appended to them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -38,26 +36,19 @@ def open_store(
     jobs: int | None = None,
     inputs: Callable[[np.ndarray], tuple] = lambda rows: (rows,),
 ) -> dict[str, np.ndarray]:
-    """Return the first `n` rows of the store for `identity`, making what is missing or damaged.
+    """Return the first `n` rows of the store for `identity`, read-only memory maps, making what is missing or damaged.
 
     Parameters
     ----------
     identity : dict
         Everything that the rows depend on, as JSON values, among them "name" and "resolution" (of the images).
     make : callable
-        Returns named arrays of m rows each when called with `inputs(rows)`. Must be picklable for n of 1,000
-        and more, which are made in several processes.
-    doing : str
-        Text before the progress bar.
-    jobs : int, optional
-        Number of processes; as many as there are cores by default.
-    inputs : callable, optional
-        Maps row numbers (int64, shape (m,)) to the arguments of `make`; by default they are the argument.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Read-only memory maps of `n` rows each.
+        Returns named arrays of m rows each when called with `inputs(rows)`; picklable, since 1,000 rows and more are
+        made in several processes.
+    doing, jobs : str, int
+        Text before the progress bar; number of processes, by default one a core.
+    inputs : callable
+        Maps row numbers, int64 (m,), to the arguments of `make`.
     """
     folder = store_folder(identity)
     jobs = jobs or runtime.available_cores()
@@ -75,7 +66,7 @@ def open_store(
 
 
 def finished(identity: dict) -> int:
-    """The number of rows that the store for `identity` has."""
+    """How many rows the store for `identity` has."""
     shards = _read_manifest(store_folder(identity), identity)["shards"]
     return shards[-1]["stop"] if shards else 0
 

@@ -4,11 +4,10 @@ Throughout, a *direction* is a vector in W+ (levels, width) along which faces ar
 standard deviations of the training latents along it. Codes are (N, levels, width), targets (N,) of 0 and 1.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -30,8 +29,8 @@ class Direction:
     """A direction in W+, and how to read where a face lies along it.
 
     A code's coordinate is ``<reader, code>``, where ``<reader, direction> = 1``; the paper's plain direction is its own
-    reader. The scale, which is one degree, is the standard deviation of the training latents' coordinate; the center
-    lies halfway between the two clusters, or at the mean if none were fitted.
+    reader. The scale, one degree, is the standard deviation of the training latents' coordinate; the center lies
+    halfway between the two clusters, or at the mean if none were fitted.
     """
 
     direction: Tensor  #: (levels, width), the unit vector along which faces are moved
@@ -44,7 +43,7 @@ class Direction:
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  #: what the choice of c was based on
 
     @property
-    def directions(self) -> list[Direction]:
+    def directions(self) -> list[Self]:
         """Itself, as several words have several directions."""
         return [self]
 
@@ -69,14 +68,11 @@ class Direction:
 
 
 def boundary(codes: Tensor, target: np.ndarray, strength: float) -> Tensor:
-    """Unit normal (levels, width) of the regularised boundary between the two target classes.
+    """Unit normal (levels, width) of the regularised boundary between the two target classes, towards target 1.
 
-    ``argmin_w  sum_i log(1 + exp(-y_i <w, z_i>)) + strength / 2 |w|^2``, pointing towards target 1. The strength,
-    lambda > 0, counts against a sum over N images, so its meaning depends on N and on the codes' scale.
-
-    References
-    ----------
-    DiGA (arXiv 2403.06606), section 3.2; derived in notebook 02_biased_directions.
+    It is ``argmin_w  sum_i log(1 + exp(-y_i <w, z_i>)) + strength / 2 |w|^2`` (DiGA, arXiv 2403.06606, section 3.2;
+    derived in notebook 02_biased_directions). The strength, lambda > 0, counts against a sum over N images, so its
+    meaning depends on N and on the codes' scale.
     """
     if not strength > 0:
         raise ValueError(f"strength is {strength}; it must be above 0.")
@@ -103,10 +99,9 @@ def paper_direction(codes: Tensor, direction: Tensor) -> Direction:
 
 
 def agreement(found: Direction, codes: Tensor, target: np.ndarray, generator, scorer, degree: float = 5.0) -> float:
-    """How often a scorer still sees the target's label after the direction is added and after it is subtracted.
+    """Share, in [0, 1], of images moved by `degree` up and down, on which a scorer says what the target's *label* says.
 
-    It is the share of the 2 N edited images, in [0, 1], on which the scorer says what the *label* says; how it saw the
-    image before the edit does not count. Generator and scorer are as for `spurious_direction`.
+    How it saw the image before the edit does not count. Generator and scorer are as for `spurious_direction`.
     """
     y = np.asarray(target) == 1
     kept = [(scorer(generator.decode(found.move(codes, sign * degree))) > 0.5) == y for sign in (-1, 1)]
@@ -123,7 +118,6 @@ def spurious_direction(
     degree: float = 5.0,
     images: int = 100,
     refined: bool | None = None,
-    seed: int = 0,
 ) -> Direction:
     """Find the direction of the spurious attribute: ``n_strong - c n_weak`` with the best c and strengths.
 
@@ -134,15 +128,13 @@ def spurious_direction(
     ----------
     codes, target : Tensor (N, levels, width), array (N,) of 0 and 1
         Training latents and labels.
-    generator : object with ``decode``, optional
-        Needed with a scorer.
-    scorer : callable, optional
-        Float images (N, 3, R, R) in [0, 1] to P(target = 1), array (N,), as an image-text model says it.
+    generator, scorer : object with ``decode``, callable; both optional
+        The scorer maps float images (N, 3, R, R) in [0, 1] to P(target = 1), array (N,), as an image-text model says.
     strengths, coefficients : sequence of float, optional
         Candidates for both lambdas, counted as in `boundary` (the strong one is the larger), and for c. By default
         those of the official code with a scorer, 1e-4 and 1e4 and 0.5 to 1.5; else ``STRENGTHS`` times N and 0 to 1.5.
-    degree, images, seed : float, int, int
-        The scorer sees so many training images, chosen by the seed, moved by so many standard deviations both ways.
+    degree, images : float, int
+        The scorer sees so many training images, drawn at random, moved by so many standard deviations both ways.
     refined : bool, optional
         Whether to `sharpen` the result; by default without a scorer.
 
@@ -163,8 +155,8 @@ def spurious_direction(
     if scorer is not None and generator is None:
         raise ValueError("A scorer looks at edited images, so it needs the generator that decodes them.")
     normals = dict(zip(levels, biased_directions(codes, y, levels), strict=True))
-    some = np.random.default_rng(seed).choice(len(codes), min(images, len(codes)), replace=False)
-    reading, scan = FisherReader(codes, y), np.random.default_rng(seed).permutation(len(y))[:SCAN]
+    some = np.random.default_rng(0).choice(len(codes), min(images, len(codes)), replace=False)
+    reading, scan = FisherReader(codes, y), np.random.default_rng(0).permutation(len(y))[:SCAN]
     rows = []
     for (weak, strong), c in itertools.product(itertools.combinations(levels, 2), map(float, coefficients)):
         candidate = combine(normals[strong], normals[weak], c)
@@ -187,7 +179,7 @@ def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
     """Take the strongest boundary, refined, instead of a combination, if that is believed to be an attribute's.
 
     It is if its clusters are clear and its `leak` is within ``LEAK``: a smile is weak or strong inside the class of the
-    smiling, so the clusters may be the target's own. Refining needs no c: what it keeps has no part of the target.
+    smiling, so the clusters may be the target's own.
     """
     sharper, clusters = refine(codes, target, boundary(codes, target, max(STRENGTHS) * len(codes)))
     believed = clusters.clear and LEAK[0] <= leak(codes, target, sharper, clusters) <= LEAK[1]
@@ -209,17 +201,16 @@ def leak(codes: Tensor, target: np.ndarray, found: Direction, clusters: Clusters
     return float(reading.reader(np.mean(parts, axis=0)) @ way)
 
 
-def refine(codes: Tensor, target: np.ndarray, start: Tensor, rounds: int = 8) -> tuple[Direction, Clusters]:
+def refine(codes: Tensor, target: np.ndarray, start: Tensor) -> tuple[Direction, Clusters]:
     """Sharpen a direction, `start` (levels, width), by the clusters it makes inside each class.
 
-    Alternates two steps of expectation-maximisation for Gaussian clusters of one shape: read which cluster each face
-    lies in, along ``covariance^-1 direction`` (Fisher's reading direction, which is not the direction faces move
-    along); then take the difference of the clusters' means *within each class*, in which the target has no part. A
-    degree of the result is one standard deviation inside a cluster, and its coordinate 0 lies between the clusters.
+    Alternates two steps of expectation-maximisation: read which cluster each face lies in, along
+    ``covariance^-1 direction`` (Fisher's); then take the difference of the clusters' means *within each class*, in
+    which the target has no part. A degree is one standard deviation inside a cluster, and 0 lies between the two.
     """
     y = labels(target)
     reading, shift = FisherReader(codes, y), start.flatten().double().numpy()
-    for _ in range(rounds):
+    for _ in range(8):
         shift = shift_within(reading.z, y, fit_clusters(reading.z @ reading.reader(shift), y).probability)
     reader = reading.reader(shift)
     clusters = fit_clusters(reading.z @ reader, y)

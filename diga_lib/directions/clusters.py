@@ -4,8 +4,6 @@ A spurious attribute splits *each* class into a large and a small cluster, in op
 the target, which is constant inside a class, and needs neither group labels nor an image-text model.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,11 +34,11 @@ class Clusters:
         return bool(self.gain >= CLEAR and self.share.min() >= LEAST_SHARE and apart)
 
 
-def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> Clusters:
+def fit_clusters(coordinate: np.ndarray, target: np.ndarray) -> Clusters:
     """Fit `Clusters` to coordinates (N,) of images with targets (N,) by expectation-maximisation.
 
-    The upper cluster starts as the majority of the class that lies higher; at most `steps` rounds are made, until the
-    log-likelihood per image grows by less than `tolerance`.
+    The upper cluster starts as the majority of the class that lies higher; it ends when the
+    log-likelihood per image grows by less than 1e-7, or after 200 rounds.
     """
     t, y = np.asarray(coordinate, np.float64), labels(target)
     means = np.array([t[y == k].mean() for k in (0, 1)])
@@ -49,12 +47,12 @@ def fit_clusters(coordinate: np.ndarray, target: np.ndarray, steps: int = 200, t
     share = np.where(np.arange(2) == top, 0.8, 0.2)
     gap, spread, last = 2.0 * single, 0.7 * single, -np.inf
     offset = means - gap * (share - 0.5)
-    for _ in range(steps):
+    for _ in range(200):
         upper = _log_normal(t, offset[y] + gap / 2, spread) + np.log(share[y])
         lower = _log_normal(t, offset[y] - gap / 2, spread) + np.log1p(-share[y])
         q = expit(upper - lower)
         likelihood = np.logaddexp(upper, lower).mean()
-        if likelihood - last < tolerance:
+        if likelihood - last < 1e-7:
             break
         last = likelihood
         # Opposite proportions: what splits both classes alike (glasses, say) is no shortcut and must not win.

@@ -1,7 +1,5 @@
 """Scores against the truth: these functions alone read the spurious attribute, and nothing is trained on them."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

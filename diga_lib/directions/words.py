@@ -1,12 +1,9 @@
 """Name the spurious attribute: ask an image-text model which word goes along with the target and is no part of it.
 
-DiGA asks an image-text model only for c. The same model can read every attribute word that it knows. A word that goes
-along with the target may be a shortcut or a part of the target, and the generator tells which: it moves faces along the
-word, and the model says whether the target changes, too. The word that is left gives pseudo groups. No group label is
-used, but the model has learned from captions that speak of the spurious attribute too: tables show both ways.
+A word that goes along with the target may be a shortcut or a part of it, and the generator tells which: it moves faces
+along the word, and the model says whether the target changes, too. The word that is left gives pseudo groups. No group
+label is used, but the model has learned from captions that speak of the spurious attribute too.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -34,9 +31,8 @@ PART = 0.45  # of that change; the target's reading follows its parts by more th
 class Named:
     """The spurious attributes that were named: the most telling first, none if none goes along with the target.
 
-    The table has a row per candidate: attribute, association (with the target, in [-1, 1]; largest in size first),
-    certainty (in [0, 1]), change and target (how far its own and the target's reading change along its direction, in
-    [-1, 1]), and passes (whether it counts).
+    The table has a row per candidate: attribute, association (with the target; largest in size first), certainty,
+    change and target (how far its own and the target's reading change along its direction), and whether it passes.
     """
 
     words: tuple[str, ...]
@@ -98,7 +94,6 @@ def word_direction(codes: Tensor, target: np.ndarray, probability: np.ndarray) -
 def certainty(target: np.ndarray, probability: np.ndarray) -> float:
     """Whether both sides of a word are really there in both classes, or in one of them only misread.
 
-    Where an attribute is not bound to the target, those of a class who show it do so as plainly as those of the other.
     Of a side's readings (N,) a share is certain (``CERTAIN``); the answer, in [0, 1], is the smaller of the classes'
     shares divided by the larger, for the side where that is less.
     """
@@ -109,7 +104,7 @@ def certainty(target: np.ndarray, probability: np.ndarray) -> float:
 
 
 def name_spurious(
-    codes: Tensor, target, images, generator, model, name: str, degree: float = 3.0, seen: int = 200, seed: int = 0
+    codes: Tensor, target, images, generator, model, name: str, degree: float = 3.0, seen: int = 200
 ) -> Named:
     """Name the spurious attributes of a training set, and find where they lie in W+.
 
@@ -121,8 +116,8 @@ def name_spurious(
     - **It is no part of the target**: the target's reading changes by less than ``PART`` of that. Lipstick is a part of
       make-up; age is none of a smile.
 
-    Then the images are weighted so that this word no longer goes along with the target; a second one counts if it still
-    does at least ``LEAST`` times as much as the first did.
+    Once the images are weighted so that this word no longer goes along with the target, a second one counts if it still
+    does, at least ``LEAST`` times as much as the first did.
 
     Parameters
     ----------
@@ -130,13 +125,13 @@ def name_spurious(
         The training set.
     generator, model, name : object with ``decode``, ImageText, str
         The name is the target's, a word of ``PROMPTS``; it is no candidate.
-    degree, seen, seed : float, int, int
-        So many training images, chosen by the seed, are edited by so many standard deviations to read words in them.
+    degree, seen : float, int
+        So many training images, drawn at random, are edited by so many standard deviations to read words in them.
     """
     if name not in PROMPTS:
         raise ValueError(f"The image-text model is not asked for {name!r}; valid names: {', '.join(PROMPTS)}.")
     y, read = labels(target), read_words(images, model)
-    some = codes[np.random.default_rng(seed).choice(len(codes), min(seen, len(codes)), replace=False)]
+    some = codes[np.random.default_rng(0).choice(len(codes), min(seen, len(codes)), replace=False)]
 
     def groups(chosen):
         return pseudo_groups(y, read[chosen].to_numpy())

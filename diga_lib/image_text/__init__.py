@@ -3,15 +3,9 @@
 ``load("rendered-faces-text")`` is a small contrastive model of this project, trained on rendered faces and captions
 such as "a smiling young man with glasses and black hair"; it knows the words of those captions and no others. Its eyes
 are those of the network that reads the renderer's factors (`latent.perceptual`), so they were taught with labels,
-unlike CLIP's; the rest learned from captions alone. Two more, which end in "-s" and "-l", borrow only the first two or
-three stages of those eyes and learned from captions that say more: they serve the page on test-time adaptation.
-
-References
-----------
-Radford et al., Learning transferable visual models from natural language supervision, ICML 2021.
+unlike CLIP's (Radford et al., ICML 2021). Two more, which end in "-s" and "-l", borrow only the first two or three
+stages of those eyes and learned from captions that say more: they serve the page on test-time adaptation.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -20,8 +14,7 @@ from torch import Tensor
 
 from diga_lib import runtime
 from diga_lib.image_text import open_clip
-from diga_lib.image_text.base import ImageText
-from diga_lib.image_text.prompts import PROMPTS
+from diga_lib.image_text.base import PROMPTS, ImageText
 from diga_lib.image_text.small import RenderedFacesText
 from diga_lib.latent import checkpoints
 
@@ -34,12 +27,8 @@ def load(name: str = "rendered-faces-text", device: str = "auto") -> ImageText:
     """Load an image–text model, on one of `runtime.device`'s devices; nothing is ever downloaded.
 
     The name is one of ``SHIPPED``, or "open_clip:NAME:PATH", such as "open_clip:ViT-B-32:clip.safetensors": a real CLIP
-    by its name in open_clip, with a safetensors file of its weights.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If there is no such model, or its weights are damaged; if open_clip or the weights are not on this machine.
+    by its name in open_clip, with a safetensors file of its weights. A model that is unknown, damaged or not on this
+    machine is a ValueError or FileNotFoundError.
     """
     kind, _, rest = name.partition(":")
     if kind == "open_clip" and rest:

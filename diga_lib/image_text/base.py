@@ -1,7 +1,5 @@
 """What every image–text model here can do, whatever its parts are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +7,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diga_lib.image_text.prompts import PROMPTS
+from diga_lib import runtime
+
+# What to say of a face without an attribute, and of a face with it. "Attractive" is nobody's to say.
+PROMPTS = {
+    "Smiling": ("a face without smile", "a face with smile"),
+    "Male": ("a woman", "a man"),
+    "Young": ("an old person", "a young person"),
+    "Eyeglasses": ("a person without glasses", "a person with glasses"),
+    "Black_Hair": ("a person without black hair", "a person with black hair"),
+    "Blond_Hair": ("a person without blond hair", "a person with blond hair"),
+    "Brown_Hair": ("a person without brown hair", "a person with brown hair"),
+    "Gray_Hair": ("a person without gray hair", "a person with gray hair"),
+    "Big_Nose": ("a person with a small nose", "a person with a big nose"),
+    "Heavy_Makeup": ("a person without makeup", "a person with heavy makeup"),
+    "Wearing_Lipstick": ("a person without lipstick", "a person wearing lipstick"),
+    "No_Beard": ("a person with facial hair", "a person without facial hair"),
+    "Mustache": ("a person without mustache", "a person with a mustache"),
+    "Bald": ("a person who is not bald", "a person who is bald"),
+    "Bangs": ("a person without bangs", "a person with bangs"),
+    "Mouth_Slightly_Open": ("a person with closed mouth", "a person with open mouth"),
+    "Narrow_Eyes": ("a person with wide eyes", "a person with narrow eyes"),
+    "Pale_Skin": ("a person without pale skin", "a person with pale skin"),
+    "Ethnicity": ("a person with light skin", "a person with dark skin"),
+}
 
 
 class ImageText:
@@ -21,15 +42,14 @@ class ImageText:
     """
 
     @torch.inference_mode()
-    def encode_image(self, images: np.ndarray | Tensor, batch_size: int = 512) -> Tensor:
+    def encode_image(self, images: np.ndarray | Tensor) -> Tensor:
         """Map images (n, 3, H, W), uint8 or floats in [0, 1], to unit vectors (n, d), float32, on the processor.
 
         Other sizes than the model's are resized. Images of another shape, type or range, or none, are a ValueError.
         """
         if not len(images):
             raise ValueError("There are no images; at least one is needed.")
-        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return torch.cat([_unit(self.image_features(self._prepare(batch))) for batch in batches])
+        return runtime.in_batches(lambda batch: _unit(self.image_features(self._prepare(batch))), images)
 
     @torch.inference_mode()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

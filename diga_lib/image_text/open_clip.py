@@ -1,7 +1,5 @@
 """A real CLIP of the open_clip library, with weights that are on the machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,21 +23,17 @@ class OpenClip(ImageText):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
         return self.model.logit_scale.device
 
     @property
     def scale(self) -> Tensor:
-        """The inverse temperature (a scalar)."""
         return self.model.logit_scale.detach().exp()
 
     def image_features(self, x: Tensor) -> Tensor:
-        """Map float images (B, 3, S, S) in [0, 1] to features (B, d)."""
         with runtime.autocast(self.device):
             return self.model.encode_image((x - self.mean) / self.std)
 
     def text_features(self, prompts: Sequence[str]) -> Tensor:
-        """Map prompts to features (n, d)."""
         with runtime.autocast(self.device):
             return self.model.encode_text(self.tokenizer(list(prompts)).to(self.device))
 

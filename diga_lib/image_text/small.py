@@ -1,9 +1,8 @@
 """The small contrastive model of drawn faces: frozen eyes, and a transformer that reads words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -47,15 +46,9 @@ class TextTower(nn.Module):
 class RenderedFacesText(ImageText, nn.Module):
     """The small contrastive model: 1.0 M parameters as shipped, of which 0.8 M are the frozen eyes.
 
-    Parameters
-    ----------
-    words, size : sequence of str, int
-        The vocabulary, and the side of the images in pixels, a multiple of 4.
-    width, layers, heads, dimension, context : int
-        Of the transformer that reads the prompts, of the space they share, and most words of a prompt.
-    stages, hidden : int
-        How many of the three stages of the factor network are borrowed, and the width of what is learned on top of
-        them; 0 stages borrows all of it but its last layer.
+    It knows these words, and images of `size` pixels a side, a multiple of 4. Width, layers and heads are those of the
+    transformer that reads prompts of at most `context` words; images and prompts share a space of `dimension`. So many
+    `stages` of the factor network's three are borrowed, 0 for all but its last layer; on top are `hidden` features.
     """
 
     def __init__(self, words, size=64, width=64, layers=2, heads=4, dimension=128, context=64, stages=0, hidden=256):
@@ -76,13 +69,11 @@ class RenderedFacesText(ImageText, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
         return self.log_scale.device
 
     @property
     def scale(self) -> Tensor:
-        """The inverse temperature (a scalar), at most 100 as in CLIP."""
-        return self.log_scale.exp().clamp(max=100)
+        return self.log_scale.exp().clamp(max=100)  # as in CLIP
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Turn prompts into tokens (n, L), int64: a number for each word, then padding.
@@ -116,17 +107,14 @@ class RenderedFacesText(ImageText, nn.Module):
         self.eyes.load_state_dict((network.stages[: self.stages] if self.stages else network).state_dict())
 
     def image_features(self, x: Tensor) -> Tensor:
-        """Map float images (B, 3, size, size) in [0, 1] to features (B, dimension)."""
         return self.image(self.see(x))
 
-    def train(self, mode: bool = True) -> RenderedFacesText:
-        """Set the training mode of all but the frozen eyes."""
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.eyes.eval()
         return self
 
     def text_features(self, prompts: Sequence[str]) -> Tensor:
-        """Map prompts to features (n, dimension)."""
         tokens = self.tokenize(prompts)
         lengths = (tokens != PAD).sum(1)
         order = lengths.argsort(stable=True)

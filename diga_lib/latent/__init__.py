@@ -1,7 +1,5 @@
 """The generator and its W+ space: load a shipped one, or train one on other images."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -26,11 +24,7 @@ def save(generator: Generator, name: str, folder: Path = checkpoints.FOLDER) -> 
 
 
 def load(name: str = "rendered-faces-64", device: str = "auto", folder: Path = checkpoints.FOLDER) -> Generator:
-    """Load a shipped generator in evaluation mode, with ``encode`` and ``decode``.
-
-    Its files are ``name-base``, ``name-encoder`` and ``name-decoder`` of :func:`diga_lib.latent.checkpoints.names` in
-    `folder`; weights that are unknown, missing or damaged are a ValueError or FileNotFoundError.
-    """
+    """Load a shipped generator, with ``encode`` and ``decode``; errors as of :mod:`diga_lib.latent.checkpoints`."""
     states = {part: checkpoints.load_state(f"{name}-{part}", folder) for part in PARTS}
     resolution = int(states["base"].pop("resolution"))
     return _generator({f"{part}.{key}": v for part in PARTS for key, v in states[part].items()}, resolution, device)
@@ -60,11 +54,9 @@ def _generator(state: dict[str, torch.Tensor], resolution: int, device: str) -> 
     return generator.to(runtime.device(device)).eval().requires_grad_(False)
 
 
-def load_factor_network(
-    name: str = "rendered-faces-factors", device: str = "auto", folder: Path = checkpoints.FOLDER
-) -> FactorNetwork:
+def load_factor_network(name: str = "rendered-faces-factors", folder: Path = checkpoints.FOLDER) -> FactorNetwork:
     """Load the network that reads the renderer's factors (see :mod:`diga_lib.latent.perceptual`)."""
     state = checkpoints.load_state(name, folder)
     network = FactorNetwork(len(state["mean"]))
     network.load_state_dict(state)
-    return network.to(runtime.device(device)).eval().requires_grad_(False)
+    return network.to(runtime.device()).eval().requires_grad_(False)

@@ -3,8 +3,6 @@
 The file is what ``-p generator FILE`` gives to a notebook. Reconstructions are judged by the shipped network.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 from pathlib import Path

@@ -1,17 +1,13 @@
 """Any generator plugs in: what the library asks of one, a check to run on yours, and two that are not ours.
 
 The library calls ``encode`` and ``decode`` and reads ``resolution``, nothing else. :class:`WPlusGenerator` describes
-them, :func:`check_generator` tries them. :class:`PCAGenerator` is the simplest generator there is;
-:class:`PairGenerator` wraps two networks, such as two ONNX files: graphs of known operations, which onnxruntime
-computes and which run no code of their author.
+them, :func:`check_generator` tries them.
 """
-
-from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import onnxruntime
@@ -42,10 +38,9 @@ class ConformanceError(ValueError):
 
 
 def check_generator(generator, images: np.ndarray) -> pd.DataFrame:
-    """Try whether a generator does what the library asks of one.
+    """Try whether a generator does what the library asks of one, on 8 images or more, uint8 (N, 3, R, R), of its kind.
 
-    `images` are at least 8, uint8 (N, 3, R, R), of the kind that it was made for. Returned is a row for each check:
-    what is asked, and what was found; the first that fails is a ConformanceError.
+    There is a row for each check, with what is asked and what was found; the first that fails is a ConformanceError.
     """
     if len(images) < 8 or images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"The images are {images.dtype} of shape {images.shape}: valid are at least 8, uint8.")
@@ -120,32 +115,29 @@ def _largest(one: Tensor, other: Tensor) -> float:
 class PCAGenerator:
     """Levels x width principal components as a generator: the simplest example of one, made in seconds.
 
-    Codes are the components' coordinates in standard deviations, the first level those that vary most. `seed` is of the
-    randomised decomposition.
+    Codes are the components' coordinates in standard deviations, the first level those that vary most.
     """
 
-    def __init__(self, levels: int = 4, width: int = 32, seed: int = 0):
-        self.levels, self.width, self.seed = levels, width, seed
+    def __init__(self, levels: int = 4, width: int = 32):
+        self.levels, self.width = levels, width
 
-    def fit(self, images: np.ndarray) -> PCAGenerator:
+    def fit(self, images: np.ndarray) -> Self:
         """Find the components of images, uint8 (N, 3, R, R), of which there must be more than components."""
         count = self.levels * self.width
         if len(images) <= count:
             said = f"{len(images)} images do not have {self.levels} x {self.width} components"
             raise ValueError(f"{said}: valid are more than {count} images, or fewer levels or a smaller width.")
         self.resolution = images.shape[2]
-        self.pca = PCA(count, whiten=True, svd_solver="randomized", random_state=self.seed)
+        self.pca = PCA(count, whiten=True, svd_solver="randomized", random_state=0)
         self.pca.fit(_rows(images))
         return self
 
     def encode(self, images, batch_size: int = 256) -> Tensor:
-        """Codes (N, levels, width) of images (N, 3, R, R)."""
         check_images(images, self.resolution)
         codes = self.pca.transform(_rows(images)) if len(images) else np.empty((0, self.levels * self.width))
         return torch.from_numpy(codes.astype(np.float32)).view(-1, self.levels, self.width)
 
     def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
-        """Images (N, 3, R, R), float32 in [0, 1], of codes (N, levels, width)."""
         flat = self.pca.inverse_transform(codes.detach().cpu().flatten(1).numpy()).astype(np.float32)
         return torch.from_numpy(flat).clamp(0, 1).view(-1, 3, self.resolution, self.resolution)
 
@@ -155,10 +147,9 @@ def _rows(images) -> np.ndarray:
 
 
 class PairGenerator:
-    """Two networks as a generator, whose images have sides of `resolution` pixels.
+    """Two networks as a generator: float32 arrays, images (N, 3, R, R) in [0, 1] to codes (N, levels, width), and back.
 
-    `encoder` and `decoder` take and give float32 arrays: images (N, 3, R, R) in [0, 1] to codes (N, levels, width), and
-    back. What comes back is clipped to [0, 1].
+    The images have sides of `resolution` pixels, and are clipped to [0, 1].
     """
 
     def __init__(self, encoder: Callable, decoder: Callable, resolution: int):
@@ -166,9 +157,9 @@ class PairGenerator:
 
     @classmethod
     def from_onnx(cls, encoder: str | os.PathLike, decoder: str | os.PathLike, sha256: Sequence[str] | None = None):
-        """Two ONNX files with one input and one output each, and a free first axis; errors name the file.
+        """Two ONNX files with one input, one output and a free first axis each, and hashes (hexadecimal) of the two.
 
-        `sha256` are the hashes that the two files must have, in hexadecimal.
+        They are graphs of known operations, which onnxruntime computes and which run no code of their author.
         """
         files = [Path(file).expanduser() for file in (encoder, decoder)]
         if sha256 is not None and (isinstance(sha256, str) or len(sha256) != len(files)):
@@ -185,21 +176,20 @@ class PairGenerator:
 
     @torch.no_grad()
     def encode(self, images, batch_size: int = 256) -> Tensor:
-        """Codes (N, levels, width) of images (N, 3, R, R)."""
         check_images(images, self.resolution)
         probe = 0 if len(images) else 1  # an empty set still has a shape of codes
         images = torch.zeros(1, 3, self.resolution, self.resolution) if probe else images
-        starts = range(0, len(images), batch_size)
-        codes = [self._encoder(to_float(images[i : i + batch_size]).contiguous().numpy()) for i in starts]
-        return torch.from_numpy(np.concatenate(codes)[probe:]).float()
+        return runtime.in_batches(lambda x: _run(self._encoder, to_float(x)), images, size=batch_size)[probe:]
 
     @torch.no_grad()
     def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
-        """Images (N, 3, R, R), float32 in [0, 1], of codes (N, levels, width)."""
         if not len(codes):
             return torch.empty(0, 3, self.resolution, self.resolution)
-        pictures = [self._decoder(batch.cpu().float().contiguous().numpy()) for batch in codes.split(batch_size)]
-        return torch.from_numpy(np.concatenate(pictures)).float().clamp(0, 1)
+        return runtime.in_batches(lambda x: _run(self._decoder, x.cpu().float()), codes, size=batch_size).clamp(0, 1)
+
+
+def _run(network: Callable, x: Tensor) -> Tensor:
+    return torch.from_numpy(network(x.contiguous().numpy())).float()
 
 
 def _onnx_network(file: Path) -> tuple[Callable[[np.ndarray], np.ndarray], list]:

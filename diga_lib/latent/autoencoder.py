@@ -1,12 +1,9 @@
 """The generator: an encoder to W+ (levels x width) and a decoder whose level l is driven by the l-th code.
 
-It plays the part of StyleGAN2 with its inversion encoder. Both halves start from the pool's principal components,
-which aligned faces make a very good start (:class:`LinearBase`): level 0 holds the components that vary most, the
-last level the finest. What the networks add to that, they learn: sharp edges, small parts, and which code each part
-of the face answers to. Being trained as an autoencoder it inverts an image in one pass.
+It plays the part of StyleGAN2 with its inversion encoder. Both halves start from the pool's principal components
+(:class:`LinearBase`): level 0 holds those that vary most, the last level the finest. The networks add sharp edges,
+small parts, and which code each part of the face answers to. An autoencoder, it inverts an image in one pass.
 """
-
-from __future__ import annotations
 
 import numpy as np
 import torch
@@ -89,8 +86,8 @@ class Encoder(nn.Module):
 class StyledBlock(nn.Module):
     """Two convolutions whose normalised maps are scaled and shifted by the level's code.
 
-    The code also places something directly: a few of the block's channels come from it through one linear map. Aligned
-    images have the same part of the face at the same place, so this is learnt much faster than by modulation alone.
+    A few channels come from the code through one linear map: aligned images have the same part of the face at the same
+    place, so this is learned much faster than by modulation alone.
     """
 
     def __init__(self, inputs: int, outputs: int, side: int, placed: int, up: bool):
@@ -140,14 +137,8 @@ class Decoder(nn.Module):
 class Generator(nn.Module):
     """Encoder and decoder with the interface that the rest of the library uses; called, it paints codes.
 
-    Parameters
-    ----------
-    resolution : int
-        Side of the square images, a multiple of 32.
-    channels : int
-        Width of both networks, a multiple of 8.
-    components : int
-        Principal components that both halves start from, at most levels x width.
+    The `resolution` of the square images is a multiple of 32 pixels, the width `channels` of both networks one of 8;
+    both halves start from so many principal `components`, at most levels x width.
     """
 
     def __init__(self, resolution: int = 64, channels: int = 32, components: int = LEVELS * WIDTH):
@@ -176,30 +167,25 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: np.ndarray | Tensor, batch_size: int = 256) -> Tensor:
-        """Invert images, uint8 or float in [0, 1], (N, 3, R, R), so many at a time.
-
-        Codes (N, levels, width) are float32; coordinates are of unit variance or so, the coarse ones first.
-        """
+        """Invert images (N, 3, R, R), uint8 or float in [0, 1], to float32 codes (N, levels, width)."""
         check_images(images, self.resolution)
-        starts = range(0, len(images), batch_size)
-        batches = (to_float(images[start : start + batch_size], self.base.mean.device) for start in starts)
-        return self._each(self.codes_of, batches, (LEVELS, WIDTH))
+        if not len(images):
+            return torch.empty(0, LEVELS, WIDTH)
+        return self._run(lambda x: self.codes_of(to_float(x, self.base.mean.device)), images, batch_size)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, batch_size: int = 256) -> Tensor:
         """Paint images (N, 3, R, R), float32 in [0, 1], from codes (N, levels, width)."""
         if codes.ndim != 3 or tuple(codes.shape[1:]) != (LEVELS, WIDTH):
             raise ValueError(f"codes have shape {tuple(codes.shape)}; this generator takes (N, {LEVELS}, {WIDTH}).")
-        batches = codes.to(self.base.mean.device).split(batch_size) if len(codes) else ()
-        return self._each(self, batches, (3, self.resolution, self.resolution))
+        if not len(codes):
+            return torch.empty(0, 3, self.resolution, self.resolution)
+        return self._run(self, codes.to(self.base.mean.device), batch_size)
 
-    def _each(self, step, batches, shape):
+    def _run(self, step, rows, size):
         self.eval()
-        done = []
-        for batch in batches:
-            with runtime.autocast(batch.device):
-                done.append(step(batch))
-        return torch.cat(done) if done else torch.empty(0, *shape)
+        with runtime.autocast(self.base.mean.device):
+            return runtime.in_batches(step, rows, size=size)
 
 
 def check_images(images: np.ndarray | Tensor, side: int) -> None:

@@ -5,8 +5,6 @@ for what ships, else the one that the file was written with. A file that is wron
 one that is not there a ``FileNotFoundError``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -131,19 +129,10 @@ def save_state(name: str, state: Mapping[str, Tensor], folder: Path = FOLDER) ->
 class Resumable:
     """The state of a training that can be stopped at any time and goes on after its last finished epoch.
 
-    Make one before the first epoch: it puts the network and the optimiser back to where a stopped training left them,
-    and `history` has a record of each finished epoch. What is drawn at random in an epoch must follow from the seed and
-    the epoch's number alone.
-
-    Parameters
-    ----------
-    file : path, optional
-        Where the state is kept. If it belongs to a training with other settings, that is a ValueError; if it is
-        damaged, a warning names it and the training begins again.
-    optimizer : torch.optim.Optimizer
-        Of parameters of the network.
-    settings : dict
-        All that decides the training, in the types of JSON.
+    Made before the first epoch, it puts network and optimiser back to where a stopped training left them in `file`, if
+    there is one; `history` has a record of each finished epoch. An epoch's random draws must follow from the seed and
+    its number alone. A file of a training with other `settings` (in the types of JSON) is a ValueError; of a damaged
+    one a warning tells, and the training begins again.
     """
 
     def __init__(self, file, network: nn.Module, optimizer: torch.optim.Optimizer, settings: dict):

@@ -1,10 +1,7 @@
 """The decoder as an ONNX model, small enough to be loaded by a page and run in a browser.
 
-Exported by torch. Its large arrays are taken out and packed as integers; who loads the model unpacks them first
-(``book/_assets/live/painter.mjs`` does in a page) and hands them over as the model's external data.
+Its large arrays are packed as integers; ``book/_assets/live/painter.mjs`` unpacks them into the model's external data.
 """
-
-from __future__ import annotations
 
 import contextlib
 import copy
@@ -38,12 +35,9 @@ def decoder_id(generator: Generator) -> str:
 def decoder_files(generator: Generator) -> dict[str, bytes]:
     """Export ``Generator.decode`` for one code at a time; equal generators give equal bytes.
 
-    Returns
-    -------
-    dict of str to bytes
-        ``decoder.onnx``: input ``codes``, float32 (1, levels, width), output ``images``, float32 (1, 3, R, R) in
-        [0, 1]; its external data is ``decoder.bin``. ``decoder.bin.gz``: that data, packed. ``decoder.json``: who
-        painted, and how to unpack.
+    The file ``decoder.onnx`` maps ``codes``, float32 (1, levels, width), to ``images``, float32 (1, 3, R, R) in [0, 1],
+    with ``decoder.bin`` as external data; ``decoder.bin.gz`` is that data, packed, and ``decoder.json`` says who
+    painted, and how to unpack.
     """
     whole = copy.deepcopy(generator).to("cpu", memory_format=torch.contiguous_format).eval()
     buffer, example = io.BytesIO(), torch.zeros(1, LEVELS, WIDTH)

@@ -1,11 +1,8 @@
 """The network through whose eyes reconstructions are compared: it reads the renderer's factors from a picture.
 
-A generator judged pixel by pixel lets small things go, and a smile is small. This network has learned where the
-twelve action units and the identity's cues show, so a reconstruction that loses them costs. It plays the part that
-LPIPS and a face-recognition loss play in training an inversion encoder for StyleGAN2.
+A generator judged pixel by pixel lets small things go, and a smile is small. This network plays the part that LPIPS and
+a face-recognition loss play in training an inversion encoder for StyleGAN2.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -59,23 +56,21 @@ class FactorNetwork(nn.Module):
         return self.head(x).float(), maps
 
     @torch.inference_mode()
-    def read(self, images, batch_size: int = 512) -> pd.DataFrame:
+    def read(self, images) -> pd.DataFrame:
         """Read the factors, in their own units (action units in 0-5), from images (N, 3, R, R)."""
         self.eval()
         device = self.mean.device
-        rows = []
-        for start in range(0, len(images), batch_size):
-            with runtime.autocast(device):
-                rows.append(self(to_float(images[start : start + batch_size], device))[0] * self.scale + self.mean)
-        return pd.DataFrame(torch.cat(rows).cpu().numpy(), columns=FACTORS)
+        with runtime.autocast(device):
+            rows = runtime.in_batches(lambda x: self(to_float(x, device))[0] * self.scale + self.mean, images)
+        return pd.DataFrame(rows.cpu().numpy(), columns=FACTORS)
 
 
 def train_factor_network(
-    images, attributes, factors, epochs: int = 8, seed: int = 0, batch_size: int = 128, names: Sequence[str] = FACTORS
-):
-    """Train a network to read the columns `names` of attributes and factors, DataFrames (N, ...), from images.
+    images, attributes, factors, epochs: int = 8, seed: int = 0, names: Sequence[str] = FACTORS
+) -> FactorNetwork:
+    """Train a network to read columns of attributes and factors, DataFrames (N, ...), from uint8 images (N, 3, R, R).
 
-    The images, uint8 (N, 3, R, R), are rendered. The network returned is in evaluation mode.
+    The network returned is in evaluation mode.
     """
     runtime.seed_everything(seed)
     device = runtime.device()
@@ -84,6 +79,7 @@ def train_factor_network(
     network = FactorNetwork(len(names)).to(device)
     network.mean.copy_(truth.mean(0)), network.scale.copy_(truth.std(0))
     truth = ((truth - truth.mean(0)) / truth.std(0)).to(device)
+    batch_size = 128
     steps = epochs * (len(images) // batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)

@@ -1,7 +1,5 @@
 """Train a generator: reconstruct the pool, seen pixel by pixel and through the factor network's eyes."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 
@@ -22,10 +20,9 @@ UNITS_COUNT = 3.0  # an action unit is worth three other factors: its pixels are
 
 
 def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork, units: int = 12) -> Tensor:
-    """Absolute error of pixels and of their differences, distance of feature maps, distance of factors read: a scalar.
+    """Absolute error of pixels and of their differences, distance of feature maps and of factors read: a scalar.
 
-    `images` and `again` (N, 3, R, R) in [0, 1] are originals and reconstructions; the first `units` factors of the
-    frozen network are action units.
+    Originals and reconstructions are (N, 3, R, R), in [0, 1].
     """
     loss = F.l1_loss(again, images)
     for axis in (2, 3):
@@ -44,16 +41,9 @@ def reconstruction_loss(images: Tensor, again: Tensor, perceptual: FactorNetwork
 class Training:
     """A training run on images, uint8 (N, 3, R, R), that can be stopped and goes on after its last finished epoch.
 
-    Parameters
-    ----------
-    perceptual : FactorNetwork
-        Judges reconstructions; frozen. Its first `units` factors are action units.
-    folder : path, optional
-        Where the state is kept between epochs.
-    lr : float
-        Highest learning rate: a short warm-up, then a cosine to zero.
-    **shape
-        `channels` and `components` of the :class:`Generator`.
+    The frozen `perceptual`, a `FactorNetwork` whose first `units` factors are action units, judges reconstructions. The
+    state is kept in `folder`, if one is given. The learning rate warms up to `lr` and falls to zero by a cosine;
+    `shape` are channels and components of the :class:`Generator`.
     """
 
     def __init__(self, images, perceptual, folder=None, epochs=4, batch_size=64, lr=1e-3, seed=0, units=12, **shape):

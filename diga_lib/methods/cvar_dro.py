@@ -19,10 +19,7 @@ def cvar(losses, alpha):
 class CVaRDRO(ERM):
     """Minimise the conditional value at risk: in each batch, the mean loss of the worst images.
 
-    Parameters
-    ----------
-    alpha : float
-        Share of a batch that counts, above 0 and at most 1; at 1 this is ERM. 0.1 is the default of the authors' code.
+    `alpha` is their share, above 0 and at most 1, where this is ERM; 0.1 is the default of the authors' code.
 
     References
     ----------

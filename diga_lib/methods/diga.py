@@ -33,36 +33,25 @@ class DiGA(ERM):
     is not known), so that BYOL needs a few epochs of some thousand faces, not 135 of 20,000. A degree is one standard
     deviation of the codes along the direction, not one unit of length. `found` lies in all levels of W+: ours are no
     copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. Of the head's images
-    there are `head_draws` draws of degree, crop and flip, and each epoch takes one for each image, so that the frozen
-    backbone sees them only once.
+    there are `head_draws` draws of degree, crop and flip, and each of `head_epochs` takes one for each image, so that
+    the frozen backbone sees them only once.
 
     Parameters
     ----------
-    generator : object with ``encode`` and ``decode``
-    found : Direction
-        The paper's is `directions.spurious_direction` with a scorer.
+    generator, found : object with ``encode`` and ``decode``, Direction
+        The paper's direction is that of `directions.spurious_direction` with a scorer.
     degrees, head_degrees : sequence of float
         Degrees of the views and of the head's images, in standard deviations; without the latter the head is trained
         on the images themselves.
-    momentum : float
-        Of the target network (0.99 in the official code).
-    head_epochs, head_draws : int
-        Passes of the second stage over its images, and how many draws of them there are.
-    residual : bool
-        Whether an edit keeps what the inversion lost of its image, as the official code's generator does.
-    settings, **changes
-        As for `ERM`; they hold for the first stage.
-
-    Attributes
-    ----------
-    history : list of dict
-        After `fit`: stage ("byol" or "head"), epoch, loss, seconds, and the head's accuracy on a validation set.
+    **changes
+        Of the first stage, as for `ERM`. `history` has the stage, "byol" or "head", and the head's validated accuracy.
 
     References
     ----------
     Grill et al., Bootstrap your own latent, NeurIPS 2020; DiGA (arXiv 2403.06606), section 3.3.
     """
 
+    momentum, residual = 0.99, True  # of the target network; whether edits keep what the inversion lost of their image
     defaults = Settings(6, 64, 3e-4, weight_decay=0.0, schedule="constant", augment="byol", backbone="pretrained")
 
     def __init__(
@@ -71,23 +60,19 @@ class DiGA(ERM):
         found,
         degrees=(3.0, 4.0, 5.0),
         head_degrees=(4.0, 5.0, 6.0),
-        momentum=0.99,
         head_epochs=300,
         head_draws=4,
-        residual=True,
-        settings=None,
         **changes,
     ):
-        super().__init__(settings, **changes)
+        super().__init__(**changes)
         self.generator, self.found, self.degrees, self.head_degrees = generator, found, degrees, head_degrees
-        self.momentum, self.residual = momentum, residual
         self.head_epochs, self.head_draws = head_epochs, head_draws
 
     def fit(self, train, seed=0, callbacks=(), validation=None):
         """Train both stages; parameters as for `ERM.fit`.
 
-        With a validation set the head is that of the epoch with the best accuracy on it, else that of the last. Where
-        it is biased like training, that rewards a head that takes the shortcut.
+        With a validation set, the head is that of the epoch with the best accuracy on it (where it is biased like
+        training, that rewards a head that takes the shortcut), else that of the last.
         """
         self.represent(train, seed, callbacks)
         return self.fit_head(train, seed, callbacks, validation)

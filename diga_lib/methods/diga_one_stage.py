@@ -1,7 +1,4 @@
-"""DiGA, one stage (ours): cross-entropy on counterfactual views, over pseudo groups that are met equally often.
-
-The paper's own two stages are in `diga`.
-"""
+"""DiGA, one stage (ours): cross-entropy on counterfactual views, over pseudo groups that are met equally often."""
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +14,10 @@ EDITS = ("flip", "shift", "place")
 class PseudoGroups(ERM):
     """ERM that meets the pseudo groups (target x side of each direction) equally often, if they are known; no edits.
 
-    After `fit`, `upper` (N, D) says how surely each training image lies on the upper side of each direction, and `gap`
-    (D,) how far the sides are apart in standard deviations. Where there are no sides to believe in, this is ERM.
-
-    Parameters
-    ----------
-    generator : object with ``encode``
-    found : Direction or Named
-        What `directions.spurious_direction` returned, whose two clusters inside each class are the sides of the
-        spurious attribute; or what `directions.name_spurious` returned, one or several attributes that an image-text
-        model read, with a direction each.
+    `found` is a `Direction`, whose two clusters inside each class are the sides of the spurious attribute, or `Named`
+    attributes, which an image-text model read; the generator has ``encode``. After `fit`, `upper` (N, D) says how
+    surely each training image lies on the upper side of each direction, and `gap` (D,) how far the sides are apart in
+    standard deviations. Where there are no sides to believe in, this is ERM.
     """
 
     def __init__(self, generator, found, **changes):
@@ -54,7 +45,7 @@ class DiGAOneStage(PseudoGroups):
     Parameters
     ----------
     generator, found
-        As for `PseudoGroups`; the generator has ``decode``, too.
+        As for `PseudoGroups`, with ``decode``.
     edit, degrees : {"flip", "shift", "place"}, (float, float)
         How the two views of a face are made. "flip": once on either side of each direction. "shift": moved by +a and
         by -a' standard deviations, a and a' uniform in `degrees` (the paper). "place": the coordinate is replaced by

@@ -56,14 +56,8 @@ class EIIL(TwoStages):
     """Infer two environments from the errors of a reference, then minimise the IRMv1 risk over them.
 
     An epoch visits both environments equally often, since the risk is the mean of theirs and one of them is small.
-    After `fit`, `environment` (n,) is that of each training image.
-
-    Parameters
-    ----------
-    penalty_weight, anneal : float
-        Weight of the penalty once it is annealed, at least 0; and the share of the steps in which it is at most 1.
-    inference_steps : int
-        Of Adam in `infer_environments`, at least 1.
+    After `fit`, `environment` (n,) is that of each training image. The penalty's weight, at least 0, is at most 1 for
+    the share `anneal` of the steps; `inference_steps`, at least 1, are Adam's in `infer_environments`.
 
     References
     ----------

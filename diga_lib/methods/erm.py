@@ -55,14 +55,9 @@ class ERM:
     """Minimise the mean cross-entropy; the base of all methods.
 
     A method overrides the one step in which it differs: `prepare` (once, before training), `build` (the network),
-    `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`. A parameter that is not in
-    its range is a ValueError.
-
-    Parameters
-    ----------
-    settings, **changes
-        A `Settings`, by default the class attribute `defaults`, and single ones that differ, such as ``epochs=20``.
-        Every method takes them beside its own parameters, by keyword.
+    `sampler` (which images an epoch visits), `views` (what the network is shown) or `loss`. Beside its own parameters
+    it takes `settings`, by default the class's `defaults`, and single ones that differ, such as ``epochs=20``; what is
+    not in its range is a ValueError.
 
     Attributes
     ----------
@@ -85,11 +80,9 @@ class ERM:
 
     @property
     def device(self):
-        """Where the network is trained (torch.device)."""
         return runtime.device(self.settings.device)
 
     def autocast(self):
-        """Return the context in which the network computes."""
         return runtime.autocast(self.device, self.settings.precision)
 
     # ---- the steps that a method may override ----
@@ -194,18 +187,19 @@ class ERM:
         return self._run(lambda x: self.network.features(x).float(), images)
 
     @torch.inference_mode()
-    def _run(self, function, images, batch_size=512):
+    def _run(self, function, images):
         if self.network is None:
             raise NotFittedError(f"This {type(self).__name__} has not been trained; call fit first.")
+        if not len(images):
+            return np.empty(0, np.float32)
+        images = np.asarray(images)
+        right = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == 3
+        kind = images.dtype, images.shape
+        require(right, "The array of images", kind, "uint8 of shape (n, 3, height, width)")
         self.network.eval()
-        parts = []
-        for start in range(0, len(images), batch_size):
-            x = as_tensor(images[start : start + batch_size], self.device)
-            if x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3:
-                require(False, "The array of images", (x.dtype, tuple(x.shape)), "uint8 of shape (n, 3, height, width)")
-            with self.autocast():
-                parts.append(function(x.float() / 255).cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+        with self.autocast():
+            steps = runtime.in_batches(lambda x: function(as_tensor(x, self.device).float() / 255).cpu(), images)
+        return steps.numpy()
 
 
 def as_tensor(array, device):

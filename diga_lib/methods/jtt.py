@@ -12,12 +12,8 @@ class JTT(TwoStages):
     An epoch is as many images as the training set, drawn with replacement from the larger set, so that the budget is
     that of every other method. The original puts lambda copies of each error beside the set (`upweight` is 1 + lambda)
     and visits all ``n + lambda * errors`` images in an epoch, which is several times as many steps. After `fit`,
-    `multiplicity` (n,) says how often each training image is in the larger set.
-
-    Parameters
-    ----------
-    upweight : int
-        How often an image that the reference gets wrong is in the set, at least 1; the other images are in it once.
+    `multiplicity` (n,) says how often each training image is in the larger set: `upweight` times, at least 1, if the
+    reference gets it wrong, else once.
 
     References
     ----------

@@ -29,13 +29,8 @@ class LfF(ERM):
 
     The biased network minimises the generalised cross-entropy. The debiased network minimises the cross-entropy
     weighted by ``L_B / (L_B + L_D)``, where L_B and L_D are each image's cross-entropy under the two networks,
-    averaged over the epochs and divided by the largest of its class.
-
-    Parameters
-    ----------
-    q, momentum : float
-        Of the generalised cross-entropy, above 0 and at most 1: larger trusts the easy images more; of the moving
-        averages of each image's losses, at least 0 and below 1.
+    averaged over the epochs (with a `momentum` of at least 0 and below 1) and divided by the largest of its class. A
+    larger `q`, above 0 and at most 1, trusts the easy images more.
 
     References
     ----------
@@ -50,7 +45,7 @@ class LfF(ERM):
         self.q, self.momentum = q, momentum
 
     def build(self):
-        """Return both networks as one, so that one optimizer trains them."""
+        # Both networks as one, so that one optimizer trains them.
         return _Pair(super().build(), classifier(self.settings.backbone)).to(memory_format=torch.channels_last)
 
     def prepare(self, train):

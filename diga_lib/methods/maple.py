@@ -52,17 +52,17 @@ class MAPLE(TwoStages):
     trained on images that are drawn in proportion to their scores.
 
     The authors train a whole (small) network in each step of the search and know the environments. Here the search
-    trains a linear head only, on the reference's frozen and whitened features; the environments are inferred as in
-    `EIIL`, from the same reference. The final network is trained as long as every other method's, so an image that is
-    kept is met more often. After `fit`, `environment` and `score` (n,) are those of each training image.
+    trains a linear head only, on the reference's frozen and whitened features, and the environments are inferred as in
+    `EIIL`. An image that is kept is met more often, for the final network is trained as long as every other method's.
+    After `fit`, `environment` and `score` (n,) are those of each training image.
 
     Parameters
     ----------
     share, penalty_weight : float
-        Largest share of the images that is kept, above 0 and at most 1; weight of the IRMv1 penalty in the outer risk,
-        at least 0 (the authors' code has the penalty alone).
+        At most this share of the images is kept, (0, 1]; weight, at least 0, of the IRMv1 penalty in the outer risk
+        (the authors' code has the penalty alone).
     search_steps, search_lr : int, float
-        Steps of the outer problem, at least 1, and rate of Adam on the scores, above 0.
+        Of the outer problem: at least 1 step, and the rate of Adam, above 0.
 
     References
     ----------

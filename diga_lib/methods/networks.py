@@ -1,5 +1,4 @@
-"""The classifiers that every method trains: a small network for 64 x 64 images, ResNet-18 for large ones, and one that
-begins with weights that have seen drawn faces."""
+"""What every method trains: a small network for 64 x 64 images, ResNet-18 for large ones, or a pretrained one."""
 
 import itertools
 
@@ -77,10 +76,9 @@ def resnet18():
 
 
 def pretrained():
-    """Build a backbone whose weights have learned to read the factors of drawn faces: float (N, 3, H, W) to (N, 256).
+    """Build the shipped `latent.load_factor_network` without its last layer, to train on: (N, 3, H, W) to (N, 256).
 
-    It is the shipped `latent.load_factor_network` but for its last layer, free to be trained on. What it has seen is
-    neither biased nor any of the images here; a comparison is fair among networks that start from it.
+    What it has seen is neither biased nor any of the images here; it is fair among networks that start from it.
     """
     network = load_factor_network()
     layers = [module for module in network.stages.modules() if not list(module.children())]
@@ -93,12 +91,9 @@ BACKBONES = {"small": (small, 128), "resnet18": (resnet18, 512), "pretrained": (
 
 
 class Classifier(nn.Module):
-    """A backbone and a head: images in [0, 1] to features to logits. Images are normalised here and nowhere else.
+    """A backbone, from float images (N, 3, H, W) in [-0.5, 0.5] to features (N, D), and a head, from these to logits.
 
-    Parameters
-    ----------
-    backbone, head : nn.Module
-        Map float (N, 3, H, W) in [-0.5, 0.5] to features (N, D), and these to logits (N, classes).
+    Images in [0, 1] are normalised here and nowhere else.
     """
 
     def __init__(self, backbone, head):

@@ -8,15 +8,8 @@ from diga_lib.methods.erm import ERM, require_whole
 class TwoStages(ERM):
     """Base of methods that first train a network by ERM and then look at what it says of the training images.
 
-    They take these parameters beside their own, by keyword.
-
-    Parameters
-    ----------
-    first_epochs : int
-        Epochs of the reference, at least 1, with a learning-rate schedule of that length and otherwise the same
-        settings and seed. A network that was trained for long makes no errors to learn from.
-    reference : ERM, optional
-        One that was trained before, so that several runs may share it; `first_epochs` is then not used.
+    Beside their own parameters they take `first_epochs`, at least 1, of the reference, which has the same settings and
+    seed (trained for long, it makes no errors to learn from); or a `reference` that was trained before.
     """
 
     def __init__(self, first_epochs=1, reference=None, **changes):

@@ -12,22 +12,11 @@ MOST_KEPT = 2**32  # bytes of edits that are kept; more are painted again each t
 
 
 class CounterfactualViews:
-    """Edits of one set of images along one or several directions.
+    """Edits of images, uint8 (N, 3, R, R), along D directions, by a generator with ``encode`` and ``decode``.
 
-    Parameters
-    ----------
-    generator : object with ``encode`` and ``decode``
-    directions : sequence of Direction
-        D of them.
-    images : uint8 array (N, 3, R, R)
-    residual : bool
-        Whether to give an edit back what the inversion lost of its image: ``images - decode(codes)``.
-
-    Attributes
-    ----------
-    codes : Tensor (N, levels, width)
-    coordinate : Tensor (N, D)
-        Where each image lies along each direction, in standard deviations.
+    With `residual`, an edit is given back what the inversion lost of its image: ``images - decode(codes)``. The `codes`
+    are (N, levels, width), and `coordinate` (N, D) is where each image lies along each direction, in standard
+    deviations.
     """
 
     def __init__(self, generator, directions, images, residual=False):

@@ -1,7 +1,5 @@
 """Figures of the page on action units."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ browser cannot run the decoder. ``book/_assets/live/live.js`` does the rest. :fu
 turn the controls' values into a code.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import json
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diga_lib.action_units.model import MOST, AUEditNet
+from diga_lib.action_units.editors import MOST, AUEditNet
 from diga_lib.directions import Direction, paper_direction
 from diga_lib.latent import Generator
 from diga_lib.latent.onnx_export import decoder_id
@@ -124,15 +122,12 @@ def combination(
 
     Parameters
     ----------
-    generator : object with ``decode``
-    faces : Tensor (n, levels, width)
+    generator, faces : object with ``decode``, Tensor (n, levels, width)
         The faces to choose from.
     train_codes : Tensor (N, levels, width)
         One degree is a standard deviation of these.
-    strong, weak : Tensor (levels, width)
-        Unit normals of the two boundaries.
-    coefficient : float
-        Where c begins, from 0 to 1.5.
+    strong, weak, coefficient : Tensors (levels, width), float
+        Unit normals of the two boundaries, and where c begins, from 0 to 1.5.
     **words : str
         name, caption and alt of the figure.
     """
@@ -209,15 +204,7 @@ def edits(
 
 
 @torch.no_grad()
-def expressions(
-    generator,
-    faces: Tensor,
-    editor: AUEditNet,
-    labels: Sequence[str],
-    least: float = -1.0,
-    most: float = 7.0,
-    **words: str,
-) -> Figure:
+def expressions(generator, faces: Tensor, editor: AUEditNet, labels: Sequence[str], **words: str) -> Figure:
     """A slider for each action unit, which AUEditNet's target branch (notebook 09_action_units) puts on neutral faces.
 
     For one face the gates of the editing modules are constants, so what the branch adds to the code is a linear map of
@@ -229,9 +216,7 @@ def expressions(
         As for :func:`combination`; the faces are neutral.
     editor : AUEditNet
     labels : sequence of str
-        What each unit's slider says.
-    least, most : float
-        The sliders' range; 0 is the neutral face, and 5 the strongest that a coder writes down.
+        What each unit's slider says, from -1 to 7; 0 is the neutral face, 5 the strongest that a coder writes down.
     """
     encoder, levels, width = editor.encoder, faces.shape[1], editor.encoder.width
     features = torch.cat([encoder.straight.weight, encoder.out.weight], 1).view(levels, width, -1)
@@ -241,7 +226,7 @@ def expressions(
         maps.append((module.common.weight + gated) @ of_level)
     arrays = {"into": encoder.into.weight, "bias": encoder.into.bias, "maps": torch.cat(maps, 1)}
     units = {key: _as_numpy(value) for key, value in arrays.items()}
-    controls = [Control(f"unit{k}", label, least, most, 0.1, 0.0, {"unit": k}) for k, label in enumerate(labels)]
+    controls = [Control(f"unit{k}", label, -1.0, 7.0, 0.1, 0.0, {"unit": k}) for k, label in enumerate(labels)]
     return _figure(generator, faces, faces[:0], controls, words, units=units)
 
 

@@ -133,20 +133,15 @@ def check(
 
     Parameters
     ----------
-    namespace : mapping
-        The notebook's ``globals()``.
+    namespace, several : mapping, bool
+        The notebook's ``globals()``, and whether two spurious attributes, "A&B", are valid.
     n_train : callable, optional
         The training images that the page needs, by how many images there are; those of the profile by default.
-    several : bool
-        Whether two spurious attributes, "A&B", are valid.
     **own
         What is valid for parameters that only this notebook has: ``(low, high)`` for a number between the two (a whole
         one if both are), a list for one of its values, or for several if the parameter is annotated as a list.
 
-    Raises
-    ------
-    ParameterError
-        With one sentence that says what was wrong and what is valid.
+    One sentence of a ParameterError says what is wrong and what is valid.
     """
     annotations = namespace.get("__annotations__", {})
     declared = [name for name in annotations if not name.startswith("_")]
@@ -216,13 +211,11 @@ def _check_together(checked: BaseModel, declared: list[str], several: bool) -> N
     """Raise if parameters do not fit one another, the data on disk or this machine."""
     runtime.cache_folder()  # raises if made data cannot be kept
     if "data_root" in declared:
-        on_disk, valid = checked.dataset in layouts.LAYOUTS, ", ".join(layouts.LAYOUTS)
-        if on_disk and not checked.data_root:
+        root, on_disk, valid = checked.data_root, checked.dataset in layouts.LAYOUTS, ", ".join(layouts.LAYOUTS)
+        if on_disk and not root:
             raise ValueError(f"dataset = {checked.dataset!r} needs data_root, the folder in which its images are")
-        if checked.data_root and not on_disk:
-            raise ValueError(
-                f"data_root = {checked.data_root!r} belongs to no dataset; valid with it is dataset = {valid}"
-            )
+        if root and not on_disk:
+            raise ValueError(f"data_root = {root!r} belongs to no dataset; valid with it is dataset = {valid}")
     if "generator" in declared and isinstance(checked.generator, str) and checked.generator:
         side = latent.load_file(checked.generator, device="cpu").resolution
         if side != 64:
@@ -242,14 +235,11 @@ def _check_attributes(checked: BaseModel, declared: list[str]) -> None:
         if not WORD.fullmatch(attribute):
             raise ValueError(f"{role} = {reprlib.repr(attribute)} is not an attribute; valid are words")
         if attribute not in names:
-            hint, valid = _meant(attribute, names), ", ".join(names)
-            raise ValueError(
-                f"{role} = {attribute!r} is not an attribute of {checked.dataset}{hint}; valid are {valid}"
-            )
+            said = f"{role} = {attribute!r} is not an attribute of {checked.dataset}{_meant(attribute, names)}"
+            raise ValueError(f"{said}; valid are {', '.join(names)}")
     if len({*target, *spurious}) < len(target) + len(spurious):
-        raise ValueError(
-            f"target = {checked.target!r} and spurious = {checked.spurious!r} must name different attributes"
-        )
+        both = f"target = {checked.target!r} and spurious = {checked.spurious!r}"
+        raise ValueError(f"{both} must name different attributes")
 
 
 def _check_data(checked: BaseModel, declared: list[str], n_train: Callable[[int], int] | None) -> None:
@@ -259,21 +249,18 @@ def _check_data(checked: BaseModel, declared: list[str], n_train: Callable[[int]
     has_split = {"target", "spurious", "bias"} <= set(declared)
     if not has_split and not checked.data_root:
         return
-    found = labels(checked.dataset, checked.data_root, checked.profile, checked.spurious)
-    if checked.data_root and len(found) < LEAST_IMAGES:
-        raise ValueError(
-            f"data_root = {checked.data_root!r} holds {len(found)} images; valid is at least {LEAST_IMAGES}"
-        )
+    found, root = labels(checked.dataset, checked.data_root, checked.profile, checked.spurious), checked.data_root
+    if root and len(found) < LEAST_IMAGES:
+        raise ValueError(f"data_root = {root!r} holds {len(found)} images; valid is at least {LEAST_IMAGES}")
     if not has_split:
         return
     sizes, k = SIZES[checked.profile], checked.spurious.count("&") + 1
     n, n_test = (n_train(len(found)), None) if n_train else (sizes.n_train, sizes.n_test_per_group)
     share = (LEAST * 2 / n) ** (1 / k)  # of the smallest group: b^k / (2 (1 + b)^k)
     if checked.bias < share / (1 - share):
-        raise ValueError(
-            f"bias = {checked.bias:g} leaves fewer than {LEAST} of {n:,} training images to a group; valid with "
-            f"profile = {checked.profile} is at least {np.ceil(1e5 * share / (1 - share)) / 1e5:g}"
-        )
+        said = f"bias = {checked.bias:g} leaves fewer than {LEAST} of {n:,} training images to a group"
+        least = np.ceil(1e5 * share / (1 - share)) / 1e5
+        raise ValueError(f"{said}; valid with profile = {checked.profile} is at least {least:g}")
     try:
         for bias in {checked.bias, checked.bias if n_train else 1.0}:  # most pages also train on balanced data
             data.biased_split(found, checked.target, checked.spurious, bias, n, n_test_per_group=n_test)
@@ -320,44 +307,23 @@ def _size(dataset: str, profile: str, spurious: str) -> int:
     return min(most, shipped.COUNTS.get(dataset, most))
 
 
-def pool(
-    dataset: str,
-    data_root: str = "",
-    profile: str = "quick",
-    most: int | None = None,
-    resolution: int = 64,
-    seed: int = POOL_SEED,
-    spurious: str = "",
-) -> data.ImageDataset:
-    """Return the images that a notebook's parameters ask for.
+def pool(dataset: str, data_root: str = "", profile: str = "quick", spurious: str = "") -> data.ImageDataset:
+    """Return the images that a notebook's parameters ask for, `dataset` and `data_root` ("" for rendered ones).
 
-    Photographs in which no face is found are left out, and a printed line says which.
-
-    Parameters
-    ----------
-    dataset, data_root : str
-        As `name` and `root` of :func:`diga_lib.data.load`; "" for rendered images.
-    profile : {"quick", "table", "full"}
-        Chooses the number of images, in place of `most`; all, where there are fewer on disk.
-    resolution, seed : int
-        As for :func:`diga_lib.data.load`.
-    spurious : str
-        Two spurious attributes, "A&B", need twice as many images.
+    The profile, "quick", "table" or "full", says how many: all where there are fewer on disk, twice as many for two
+    spurious attributes, "A&B". Photographs in which no face is found are left out, and a printed line says which.
     """
-    most = most or _size(dataset, profile, spurious)
-    if dataset not in layouts.LAYOUTS:
-        return data.load(dataset, most, seed=seed, resolution=resolution)
-    if not data_root:
-        raise ValueError(f"{dataset!r} is read from disk: valid is root=, the folder that holds it.")
+    most = _size(dataset, profile, spurious)
+    if dataset not in layouts.LAYOUTS or not data_root:
+        return data.load(dataset, most, seed=POOL_SEED)
     found = layouts.LAYOUTS[dataset](data_root)
-    return reading.read(found, min(most, len(found.paths)), resolution, align=True, missing="drop")
+    return reading.read(found, min(most, len(found.paths)), 64, align=True, missing="drop")
 
 
 def generator(chosen: Any = "", dataset: str = "rendered-faces") -> Any:
     """Return the generator that a notebook's parameters ask for.
 
-    `chosen` is a file that ``python -m diga_lib.latent`` wrote, "" for the one that ships for the data set, or what a
-    cell has loaded already, which is returned as it is.
+    It is a file that ``python -m diga_lib.latent`` wrote, "" for what ships for the data set, or one loaded already.
     """
     if not isinstance(chosen, str):
         return chosen

@@ -4,8 +4,6 @@ Without an axes a figure of a fitting size is made. Colours are those of seaborn
 is blue and the spurious attribute orange on every page.
 """
 
-from __future__ import annotations
-
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -109,13 +107,9 @@ def face_grid(
 
 
 def difference(before, after, times: float = 1.0) -> np.ndarray:
-    """Picture what changed: grey where nothing did, brighter where `after` is brighter, in its colours.
+    """Picture what changed, so many times larger: grey where nothing did, brighter where `after` is, in its colours.
 
-    Parameters
-    ----------
-    before, after : uint8 arrays, or float arrays or tensors in [0, 1], of one shape (..., 3, H, W)
-    times : float
-        How many times larger the change is drawn, as floats in [0, 1] of that shape.
+    Images of one shape (..., 3, H, W), uint8 or in [0, 1], give floats in [0, 1] of that shape.
     """
     one, two = (np.moveaxis(as_pixels(images), -1, -3) / 255 for images in (before, after))
     return np.clip(0.5 + times * (two - one) / 2, 0, 1)
@@ -145,7 +139,6 @@ def group_counts(part: LabelledImages, target: str, spurious: str, ax: Axes | No
 
 def group_accuracies(metrics: Mapping[str, GroupMetrics], target: str, spurious: str, ax: Axes | None = None) -> Axes:
     """Draw the accuracy of each group as bars, a colour for each method, whose metrics are given under its name."""
-
     table = pd.DataFrame({name: m.groups for name, m in metrics.items()})
     table.index = [f"{target} = {group[1]}\n{spurious} = {group[3:]}" for group in table.index]
     table = table.rename_axis("group").reset_index().melt("group", var_name="method", value_name="accuracy")
@@ -165,14 +158,8 @@ def group_accuracies(metrics: Mapping[str, GroupMetrics], target: str, spurious:
 def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic: bool = True) -> Axes:
     """Draw angles between directions and true shifts against a strength or a coefficient.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Index: the strength (or c), named as the axis is to be called; a column for each attribute, angles in degrees.
-    target : str
-        The column that is the target; the others are spurious attributes.
-    logarithmic : bool
-        Whether the horizontal axis is.
+    The table's index is the strength (or c), named as the axis is to be called; each column has the angles, in degrees,
+    to an attribute's shift: the target's and spurious attributes'.
     """
     ax = axes(ax)
     for name, style in zip(table.columns, ("-", "--", "-.", ":"), strict=False):
@@ -189,14 +176,7 @@ def angles(table: pd.DataFrame, target: str, ax: Axes | None = None, logarithmic
 
 
 def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarray], ax: Axes | None = None) -> Axes:
-    """Draw points of two classes in a plane and, for each normal, its boundary and its arrow.
-
-    Parameters
-    ----------
-    points, target : float array (N, 2) and int array (N,), 0 or 1
-    normals : mapping of str to float array (2,)
-        Name to unit normal of a boundary through the origin.
-    """
+    """Draw points (N, 2) of two classes and, for each named unit normal (2,), its boundary through the origin."""
     ax = axes(ax, height=4.2, width=4.6)
     reach = float(np.quantile(np.abs(points), 0.995)) * 1.1
     for value, marker in ((0, "o"), (1, "^")):

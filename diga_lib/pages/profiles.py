@@ -1,7 +1,5 @@
 """How much is computed: one place for the sizes of the quick and the full profile."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

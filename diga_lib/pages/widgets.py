@@ -4,8 +4,6 @@ The frames are painted once, when the widget is made. A link on the reader's sid
 drag (or the arrow keys, once the slider has the focus) is answered without Python.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import io
@@ -38,15 +36,8 @@ def frames_slider(
         One picture for each place of the slider, and what the slider says there; all labels are different.
     description, alt : str
         Name of the slider, and what the pictures show, in words; the slider's name and label are added.
-    start : int, optional
-        The first place shown; the middle if not given.
-    zoom : float
-        Pixels on the page for each pixel of the frames; on a narrow page they shrink to fit.
-
-    Raises
-    ------
-    ValueError
-        If the frames, the labels or the start are not valid.
+    start, zoom : int, float
+        The first place shown, by default the middle; pixels on the page for each pixel of the frames, if there is room.
     """
     labels = [str(label) for label in labels]
     start = len(frames) // 2 if start is None else start
@@ -89,14 +80,10 @@ def normals_slider(
 
     Parameters
     ----------
-    generator : object with ``decode``
-    codes, train_codes : Tensors (N, levels, width)
+    generator, codes, train_codes : object with ``decode``, Tensors (N, levels, width)
         The faces, one row each, with a column for each degree, and those whose standard deviation is a degree.
-    normals : sequence of Tensor (levels, width)
-        One for each place of the slider.
-    labels, description
-        As for :func:`frames_slider`.
-    degrees : sequence of float
+    normals, labels, description : sequences of Tensor (levels, width) and of str, str
+        One normal for each place of the slider; the others are as for :func:`frames_slider`.
     """
     repeated = codes.repeat_interleave(len(degrees), 0)
     steps = np.tile(np.asarray(degrees, np.float32), len(codes))

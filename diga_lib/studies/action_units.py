@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from diga_lib import latent
 from diga_lib.action_units import DUAL, SINGLE, data, editors, judge
 from diga_lib.action_units.data import UNITS
+from diga_lib.action_units.editors import LabelDecoder
 from diga_lib.action_units.measures import agreement, leakage
-from diga_lib.action_units.model import LabelDecoder
 from diga_lib.latent import checkpoints
 from diga_lib.metrics import mean_and_interval
 from diga_lib.studies import store

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from diga_lib import directions, latent, runtime
 from diga_lib.action_units import data
-from diga_lib.action_units.model import AUEditNet, LabelDecoder, SingleBranch
+from diga_lib.action_units.editors import AUEditNet, LabelDecoder, SingleBranch
 from diga_lib.latent import checkpoints
 from diga_lib.studies.setting import once
 

@@ -1,8 +1,7 @@
 """Ten class spaces, each with its own prompts and its own shift: what ten data sets are to TDA's table.
 
 The image–text model was told single facts of faces, never these lists of classes, and it never saw a shifted picture.
-Each space shows one subject in all its classes, with an expression and a camera of its own in each picture, for the
-class is what differs most in a data set made for classification.
+Each space shows one subject in all its classes, with an expression and a camera of its own in each picture.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,6 @@ import torch
 import torch.nn.functional as F
 
 from diga_lib.data import faces
-from diga_lib.image_text.facts import facts
 from diga_lib.test_time.shifts import shift
 
 SEEDS = {"test": 41, "validation": 42, "shots": 43}  # populations that nothing else uses
@@ -95,15 +93,12 @@ def _mouths(p, label, rng):
 
 
 def _hair_colours(p, attributes, factors):
-    return facts(p, attributes, factors)["Hair_Colour"].to_numpy()
+    numbers = {"Bald": -1, "Black_Hair": 0, "Brown_Hair": 1, "Blond_Hair": 2, "Gray_Hair": 4}
+    return np.select([attributes[name] == 1 for name in numbers], list(numbers.values()), 3)  # else it is red
 
 
 def _makeup(p, attributes, factors):
-    return (2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]).to_numpy(int)
-
-
-def _people(p, attributes, factors):
-    return 3 * attributes["Male"].to_numpy(int) + np.digitize(p["age"], AGES)
+    return 2 * attributes["Heavy_Makeup"] + attributes["Wearing_Lipstick"]
 
 
 def _cuts(name, *edges):
@@ -124,7 +119,7 @@ DRAWN = {
     "poses": ("sketch", 0.8, _cuts("yaw", -1 / 3, 1 / 3), ("yaw",)),
     "mouths": ("fog", 0.65, None, (), _mouths),
     "makeup": ("fog", 0.1, _makeup, ("makeup", "lip", "lashes", "blush", "shadow")),
-    "people": ("none", 1.0, _people),
+    "people": ("none", 1.0, lambda p, attributes, factors: 3 * attributes["Male"] + np.digitize(p["age"], AGES)),
 }
 TABLE = pd.read_csv(Path(__file__).with_suffix(".csv"), keep_default_na=False)
 PROMPTS = TABLE.set_index("class").groupby("space")["prompt"]
@@ -165,18 +160,11 @@ def _drawn(name, n, part, subject, crowd):
 
 
 def stream(space, n=240, part="test", shifted=True, seed=0, subject=0, crowd=False):
-    """Draw a `Stream` of images from a class space, equally many of each class, in random order.
+    """Draw a `Stream` of `n` images (at most 1500) of a class space, equally many of each class, in random order.
 
-    Parameters
-    ----------
-    space, n : str, int
-        One of ``SPACES``, or "people", the source; and how many images, at least one a class and at most 1500.
-    part : {"test", "validation", "shots"}
-        Which faces: the parts share none.
-    shifted, seed : bool, int
-        Whether the space's shift is applied, and the seed of the order.
-    subject, crowd : int, bool
-        Which subject, from 0 on, all pictures show, or whether every picture shows another.
+    The space is one of ``SPACES``, or "people", the source. No face is in two parts: "test", "validation", "shots". The
+    space's shift is left out unless `shifted`; the seed is of the order. All pictures show one subject, of the number
+    `subject`, or each another (`crowd`).
     """
     for what, given, valid in (("class space", space, EVERY), ("part", part, SEEDS)):
         if given not in valid:

@@ -35,14 +35,8 @@ class CoOp:
 
     Of the original this leaves out the first epoch at a constant small learning rate and the random crops and flips
     of the shots (each image is encoded once), and its variants: words of each class, words behind the class's name.
-
-    Parameters
-    ----------
-    lr : float
-        Peak learning rate of SGD with momentum 0.9; a cosine takes it to 0. CLIP's recipe has 0.002; a model whose
-        word vectors and temperature have another size needs another.
-    epochs, batch_size, tokens : int
-        `tokens` is the number of learned words, which begin as small random numbers.
+    `tokens` is the number of learned words. The rate of SGD with momentum 0.9 falls from `lr` to 0 by a cosine. CLIP's
+    recipe has 0.002; a model whose word vectors and temperature have another size needs another.
 
     References
     ----------
@@ -138,12 +132,8 @@ def mean_entropy(logits):
 class TPT:
     """Tune the prompt for each image, so that its confident views agree; then forget it.
 
-    Parameters
-    ----------
-    lr, steps : float, int
-        Of AdamW; the rate is in units of a word vector's standard deviation.
-    count, keep : int, float
-        The image itself and random views of it, 2 or more; the share of them, those of lowest entropy, that is used.
+    There are `count` views, 2 or more, the image itself and random ones; the share `keep` of them, those of lowest
+    entropy, is used. AdamW takes `steps`, with `lr` in units of a word vector's standard deviation.
 
     References
     ----------
@@ -194,12 +184,8 @@ class TPT:
 class DiffTPT(TPT):
     """TPT of whose views half are generated, by small random moves in our generator's W+ instead of a diffusion model.
 
-    Parameters
-    ----------
-    generator, codes : object with ``encode`` and ``decode``, Tensor (n, levels, width)
-        The unit of the moves is the standard deviation of the codes, which are those of any faces.
-    alike, move : float
-        Share of the generated views, the most similar ones, that is used; length of a move.
+    A `move` is in units of the standard deviation of the codes (n, levels, width), which are those of any faces; the
+    share `alike` of the generated views, the most similar ones, is used.
 
     References
     ----------

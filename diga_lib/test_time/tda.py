@@ -5,6 +5,7 @@ of the stream is first replayed on these few numbers, and the costly part is the
 products: the predictions are those of one image at a time.
 """
 
+from bisect import insort
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -41,16 +42,9 @@ class Rows:
 
     def update(self, label, entropy, row):
         """Offer a row; return the row that it replaces, None if it is appended, or the row itself if refused."""
-        if self.capacity == 0:
-            return row
-        kept, out = self.held.setdefault(label, []), None
-        if len(kept) == self.capacity:
-            if not entropy < kept[-1][0]:
-                return row
-            out = kept.pop()[1]
-        kept.append((entropy, row))
-        kept.sort(key=lambda entry: entry[0])
-        return out
+        kept = self.held.setdefault(label, [])
+        insort(kept, (entropy, row), key=lambda entry: entry[0])
+        return kept.pop()[1] if len(kept) > self.capacity else None
 
     def rows(self):
         """All rows that are held, class by class in ascending order of entropy (list of int)."""
@@ -66,12 +60,8 @@ def _check_unit(vectors, what):
 class TDA:
     """Adapt zero-shot predictions to a stream, without training; `seen` counts its images so far.
 
-    Parameters
-    ----------
-    weights : Tensor (C, d)
-        Unit text features of the classes.
-    scale, settings : float, Settings
-        What multiplies cosines: 100 for CLIP, the model's own inverse temperature for a smaller one.
+    The weights (C, d) are unit text features of the classes, and cosines are multiplied by the scale: 100 for CLIP, the
+    model's own inverse temperature for a smaller one.
 
     References
     ----------

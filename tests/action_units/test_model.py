@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.action_units.model import AUEditNet, LabelEncoder, SingleBranch
+from diga_lib.action_units.editors import AUEditNet, LabelEncoder, SingleBranch
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def test_images_in_all_their_forms():
     vectors = model.encode_image(images)
     for same in (torch.from_numpy(images.copy()), images.astype(np.float32) / 255, images.astype(np.float64) / 255):
         assert torch.allclose(model.encode_image(same), vectors, atol=1e-3)
-    assert torch.allclose(model.encode_image(images, batch_size=2), vectors, atol=0.02)
+    assert torch.allclose(torch.cat([model.encode_image(two) for two in (images[:2], images[2:])]), vectors, atol=0.02)
     assert model.encode_image(np.repeat(np.repeat(images, 2, 2), 2, 3)).shape == vectors.shape
     for bad, sentence in [
         (images.astype(int), "must be uint8"),

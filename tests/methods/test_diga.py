@@ -16,9 +16,11 @@ def few(world):
     return world.draw(256, 1 / 9, 0)
 
 
-def paper(world, **changes):
-    settings = FEW | {"degrees": (2.0, 3.0), "head_degrees": (8.0, 16.0), "residual": False}
-    return DiGA(world.generator, world.shortcut, **settings | {"head_epochs": 4, "head_draws": 2} | changes)
+def paper(world, momentum=0.99, residual=False, **changes):
+    settings = FEW | {"degrees": (2.0, 3.0), "head_degrees": (8.0, 16.0)}
+    model = DiGA(world.generator, world.shortcut, **settings | {"head_epochs": 4, "head_draws": 2} | changes)
+    model.momentum, model.residual = momentum, residual
+    return model
 
 
 def lit(world, images):

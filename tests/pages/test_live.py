@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from diga_lib.action_units import UNITS
-from diga_lib.action_units.model import AUEditNet
+from diga_lib.action_units.editors import AUEditNet
 from diga_lib.directions import combine, paper_direction
 from diga_lib.latent import LEVELS, WIDTH, Generator
 from diga_lib.latent.onnx_export import decoder_files, decoder_id

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.action_units.model import AUEditNet, SingleBranch
+from diga_lib.action_units.editors import AUEditNet, SingleBranch
 from diga_lib.studies import editor_training as training
 from diga_lib.studies.editor_training import Films
 

@@ -4,8 +4,6 @@ Points are continuous pixel coordinates, x to the right and y down, with (0, 0) 
 and (0.5, 0.5) at the centre of its first pixel. "Left" and "right" are the picture's, not the person's.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.resources import files
 
@@ -80,8 +78,7 @@ def find_eyes(image: Image.Image) -> np.ndarray:
     """Find the picture's left and right eye, (x, y) in pixels, of the largest face: float64 (2, 2), or `NoFaceFound`.
 
     The network YuNet looks at the whole RGB picture with a margin of its outermost pixels, for tightly cropped faces;
-    then at the whole picture alone. A small face is looked at again from near. The eyes are the mean of those found in
-    the picture and in its mirror image.
+    then at the picture alone. A small face is looked at again from near, and every one in a mirror, too.
 
     References
     ----------

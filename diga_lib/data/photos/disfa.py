@@ -5,12 +5,9 @@ DISFA comes as videos and label files; the frames are to be extracted beforehand
     root/ActionUnit_Labels/SN001/SN001_au1.txt …    one file a unit; line "17,3": frame 17 has intensity 3
     root/Images/SN001/00001.jpg …                   frame 1; the file's name is the frame's number, from 1
 
-Frames without an image are left out, as are subjects without a folder of images: a part of the data set will do. An
-image without a label is refused, since it says that images and labels are numbered differently. So that frames in which
-no face is found are left out as well, read it with ``data.load("disfa", root=root, missing="drop")``.
+A part of the data set will do: frames and subjects without images are left out. An image without a label is refused,
+since it says that images and labels are numbered differently.
 """
-
-from __future__ import annotations
 
 import os
 import re
@@ -30,8 +27,7 @@ PRESENT = 2  # from this intensity on, a unit counts as present in the literatur
 def disfa(root: str | os.PathLike) -> Listing:
     """List the frames that have both an image and labels, in the order of subjects and frames.
 
-    ``factors`` are the intensities AU1 … AU26 in 0-5, ``attributes`` say which units are present (intensity 2 and
-    more), ``metadata`` has the columns image_id, subject and frame.
+    Factors are the intensities AU1 … AU26 in 0-5, attributes say which are 2 and more; metadata has subject and frame.
     """
     root = existing_folder(root)
     images, labels = existing_folder(root / "Images"), existing_folder(root / "ActionUnit_Labels")

@@ -1,7 +1,5 @@
 """Decode image files of any origin to small RGB pictures, refusing what is damaged or unreasonable."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

@@ -32,8 +32,6 @@ or subject (who it is) keep the parts of a split apart. All other columns are ke
 numbers in `factors` where they are numbers.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -176,11 +174,10 @@ def _eyes(table, path):
 
 
 def utkface(root: str | os.PathLike) -> Listing:
-    """List UTKFace: its labels are in the file names.
+    """List UTKFace, whose labels are in the file names; files named otherwise, and copies, are left out and printed.
 
     The attributes are Male, Young (below 35 years) and Ethnicity (1 for every race but 0, "White"; the papers do
-    not say how they made it binary). `factors` has age in years and race 0 to 4. Files named otherwise (a few of the
-    published ones lack a label) and copies in other folders are left out, and a printed line says which.
+    not say how they made it binary). `factors` has age in years and race 0 to 4.
     """
     root = existing_folder(root)
     files = sorted(image_files(root), key=lambda path: (path.name, path))

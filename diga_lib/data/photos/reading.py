@@ -1,7 +1,5 @@
 """Read the images that a layout lists: each is decoded once, and found again in the store by what it is."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,34 +20,18 @@ _VERSION = 2  # changes when the same file is decoded to other pixels
 
 @dataclass(frozen=True)
 class Listing:
-    """The images that a layout has, before they are decoded.
-
-    Parameters
-    ----------
-    paths : list of str
-        One file for each image.
-    attributes, factors, metadata : DataFrame
-        As in `ImageDataset`; `metadata` has the column image_id.
-    eyes : ndarray of float64 or None, shape (N, 2, 2)
-        The picture's left and right eye, (x, y) in pixels, where they are known.
-    size, eyes_size : tuple of int or None
-        Width and height that all images must have, and those for which `eyes` hold; None stands for any.
-    faces : bool
-        Whether there are faces to align; what is none is read as its middle square, whatever its size.
-    absent : list of str
-        Files that are not there although `table` names them.
-    """
+    """The images that a layout has, before they are decoded; the tables are as in `ImageDataset`."""
 
     name: str
-    paths: list[str]
+    paths: list[str]  #: one file for each image
     attributes: pd.DataFrame
     factors: pd.DataFrame | None
-    metadata: pd.DataFrame
-    eyes: np.ndarray | None = None
-    size: tuple[int, int] | None = None
-    eyes_size: tuple[int, int] | None = None
-    faces: bool = True
-    absent: list[str] = field(default_factory=list)
+    metadata: pd.DataFrame  #: with a column image_id
+    eyes: np.ndarray | None = None  #: float64 (N, 2, 2): the picture's left and right eye, (x, y) in pixels, if known
+    size: tuple[int, int] | None = None  #: width and height that all images must have
+    eyes_size: tuple[int, int] | None = None  #: width and height for which `eyes` hold; None: for any
+    faces: bool = True  #: whether to align faces; what is none is read as its middle square, whatever its size
+    absent: list[str] = field(default_factory=list)  #: files that are not there although `table` names them
     table: str = ""
 
 

@@ -1,7 +1,5 @@
 """What all layouts have in common: folders, the image files in them, and tables that name files."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

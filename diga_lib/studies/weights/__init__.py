@@ -11,13 +11,13 @@ import numpy as np
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.action_units import EDITOR
 from diga_lib.data import critters, faces
-from diga_lib.image_text.facts import facts
 from diga_lib.latent import checkpoints
 from diga_lib.latent.perceptual import train_factor_network
 from diga_lib.latent.training import POPULATION, Training
 from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive
 from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
+from diga_lib.studies.weights.facts import facts
 
 FACES, CRITTERS = 30_000, 4_000  # drawn images of POPULATION that networks learn from
 TRAINED = 19_000  # pictures of FairFace that a generator learns from, the first ones of its table

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from diga_lib.image_text import PROMPTS
-from diga_lib.image_text.facts import AS_ATTRIBUTES
+from diga_lib.studies.weights.facts import AS_ATTRIBUTES
 
 # What may be said of a face for each value of an attribute (0, 1) or a fact. One word comes before the noun, more come
 # after it. "Male" is the noun itself.

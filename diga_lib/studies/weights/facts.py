@@ -1,7 +1,5 @@
 """What may be said of a drawn face beyond its attributes: poses, backgrounds, the shapes of brows and lips."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 
