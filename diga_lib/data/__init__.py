@@ -31,6 +31,8 @@ def load(
 ) -> ImageDataset:
     """Load a pool of images with attributes; what has to be computed is made once and kept on disk.
 
+    What is not valid, here or on disk, is a ValueError or FileNotFoundError that names it and says what is.
+
     Parameters
     ----------
     name : str
@@ -47,8 +49,6 @@ def load(
     missing : {"error", "drop"}
         Whether files that are not there or broken, and photographs without a face, stop the reading, or are left out
         with a printed line; both name them all.
-
-    What is not valid, here or on disk, is a ValueError or FileNotFoundError that names it and says what is.
     """
     _check_name(name)
     check_whole("n", 1 if n is None else n, 1)

@@ -32,8 +32,9 @@ def biased_split(
 ) -> BiasedSplit:
     """Draw a biased training and validation set and a balanced test set, all disjoint.
 
-    With one spurious attribute, the groups (y0s0, y0s1, y1s0, y1s1) of the training set have the sizes
-    [b, 1, 1, b] · N / (2 (1 + b)). With several, a group is one combination of their values, and its size is
+    A ValueError says what is not valid, or of which group there are too few images. With one spurious attribute, the
+    groups (y0s0, y0s1, y1s0, y1s1) of the training set have the sizes [b, 1, 1, b] · N / (2 (1 + b)), as in the
+    official code of DiGA, arXiv:2403.06606. With several, a group is one combination of their values, and its size is
     proportional to b to the power of how many of them go against the alignment (our reading; the papers do not say).
 
     Where `dataset.metadata` has a column "partition" (train, validation, test), each part is drawn from its own;
@@ -57,9 +58,6 @@ def biased_split(
     aligned : {"opposite", "same"}
         The spurious value of most images with target 1: "opposite" is 0, as in the official code ("women smile more"
         with Male = 0), "same" is 1.
-
-    A ValueError says what is not valid, or of which group there are too few images. The group sizes are those of the
-    official code of DiGA, arXiv:2403.06606.
     """
     names = _attribute_names(dataset, target, spurious)
     if not isinstance(bias, Real) or isinstance(bias, bool) or not (math.isfinite(bias) and 0 < bias <= 1):

@@ -129,7 +129,8 @@ def check(
 ) -> None:
     """Check a notebook's parameters, and put the values back in the type they are meant to have.
 
-    What can be known without decoding an image or training anything is found out here.
+    What can be known without decoding an image or training anything is found out here; one sentence of a ParameterError
+    says what is wrong and what is valid.
 
     Parameters
     ----------
@@ -140,8 +141,6 @@ def check(
     **own
         What is valid for parameters that only this notebook has: ``(low, high)`` for a number between the two (a whole
         one if both are), a list for one of its values, or for several if the parameter is annotated as a list.
-
-    One sentence of a ParameterError says what is wrong and what is valid.
     """
     annotations = namespace.get("__annotations__", {})
     declared = [name for name in annotations if not name.startswith("_")]
