@@ -4,8 +4,6 @@ Stopped at any time, it goes on where it was. ``--renew`` computes again what an
 ``python -m diga_lib.studies weights NAME`` trains what ships.
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import sys
@@ -79,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         output = runtime.check_output(output or study.path)
         cells = study.cells(**options, **({"output": output} if "output" in takes else {}))
-        failures = runner.run(cells, output, study.compute, jobs, address, renew, study.record)
+        failures = runner.run(cells, output, study.compute, jobs, address, renew)
     except (ValueError, OSError) as error:  # options, files and addresses; what fails in a cell is told by the runner
         parser.error(str(error))
     if failures:

@@ -1,13 +1,10 @@
 """Edits of people whom no editor has seen, measured against what was asked for: the numbers of page 09."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -22,9 +19,8 @@ from diga_lib.action_units.editors import LabelDecoder
 from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.latent import checkpoints
 from diga_lib.metrics import mean_and_interval
-from diga_lib.studies import store
+from diga_lib.studies import runner, store
 from diga_lib.studies.editor_training import LINEAR, descend, disguised_films, linear_steps, trained
-from diga_lib.studies.runner import Study
 
 HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
 STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.2, 1.5, 2.0)
@@ -133,6 +129,7 @@ class Record(store.Record):
     In the place of an editor may stand an oracle or an estimator. Dictionaries are by action unit.
     """
 
+    KEY = ("editor", "seed")
     editor: str
     seed: int
     icc: dict[str, float]
@@ -146,13 +143,12 @@ class Record(store.Record):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a record is found by."""
+class Cell(runner.Cell):
+    """An editor, oracle or estimator of one seed."""
 
+    record = Record
     editor: str
     seed: int
-    version: ClassVar[int] = 1
-    key = property(asdict)
 
 
 def _made(name: str, seed: int, strength: float, subjects: int = data.TRAIN_SUBJECTS) -> editors.Edit:
@@ -248,12 +244,12 @@ def compute(cell: Cell) -> Record:
     return Record(version=cell.version, **cell.key, **fields)
 
 
-STUDY = Study("action_units", cells, compute, Record)
+STUDY = runner.Study("action_units", cells, compute)
 
 
 def read(path: Path = STUDY.path) -> pd.DataFrame:
     """The results: a row for each editor, seed and unit."""
-    kept = store.latest(store.read(path, Record), ("editor", "seed"))
+    kept = store.kept(path, Record)
     for name in PER_UNIT:
         kept[name] = [[each.get(unit) for unit in UNITS] for each in kept[name].map(lambda x: x or {})]
     rows = kept.assign(unit=[UNITS] * len(kept)).explode(["unit", *PER_UNIT], ignore_index=True)

@@ -4,8 +4,6 @@
 the files that are missing.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path
@@ -28,8 +26,8 @@ CHUNK = 100  # faces that a process draws at a time
 def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = None) -> Path:
     """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has into a folder, and return it.
 
-    Face i depends on (seed, i) alone; the tables are written last. `jobs` processes draw, by default as many as there
-    are cores. If `n` is below 1, or the folder holds other images, that is a ValueError.
+    Face i depends on (seed, i) alone; the tables are written last. If `n` is below 1, or the folder holds other images,
+    that is a ValueError.
     """
     if n < 1:
         raise ValueError(f"n is {n}: valid is a whole number of at least 1.")
@@ -43,11 +41,10 @@ def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = N
         if present and (not note.exists() or note.read_text() != mine):  # they would get wrong labels
             raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder.")
         _text(note, mine)
-        missing = np.array([i for i in range(n) if file_name(i) not in present], dtype=int)
+        missing = [i for i in range(n) if file_name(i) not in present]
         tasks = [joblib.delayed(_write)(folder, seed, missing[i : i + CHUNK]) for i in range(0, len(missing), CHUNK)]
         drawn = joblib.Parallel(jobs or runtime.available_cores(), return_as="generator")(tasks)
-        for _ in runtime.progress(drawn, "drawing files", total=len(tasks)):
-            pass
+        list(runtime.progress(drawn, "drawing files", total=len(tasks)))
         _, table, _ = faces.parameters(seed, range(n))
         table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
         rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
@@ -73,7 +70,7 @@ def _write(folder, seed, indices):
         whole = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE)
         blurred = cv2.GaussianBlur(whole, (0, 0), 6)
         blurred[top : top + side, left : left + side] = image
-        with runtime.atomic_write(folder / file_name(int(i))) as temporary:
+        with runtime.atomic_write(folder / file_name(i)) as temporary:
             Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
 
 
@@ -83,9 +80,9 @@ def _text(path, text):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--root", required=True, type=Path, help="folder of the tree")
-    parser.add_argument("--images", type=int, default=20_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", required=True, help="folder of the tree")
+    parser.add_argument("--images", type=int, default=20_000, help="how many (default: 20,000)")
     given = parser.parse_args()
     try:
         print(f"Wrote {make(given.root, given.images)}")

@@ -1,7 +1,5 @@
 """How DiGA (paper) converges: what its representation holds after each epoch, and what heads on it reach."""
 
-from __future__ import annotations
-
 import copy
 import json
 

@@ -8,8 +8,6 @@ Disguises must stay small. The generator knows faces that are placed and lit ali
 differ is encoded badly, and what is learned of its expression does not hold for anybody.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache

@@ -4,8 +4,6 @@
 ``images`` with an ``attributes.csv`` that has the columns Male and race_group.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,16 +15,15 @@ import pandas as pd
 from PIL import Image
 
 from diga_lib.data.photos import align
-from diga_lib.studies import store
-from diga_lib.studies.runner import Study
+from diga_lib.studies import runner, store
 
 IMAGES = 2_000
-KEY = ("detector", "race", "male")
 
 
 class Finds(store.Record):
     """In how many of a group's photographs a detector finds a face: OpenCV's cascades, or YuNet, which `data` uses."""
 
+    KEY = ("detector", "race", "male")
     detector: Literal["cascades", "yunet"]
     race: str
     male: int
@@ -35,19 +32,14 @@ class Finds(store.Record):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(runner.Cell):
     """One detector and one group."""
 
+    record = Finds
     detector: str
     race: str
     male: int
     root: str
-    version: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.detector} {self.race} Male={self.male}"
-
-    key = property(lambda self: {name: getattr(self, name) for name in KEY})
 
 
 def _table(root: str) -> pd.DataFrame:
@@ -72,26 +64,21 @@ def by_yunet(image: Image.Image) -> bool:
 
 @cache
 def _cascade(name: str):
-    return cv2.CascadeClassifier(cv2.data.haarcascades + name)
-
-
-def _find(name: str, picture: np.ndarray, least: int):
-    return _cascade(name).detectMultiScale(picture, 1.1, 3, minSize=(least, least))
+    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
 
 
 def by_cascades(image: Image.Image) -> bool:
     """Whether Viola and Jones's cascades, as OpenCV has them, find a face and an eye in each half of its upper part."""
     grey = np.asarray(image.convert("L"))
     grey = np.pad(grey, max(grey.shape) // 5, mode="edge")  # tightly cropped faces need something around them
-
-    faces = _find("haarcascade_frontalface_alt2.xml", grey, min(image.size) // 5)
+    least = min(image.size) // 5
+    faces = _cascade("frontalface_alt2").detectMultiScale(grey, 1.1, 3, minSize=(least, least))
     if not len(faces):
         return False
     left, top, size, _ = max(faces, key=lambda box: box[2])
     upper = cv2.resize(grey[top : top + int(0.6 * size), left : left + size], (200, 120))
-    names = ("haarcascade_eye.xml", "haarcascade_eye_tree_eyeglasses.xml")
-    eyes = [box for name in names for box in _find(name, upper, 33)]
-    return len({x + width / 2 > 100 for x, _, width, _ in eyes}) == 2
+    eyes = (_cascade(n).detectMultiScale(upper, 1.1, 3, minSize=(33, 33)) for n in ("eye", "eye_tree_eyeglasses"))
+    return len({x + width / 2 > 100 for boxes in eyes for x, _, width, _ in boxes}) == 2
 
 
 def compute(cell: Cell) -> Finds:
@@ -103,4 +90,4 @@ def compute(cell: Cell) -> Finds:
     return Finds(version=cell.version, **cell.key, images=len(names), found=found)
 
 
-STUDY = Study("face_finding", cells, compute, Finds)
+STUDY = runner.Study("face_finding", cells, compute)

@@ -1,22 +1,18 @@
 """What the tables of faces consist of: pairs, rows, biases, seeds, and what one cell is."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from diga_lib import data, directions, latent
 from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
-from diga_lib.studies import rows, store
+from diga_lib.studies import rows, runner, store
 from diga_lib.studies.rows import ROWS
-from diga_lib.studies.runner import Study
 from diga_lib.studies.setting import Setting, direction_scores, setting
 
 GENERATORS = {"rendered-faces": "rendered-faces-64", "rendered-critters": "rendered-critters-64"}
@@ -53,7 +49,7 @@ N_VALIDATION = 1_000  # of the search; biased like training
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(runner.Cell):
     """One training run of a table: everything that decides its result.
 
     `seed` is of the training, and of the split if `split_seed` is None; `changes` are arguments of the method, as JSON;
@@ -61,6 +57,7 @@ class Cell:
     is to come from these two alone. For the others see `setting.setting`.
     """
 
+    record = store.Result
     row: str
     target: str = "Smiling"
     spurious: str = "Male"
@@ -75,15 +72,7 @@ class Cell:
     split_seed: int | None = None
     dataset: str = "rendered-faces"
 
-    def __str__(self) -> str:
-        words = [self.row, self.variant, f"{self.target}/{self.spurious}", f"bias {self.bias:.3g}", f"seed {self.seed}"]
-        return " ".join(filter(None, words))
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """The fields of its result by which it is found again."""
-        return {name: getattr(self, name) for name in store.KEY if name != "case"} | {"case": self.variant}
-
+    case = property(lambda self: self.variant)
     version = property(lambda self: rows.version(self.row))
 
     def setting(self) -> Setting:
@@ -210,4 +199,4 @@ def beyond_faces(rows=(*SEVEN, *ORACLES), seeds=(0, 1, 2), bias=1 / 9, profile="
 
 
 GRIDS = (fair_training, classification, search, bias_sweep, strengths, beyond_faces)
-STUDIES = tuple(Study(grid.__name__, grid, compute) for grid in GRIDS)
+STUDIES = tuple(runner.Study(grid.__name__, grid, compute) for grid in GRIDS)

@@ -3,8 +3,6 @@
 The last of these people are held out: they say how well the reader reads strangers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

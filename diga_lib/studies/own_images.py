@@ -4,8 +4,6 @@
 diga_lib.studies.celeba_tree``) at several sizes, trains a generator on it, and trains and measures ERM and DiGA.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource
@@ -15,7 +13,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,20 +24,19 @@ from diga_lib import latent, runtime
 from diga_lib.data.photos import layouts, reading
 from diga_lib.pages import parameters
 from diga_lib.pages.profiles import SIZES
-from diga_lib.studies import rows, store
+from diga_lib.studies import rows, runner, store
 from diga_lib.studies.celeba_tree import file_name
-from diga_lib.studies.runner import Study
 from diga_lib.studies.setting import setting
 
 READ = (10_000, 20_000, 50_000, 200_000)  # images; hard links of the tree's, over and over
 LEARN, EPOCHS = 20_000, 2  # of the generator
 PROFILE = "full"  # of the rows
-KEY = ("step", "images", "row")
 
 
 class Step(store.Record):
     """A measured step: seconds by the clock and of computing, and the most memory held at once (10^6 bytes)."""
 
+    KEY = ("step", "images", "row")
     step: Literal["read", "generator", "row"]
     images: int
     row: str = ""
@@ -59,15 +56,14 @@ class Step(store.Record):
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(runner.Cell):
     """One step on a tree."""
 
+    record = Step
     step: str
     images: int
     root: str
     row: str = ""
-    version: ClassVar[int] = 1
-    key = property(lambda self: {name: getattr(self, name) for name in KEY})
 
 
 def cells(data) -> list[Cell]:
@@ -102,7 +98,7 @@ def measured(cell: Cell) -> dict:
 
 def read() -> pd.DataFrame:
     """The stored steps, one row each: the fields of `Step`."""
-    return store.kept(STUDY.path, Step, KEY)
+    return store.kept(STUDY.path, Step)
 
 
 def linked_tree(source: Path, n: int, target: Path) -> Path:
@@ -153,4 +149,4 @@ def _generator(cell):
     return Path(f"{cell.root}-generator.safetensors")
 
 
-STUDY = Study("own_images", cells, compute, Step)
+STUDY = runner.Study("own_images", cells, compute)

@@ -6,8 +6,6 @@ official ones, in the others every tenth picture is for validation and every ten
 learns from one half of the validation people, the search and the validation of training look at the other half.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from dataclasses import asdict, dataclass, replace
@@ -42,28 +40,20 @@ ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 class PhotoResult(store.Result):
     """A result on photographs: of which of ``PAIRS``'s sets, and what of ``POOLS`` the generator has seen."""
 
+    KEY = (*store.Result.KEY, "dataset", "generator_pool")
     dataset: str
     generator_pool: str
-
-
-KEY = (*store.KEY, "dataset", "generator_pool")
 
 
 @dataclass(frozen=True)
 class PhotoCell(grids.Cell):
     """One training run on photographs in a folder; `generator` is a file in place of the one to be trained, or ""."""
 
+    record = PhotoResult
     dataset: str = "celeba"
     generator_pool: str = POOLS[0]
     folder: str = ""
     generator: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.dataset} {super().__str__()}, generator: {self.generator_pool}"
-
-    @property
-    def key(self):
-        return super().key | {"dataset": self.dataset, "generator_pool": self.generator_pool}
 
     def setting(self) -> Setting:
         what = (self.dataset, self.target, self.spurious, self.bias, self.seed, self.profile)
@@ -211,10 +201,10 @@ def chosen(row: str) -> str:
     return grids.chosen(row, SEARCH.path, PhotoResult) if searched else grids.chosen(row)
 
 
-STUDY = Study("real_photos", cells, compute, PhotoResult)
-SEARCH = Study("real_photos_search", search, compute, PhotoResult)
+STUDY = Study("real_photos", cells, compute)
+SEARCH = Study("real_photos_search", search, compute)
 
 
 def published():
     """The newest stored results, with the columns of `tables.aged`."""
-    return tables.aged(store.kept(STUDY.path, PhotoResult, KEY))
+    return tables.aged(store.kept(STUDY.path, PhotoResult))

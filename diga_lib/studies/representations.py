@@ -1,7 +1,5 @@
 """What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

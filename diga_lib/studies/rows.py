@@ -1,7 +1,5 @@
 """The rows of the tables: which method, with what, trained on what. A row is found by its id."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from functools import partial
 

@@ -4,8 +4,6 @@ A finished cell is appended to its store at once, so that a study which was stop
 processes may share one store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys
@@ -16,7 +14,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import joblib
 import torch
@@ -30,18 +28,33 @@ ROUNDS = 3  # of starting processes: the system may kill one, and other runs may
 
 
 @dataclass(frozen=True)
+class Cell:
+    """Everything that decides a record, in frozen fields; `version` is raised when its computation changes."""
+
+    record: ClassVar[type[store.Record]]
+    version: ClassVar[int] = 1
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The fields by which its record is found again."""
+        return {name: getattr(self, name) for name in self.record.KEY}
+
+    def __str__(self) -> str:
+        words = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in self.key.values())
+        return " ".join(filter(None, words))
+
+
+@dataclass(frozen=True)
 class Study:
     """What ``python -m diga_lib.studies NAME`` runs; its results are ``book/results/NAME.jsonl``.
 
-    `cells` returns the cells in the order in which they are computed; its arguments are options of the command. A cell
-    is a frozen dataclass of everything that decides its record, with `key` (a dict of those fields of the record by
-    which it is found again) and `version` (of its computation). `compute` makes of a cell a `record`.
+    `cells` returns cells of one kind in the order in which they are computed; its arguments are options of the command.
+    `compute` makes a cell's record.
     """
 
     name: str
-    cells: Callable[..., list]
+    cells: Callable[..., list[Cell]]
     compute: Callable[..., store.Record]
-    record: type[store.Record] = store.Result
 
     @property
     def path(self) -> Path:
@@ -57,12 +70,11 @@ class Outcome(NamedTuple):
     words: str = ""
 
 
-def unfinished(cells: Iterable, output: Path, kind: type, renew: bool) -> list:
+def unfinished(cells: Iterable[Cell], output: Path, renew: bool = False) -> list[Cell]:
     """The cells without a record in a store; with `renew`, without one of their version and configuration."""
     cells, found = list(cells), defaultdict(list)
-    names = list(cells[0].key) if cells else []  # cells of one study have the same ones
-    for record in store.read(output, kind).to_dict("records") if output.exists() else []:
-        found[tuple(record[name] for name in names)].append(record)
+    for record in store.read(output, cells[0].record).to_dict("records") if cells and output.exists() else ():
+        found[tuple(record[name] for name in cells[0].key)].append(record)
 
     def fresh(cell, record):
         kept, now = record.get("extra", {}).get("cell", {}), json.loads(json.dumps(asdict(cell)))
@@ -74,17 +86,14 @@ def unfinished(cells: Iterable, output: Path, kind: type, renew: bool) -> list:
     return [cell for cell in cells if not there(cell)]
 
 
-def attempt(cell, output: Path, work: Callable, kind: type, renew: bool = False, wait: bool = False) -> Outcome:
-    """Compute one cell and append it, unless it is there or another process is at it; arguments as for :func:`run`.
-
-    With `wait`, another process that is at this cell is waited for; if that one is killed, it is computed here.
-    """
+def attempt(cell: Cell, output: Path, work: Callable, renew: bool = False, wait: bool = False) -> Outcome:
+    """Compute one cell and append it, unless it is there or another process is at it (with `wait`, until it is not)."""
     torch.set_num_threads(1)  # processes with several threads each slow one another down on the same cores
     # The system releases the lock of a process that is killed, so a claim never outlives who made it.
     name = hashlib.sha256(f"{output.resolve()} {sorted(cell.key.items())}".encode()).hexdigest()
     try:
         with FileLock(runtime.cache_folder("claims") / f"{name[:24]}.lock", timeout=-1 if wait else 0):
-            if not unfinished([cell], output, kind, renew):
+            if not unfinished([cell], output, renew):
                 return Outcome(cell, "was there")
             try:
                 record = work(cell)
@@ -98,26 +107,25 @@ def attempt(cell, output: Path, work: Callable, kind: type, renew: bool = False,
 
 
 def run(
-    cells: Iterable,
+    cells: Iterable[Cell],
     output: Path,
     work: Callable[..., store.Record],
     jobs: int | None = None,
     address: str = "",
     renew: bool = False,
-    kind: type[store.Record] = store.Result,
 ) -> list[Outcome]:
-    """Compute the cells that are missing in a store, in order, and return the outcomes that are failures.
+    """Compute the cells that are missing in a store by `work`, in order, and return the outcomes that are failures.
 
     Here `jobs` processes of one thread do it, by default as many as there are cores; at an `address` such as
     "tcp://127.0.0.1:8786" the workers of a Dask scheduler, which must see the same files. With `renew`, cells are
-    computed again whose version or configuration has changed since; `work` and `kind` are those of a :class:`Study`.
+    computed again whose version or configuration has changed since.
     """
     output = Path(output).resolve()
-    todo = unfinished(cells, output, kind, renew)
+    todo = unfinished(cells, output, renew)
     outcomes: dict = {}
     for number in range(ROUNDS):
         missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state in ("claimed", "killed")]
-        one = partial(attempt, output=output, work=work, kind=kind, renew=renew, wait=number > 0)
+        one = partial(attempt, output=output, work=work, renew=renew, wait=number > 0)
         made = _computed(missing, one, jobs or runtime.available_cores(), address) if missing else ()
         for outcome in runtime.progress(made, output.stem, total=len(missing)):
             outcomes[outcome.cell] = outcome

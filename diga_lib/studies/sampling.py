@@ -4,8 +4,6 @@ Generators are trained on all, half and a tenth of the same images, with equally
 direction and paints its edits with each.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

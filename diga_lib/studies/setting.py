@@ -1,7 +1,5 @@
 """What the rows of a table are run on: a biased split, and what is computed once for all of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from diga_lib.metrics import mean_and_interval
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"  # what is published
 METRICS = ("accuracy", "worst_group", "equalized_odds")
-KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
 SHA = re.compile(rb', "sha": "([0-9a-f]{16})"\}$')  # ends each line: of what the line is without it
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,14 +30,15 @@ commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(ru
 
 
 class Record(BaseModel):
-    """What every line of a results file says, beside what it is about.
+    """What every line of a results file says, beside what it is about; among the lines of a `KEY` the last counts.
 
-    `version` is raised by whoever changes what a study computes; lines with another one are older than the code, and 0
-    are those made before versions were counted. `commit` and `versions` tell the code and the packages that made it.
+    Lines with another `version` than their study's now are older than the code; 0 are those made before versions were
+    counted. `commit` and `versions` tell the code and the packages that made it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    KEY: ClassVar[tuple[str, ...]]
     version: int
     commit: str = Field(default_factory=commit)
     versions: dict[str, str] = Field(default_factory=versions)
@@ -52,6 +52,7 @@ class Result(Record):
     is whatever else a table needs, in JSON's types.
     """
 
+    KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
     method: str
     variant: str = ""
     row: str
@@ -156,14 +157,10 @@ def _whole(path, content):
     return content[:cut]
 
 
-def latest(frame, key=KEY):
-    """Keep the last of the records of a frame from `read` that agree in the fields of `key`."""
-    return frame.drop_duplicates(list(key), keep="last", ignore_index=True)
-
-
-def kept(path, kind=Result, key=KEY):
-    """The latest records of a file as a frame; without a line if there is no such file."""
-    return latest(read(path, kind), key) if Path(path).exists() else pd.DataFrame(columns=list(kind.model_fields))
+def kept(path, kind=Result):
+    """The last record of each key in a file as a frame, as `read` does; without a line if there is no such file."""
+    frame = read(path, kind) if Path(path).exists() else pd.DataFrame(columns=list(kind.model_fields))
+    return frame.drop_duplicates(list(kind.KEY), keep="last", ignore_index=True)
 
 
 def summary(frame, by="row", columns=METRICS):

@@ -1,7 +1,5 @@
 """Pictures of the large tables; as in :mod:`diga_lib.pages.plots`, each takes data and axes and returns the axes."""
 
-from __future__ import annotations
-
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes

@@ -1,7 +1,5 @@
 """What the pages make of stored results: tables, ties, agreement with what the papers report."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from pathlib import Path
@@ -70,8 +68,8 @@ def sampling(target: str, spurious: str, folder: Path = FOLDER) -> pd.DataFrame:
 
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
     """The cells of a grid that have no result yet."""
-    there = set(frame[list(store.KEY)].itertuples(index=False, name=None))
-    return [cell for cell in wanted if tuple(cell.key[name] for name in store.KEY) not in there]
+    there = set(frame[list(store.Result.KEY)].itertuples(index=False, name=None))
+    return [cell for cell in wanted if tuple(cell.key[name] for name in store.Result.KEY) not in there]
 
 
 def reported() -> pd.DataFrame:

@@ -1,19 +1,16 @@
 """Every method of page 10 on every stream: two models, ten class spaces, six orders with another subject in each."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from diga_lib import image_text, latent
-from diga_lib.studies import store
-from diga_lib.studies.runner import Study
+from diga_lib.studies import runner, store
 from diga_lib.test_time.class_spaces import SOURCE, SPACES, class_weights, stream
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, DiffTPT
 from diga_lib.test_time.tda import TDA, Settings
@@ -23,14 +20,14 @@ LEARNERS = {"CoOp": CoOp, "CoCoOp": CoCoOp}
 METHODS = ("zero-shot", *LEARNERS, "TPT", "DiffTPT", "TDA")
 N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for one image in so many
-SUBJECTS = range(6)  # of the validation faces, on which settings and the strengths of shifts were chosen
-AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy there for which the strengths were chosen, of each model inside
+AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy that the shifts' strengths aim at, of each model inside
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 6  # of each stream, each of another subject
-FIRST = 3  # of the test's subjects: settings once rested on too few validation subjects, and three had been looked at
+FIRST = 3  # of the test's subjects: three before it had been looked at
 
-# Six trials for each method. TDA's begin with the published settings; which others to try was seen on validation faces:
-# the sum over the negative cache grows with the number of classes, and these spaces have few.
+# The best of six trials on faces of six validation subjects: for TDA in each class space, as its authors choose, one
+# learning rate in all for the others. TDA's trials begin with the published settings; the sum over its negative cache
+# grows with the number of classes, and these spaces have few.
 TUNED = ("positive_alpha", "positive_beta", "negative_alpha")
 TRIALS = (
     (2.0, 5.0, 0.117),
@@ -40,16 +37,10 @@ TRIALS = (
     (2.0, 10.0, 0.5),
     (0.25, 20.0, 0.117),
 )
-RATES = {
-    "CoOp": (0.002, 0.01, 0.05, 0.2, 0.5, 1.0),
-    "CoCoOp": (0.0005, 0.002, 0.01, 0.02, 0.05, 0.2),
-    "TPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
-    "DiffTPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
-}
 
 
 def _chosen(trials, for_all, **rates):
-    """What `tuning` returns, from numbers in ``TRIALS`` in the order of the spaces."""
+    """The settings of a model, from numbers in ``TRIALS`` in the order of the spaces."""
     spaces = {space: TRIALS[trial] for space, trial in zip(SPACES, trials, strict=True)}
     return {"TDA": spaces, "TDA, one for all": TRIALS[for_all], **rates}
 
@@ -78,6 +69,7 @@ class Record(store.Record):
     from pictures to predictions; `extra` has processor_seconds_per_image, what an image would take on an idle core.
     """
 
+    KEY = ("model", "method", "variant", "dataset", "order")
     model: str
     method: str
     variant: str = ""
@@ -93,16 +85,15 @@ class Record(store.Record):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What a record is found by."""
+class Cell(runner.Cell):
+    """One method, with the table's settings or a variant of them, on one stream."""
 
+    record = Record
     model: str
     method: str
     variant: str
     dataset: str
     order: int
-    version: ClassVar[int] = 1
-    key = property(asdict)
 
 
 class Bench:
@@ -121,22 +112,22 @@ class Bench:
         """Return the zero-shot classifier of a `ClassSpace`."""
         return class_weights(self.model, list(space.prompts.values()))
 
-    def _learned(self, method, seed, lr):
+    def _learned(self, method, seed):
         """CoOp or CoCoOp, taught with a few shots of the source classes."""
-        learner, shots = LEARNERS[method](self.model, lr), shots_of(seed)
+        learner, shots = LEARNERS[method](self.model, self.chosen[method]), shots_of(seed)
         return learner.fit(shots.images, shots.labels, list(SOURCE.prompts.values()), seed)
 
-    def predictor(self, method, space, order=0, lr=None, **changes):
+    def predictor(self, method, space, order=0, **changes):
         """Return a function from images uint8 (n, 3, H, W) of a `ClassSpace`, in a stream's order, to logits (n, C).
 
-        `order` seeds what is random in one of ``METHODS``; `lr` is the learning rate in place of the chosen one, and
-        `changes` are those of TDA's settings (see `tda.Settings`), and `space`, whose settings it has.
+        `order` seeds what is random in one of ``METHODS``; `changes` are those of TDA's settings, and `space`, whose
+        settings it has.
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
-        lr, prompts = lr or self.chosen.get(method), list(space.prompts.values())
+        lr, prompts = self.chosen.get(method), list(space.prompts.values())
         if method in LEARNERS:
-            learned = self.learned(method, order, lr)
+            learned = self.learned(method, order)
             return lambda images: learned.logits(images, prompts)
         if method in ("TPT", "DiffTPT"):
             tuner = TPT(self.model, lr) if method == "TPT" else DiffTPT(self.model, *generator_and_codes(), lr)
@@ -146,11 +137,6 @@ class Bench:
             return lambda images: self.scale * self.model.encode_image(images) @ weights.T
         settings = self.settings(**{"space": space.name} | changes)
         return lambda images: TDA(weights, self.scale, settings)(self.model.encode_image(images))
-
-    def accuracy(self, method, streams, **options):
-        """Return the share of the images of streams that a method predicts rightly; options as of `predictor`."""
-        found = [self.predictor(method, s.space, **options)(s.images).argmax(1).numpy() == s.labels for s in streams]
-        return float(np.concatenate(found).mean())
 
 
 bench = lru_cache(maxsize=4)(Bench)
@@ -172,7 +158,6 @@ def shots_of(seed):
     return every.take(np.concatenate([order[every.labels[order] == k][:SHOTS] for k in classes]))
 
 
-# ------------------------------------------------------------------------------------------------- the study
 def cells(seeds: Sequence[int] = range(ORDERS)) -> list[Cell]:
     """Every method and every ablation of TDA, for every model and class space; a seed is an order of the stream."""
     jobs = [(method, "") for method in METHODS] + [("TDA", variant) for variant in ABLATIONS]
@@ -204,34 +189,4 @@ def compute(cell: Cell) -> Record:
     )
 
 
-STUDY = Study("test_time", cells, compute, Record)
-
-
-def validation(space, n):
-    """Return the streams of a space on which settings are chosen: other subjects and pictures than the test."""
-    return [stream(space, n, "validation", seed=subject, subject=subject) for subject in SUBJECTS]
-
-
-def tuning(model, n=480, n_tuned=2):
-    """Choose TDA's two α and β for each class space, and the learning rates of the others: an entry of ``CHOSEN``.
-
-    TDA's authors choose for each test set as well; the other methods have one setting for all. CoOp and CoCoOp, which
-    learn from the source classes, are judged on other source faces, as in their papers. `n` is the number of images of
-    a stream; the methods that tune a prompt for every image see the first `n_tuned` of them.
-    """
-    made, spaces = bench(model), {space: validation(space, n) for space in SPACES}
-
-    def tried(streams):
-        return {trial: made.accuracy("TDA", streams, **dict(zip(TUNED, trial, strict=True))) for trial in TRIALS}
-
-    scores = {space: tried(streams) for space, streams in spaces.items()}
-    chosen = {"TDA": {space: max(found, key=found.get) for space, found in scores.items()}}
-    chosen["TDA, one for all"] = max(TRIALS, key=lambda trial: sum(found[trial] for found in scores.values()))
-    for method, rates in RATES.items():
-        streams = [stream(SOURCE.name, n, "validation")]
-        if method not in LEARNERS:
-            streams = [s.take(slice(0, n_tuned)) for of_space in spaces.values() for s in of_space]
-        found = {lr: made.accuracy(method, streams, lr=lr) for lr in rates}
-        chosen[method] = max(found, key=found.get)
-        print(method, found)
-    return chosen
+STUDY = runner.Study("test_time", cells, compute)

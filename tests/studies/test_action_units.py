@@ -107,4 +107,4 @@ def test_cells_are_found_by_their_records(tmp_path):
     assert len(cells) == len({tuple(cell.key.values()) for cell in cells}) == 22
     path = tmp_path / "results.jsonl"
     store.append(path, record(0, editor="no edit"))
-    assert len(runner.unfinished(cells, path, study.Record, renew=True)) == 21
+    assert len(runner.unfinished(cells, path, renew=True)) == 21

@@ -10,7 +10,7 @@ from diga_lib.studies.grids import FAIR
 
 @pytest.fixture(scope="module")
 def table():
-    frame = store.latest(store.read(store.FOLDER / "fair_training.jsonl"))
+    frame = store.kept(store.FOLDER / "fair_training.jsonl")
     return frame[(frame["target"] == "Smiling") & (frame["spurious"] == "Male") & (frame["profile"] == "full")]
 
 

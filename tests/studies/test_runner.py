@@ -34,11 +34,11 @@ def fake(cell: Cell) -> store.Result:
 
 
 def keys(path: Path) -> list[tuple]:
-    return sorted(tuple(row) for row in store.read(path)[list(store.KEY)].itertuples(index=False))
+    return sorted(tuple(row) for row in store.read(path)[list(store.Result.KEY)].itertuples(index=False))
 
 
 def expected(cells: list[Cell]) -> list[tuple]:
-    return sorted(tuple(cell.key[name] for name in store.KEY) for cell in cells)
+    return sorted(tuple(cell.key[name] for name in store.Result.KEY) for cell in cells)
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_what_an_older_version_or_another_configuration_has_made_is_renewed(outp
     runner.run(cells, output, fake, jobs=1, renew=True)
     runner.run(cells, output, fake, jobs=1, renew=True)
     frame = store.read(output)
-    assert len(frame) == 4 and len(store.latest(frame)) == 2
-    assert all(store.latest(frame)["version"] == cells[0].version)
+    assert len(frame) == 4 and len(store.kept(output)) == 2
+    assert all(store.kept(output)["version"] == cells[0].version)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_every_study_has_cells_that_differ_and_results_of_its_own():
             continue  # it needs photographs
         cells = study.cells()
         assert len(cells) == len({json.dumps(cell.key) for cell in cells}) > 0, study.name
-        assert all(set(cell.key) <= set(study.record.model_fields) for cell in cells)
+        assert all(set(cell.key) <= set(cell.record.model_fields) for cell in cells)
 
 
 SCRIPT = """

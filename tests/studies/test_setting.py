@@ -151,7 +151,7 @@ def test_a_cell_is_computed_as_it_says(setting, monkeypatch):
     grids._setting.cache_clear()
     plain = Cell("erm", profile="quick", changes='{"lr": 0.01}', variant="trial 1", pool_seed=3, n_validation=40)
     made = grids.compute(plain)
-    assert {name: getattr(made, name) for name in store.KEY} == plain.key and made.case == "trial 1"
+    assert {name: getattr(made, name) for name in store.Result.KEY} == plain.key and made.case == "trial 1"
     assert made.version == plain.version and made.extra["cell"]["changes"] == '{"lr": 0.01}'
     edited = Cell(
         "diga-one-stage", profile="quick", changes='{"batch_size": 64}', strengths=(1e-4, 1.0), variant="strengths"

@@ -1,7 +1,5 @@
 """``python -m diga_lib.studies weights NAME``: train what ships from nothing, or go on after a stop."""
 
-from __future__ import annotations
-
 import argparse
 from functools import partial
 from pathlib import Path

@@ -4,8 +4,6 @@ No caption ever names a class of `test_time.class_spaces` as one of a list of ch
 what a surprised face is must be said in the words for its parts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How the small image–text models learn: the symmetric InfoNCE loss, and the loop."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os
