@@ -18,7 +18,6 @@ from diga_lib.action_units.data import UNITS
 from diga_lib.action_units.editors import LabelDecoder
 from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.latent import checkpoints
-from diga_lib.metrics import mean_and_interval
 from diga_lib.studies import runner, store
 from diga_lib.studies.editor_training import LINEAR, descend, disguised_films, linear_steps, trained
 
@@ -32,7 +31,6 @@ COLUMNS = (*PER_UNIT, "identity", "image_distance")
 PAIRS, STEPPED = 240, 32  # edits that are judged, and faces of which every unit is stepped by one
 
 
-# ------------------------------------------------------------------------------------------------- the exam
 @dataclass(frozen=True)
 class Exam:
     """N faces of people whom no editor has seen, what is asked for, and who judges."""
@@ -67,10 +65,10 @@ def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs:
 
 @torch.no_grad()
 def measure(edit: editors.Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
-    """Measure an editor, which is told the source's true intensities: the columns of `judged`, and three more.
+    """Measure an editor, which is told the source's true intensities, as `judged` does, and by the seconds for a face.
 
-    seconds to edit and paint a face and, with `steps`, what happens when one unit is stepped by 1: leakage, the mean
-    absolute change of the others, and moved, the mean change of the unit itself.
+    With `steps`, also by what happens when one unit is stepped by 1: leakage, the mean absolute change of the others,
+    and moved, the mean change of the unit itself.
     """
     true, asked = (torch.from_numpy(part.intensities) for part in (given.source, given.target))
     started = time.perf_counter()
@@ -81,11 +79,10 @@ def measure(edit: editors.Edit, given: Exam, steps: bool = True) -> pd.DataFrame
 
 
 def judged(images, given: Exam) -> pd.DataFrame:
-    """Measure pictures (N, 3, R, R), uint8 or float, that show or should show an exam's targets.
+    """Measure pictures (N, 3, R, R), uint8 or float, of an exam's targets: a row for each unit.
 
-    A row for each unit: icc and mae between asked-for and obtained intensities, icc_strict the same by the strict
-    reader, identity (mean cosine to the subject's gallery) and image_distance (mean absolute difference of pixels to
-    the renderer's picture, of 255).
+    icc and mae are between asked-for and obtained intensities, icc_strict is the strict reader's, identity the mean
+    cosine to the subject's gallery, image_distance the mean difference of pixels to the renderer's picture, of 255.
     """
     asked = given.target.intensities
     icc, mae = agreement(asked, given.judge.read(images, given.neutral))
@@ -122,12 +119,8 @@ def identity_scale(frames: data.Sequences, judge, seed: int = 0, pairs: int = 20
     return {"same": cosine[same & (frames.film[one] != frames.film[other])], "different": cosine[~same]}
 
 
-# ------------------------------------------------------------------------------------------------- the study
 class Record(store.Record):
-    """What was measured of one editor of one seed (of its training and the exam's pairs); None if it was not.
-
-    In the place of an editor may stand an oracle or an estimator. Dictionaries are by action unit.
-    """
+    """What was measured of an editor, oracle or estimator of one seed, by action unit; None if it was not."""
 
     KEY = ("editor", "seed")
     editor: str
@@ -201,10 +194,9 @@ def _pictures(cell: Cell, given: Exam):
 
 
 def estimate(edited: float, seed: int, steps: int = 600) -> pd.DataFrame:
-    """Train an estimator on the 18 subjects and test it on the 9 others, the paper's last check: unit, icc, mae.
+    """Train a reader of codes on the 18 subjects and test it on the 9 others, the paper's last check: unit, icc, mae.
 
-    It is a small network that reads a face's code, which the generator's encoder finds in the picture. So many edited
-    pictures for each real one are painted and encoded again; each gets the labels of a random frame of any subject.
+    So many `edited` pictures for each real one are added, each with the labels of a random frame of any subject.
     """
     generator, rng = latent.load(), np.random.default_rng(seed)
     frames, test = data.load("train"), data.load("test")
@@ -257,13 +249,9 @@ def read(path: Path = STUDY.path) -> pd.DataFrame:
 
 
 def summary(results: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """Mean over units, then mean and 95 % interval over seeds, an editor a row, as `store.formatted` takes them."""
-
-    def interval(values):
-        return np.nan if values.isna().all() else mean_and_interval(values.dropna())[1]
-
+    """Average over units, then a `store.summary` over seeds, an editor a row."""
     per_seed = results.groupby(["editor", "seed"], sort=False)[list(columns)].mean()
-    return per_seed.groupby("editor", sort=False).agg(["mean", interval])
+    return store.summary(per_seed.reset_index(), "editor", columns)
 
 
 def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:

@@ -24,12 +24,10 @@ def compute(cell: Cell) -> store.Result:
     def look(model, record):
         if record["stage"] == "byol":
             seen = model.features(test.images)
-            known = {s.split.target: test.target, s.split.spurious: test.spurious}
-            probes = {
-                name: float(RidgeClassifier(1.0).fit(seen[half], truth[half]).score(seen[~half], truth[~half]))
-                for name, truth in known.items()
-            }
-            line = {"epoch": record["epoch"] + 1, "loss": record["loss"], "probes": probes}
+            line = {"epoch": record["epoch"] + 1, "loss": record["loss"], "probes": {}}
+            for name, truth in {s.split.target: test.target, s.split.spurious: test.spurious}.items():
+                probe = RidgeClassifier(1.0).fit(seen[half], truth[half])
+                line["probes"][name] = float(probe.score(seen[~half], truth[~half]))
             for name, more in HEADS.items():
                 one = copy.copy(model)
                 one.network, one.history = copy.deepcopy(model.network), []
@@ -48,12 +46,8 @@ def compute(cell: Cell) -> store.Result:
 
 def cells(pairs=(("Smiling", "Male"),), seeds=(0,)) -> list[Cell]:
     """A run of twice as many epochs as the tables have."""
-    changes = json.dumps({"epochs": 12})
-    return [
-        Cell("diga-paper", *pair, seed=seed, changes=changes, variant="twelve epochs")
-        for pair in pairs
-        for seed in seeds
-    ]
+    same = {"changes": json.dumps({"epochs": 12}), "variant": "twelve epochs"}
+    return [Cell("diga-paper", *pair, seed=seed, **same) for pair in pairs for seed in seeds]
 
 
 STUDY = Study("convergence", cells, compute)

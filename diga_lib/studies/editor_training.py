@@ -1,11 +1,8 @@
 """Train AUEditNet and the editors it is compared with on 18 subjects, each of whom is shown in many disguises.
 
-Eighteen people are few. So every film of a subject is also shown a little bent and recoloured: proportions, skin tone
-and light change, the expression stays. One disguise holds for all frames of a film, so pairs of frames still show one
-person with two expressions. Every editor that is compared learns from the same disguised films.
-
-Disguises must stay small. The generator knows faces that are placed and lit alike; one that is bent as far as people
-differ is encoded badly, and what is learned of its expression does not hold for anybody.
+Eighteen people are few. So every film is also shown a little bent and recoloured: proportions, skin tone and light
+change, the expression stays, for all its frames alike. Disguises must stay small: the generator knows faces that are
+placed and lit alike, and encodes one badly that is bent as far as people differ.
 """
 
 from collections.abc import Callable
@@ -27,9 +24,8 @@ LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
 DISGUISE = 2  # changes when the same look is made otherwise
 STEPS, BATCH, LR = 1000, 64, 2e-3
 READING_STEPS = 2500
-# Weights of the losses: those of the dual branch with the best ICC when it is trained on 12 of the 18 subjects and
-# asked for the expressions of the other 6, three times round. READ makes up for mildness: with .1 an edited stranger
-# moves too little, with 1.5 a face overdoes it.
+# Weights of the losses: with these the dual branch has the best ICC on 6 subjects when 12 train it, three times round.
+# READ makes up for mildness: with .1 an edited stranger moves too little, with 1.5 a face overdoes it.
 LATENT, NEUTRAL, SAME, READ = 1.0, 0.1, 0.5, 0.7
 BETWEEN = 0.5  # of the way to somebody else: the farthest that a pair of frames is moved
 FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
@@ -119,8 +115,7 @@ def disguised_films(subjects: int = data.TRAIN_SUBJECTS) -> Films:
 def film_metric(films: Films) -> Callable[[Tensor, Tensor], Tensor]:
     """Mean squared distance (a scalar) of codes (N, levels, width), in units of how codes differ *within* films.
 
-    While a face moves, skin and light stay. A plain distance in W+ hardly notices a code that is a little darker; this
-    one does, since no film has two frames that differ so.
+    It notices a code that is a little darker, as no two frames of a film are; a plain distance in W+ hardly does.
     """
     centred, _ = films.within()
     variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
@@ -131,9 +126,9 @@ def film_metric(films: Films) -> Callable[[Tensor, Tensor], Tensor]:
 def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
     """Steps (12, levels, width) of a linear editor, by its name: what one intensity more of each unit adds to a code.
 
-    Least squares, the best of all, solves for the change of codes on the change of all twelve labels. The others go
-    along the normals of boundaries between a unit's absence and presence, in InterFaceGAN's manner, with a
-    regularisation of `strength` per frame, as far as real frames move along them for one intensity.
+    Least squares solves for the change of codes on the change of all labels. The others go along the normals of
+    boundaries between a unit's absence and presence, in InterFaceGAN's manner, with a regularisation of `strength` per
+    frame, as far as real frames move along them for one intensity.
     """
     if name == LINEAR[2]:
         w, y = films.within()
@@ -165,8 +160,8 @@ def project_out_others(normals: Tensor) -> Tensor:
 def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
     """Train Psi_dec: read the intensities from codes.
 
-    Codes are moved part of the way to somebody else, with other skin in other light, and noise is added: what differs
-    between people must not count as an expression, or editors would change people to please the reader.
+    Codes are moved part of the way to somebody else, and noise is added: what differs between people must not count as
+    an expression, or editors would change people to please the reader.
     """
     torch.manual_seed(seed)
     reader, rng = LabelDecoder(), torch.Generator().manual_seed(seed + 1)
@@ -184,9 +179,8 @@ def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
 def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) -> AUEditNet | SingleBranch:
     """Train an editor of one of the two kinds, starting from the best linear one.
 
-    The losses: the target's code is met; a face edited to its own labels stays; and what a frozen Psi_dec, trained on
-    the same films, reads from edited codes is what was asked for. With two branches, two frames of a film also give
-    the same neutral code, from which zeros are read.
+    The losses: the target's code is met; a face edited to its own labels stays; and a frozen Psi_dec reads from edited
+    codes what was asked for. With two branches, two frames of a film also give one neutral code, which reads as zeros.
     """
     torch.manual_seed(seed)
     editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), film_metric(films)

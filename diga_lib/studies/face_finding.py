@@ -1,7 +1,6 @@
 """The share of FairFace's photographs in which a face and its eyes are found, by race and gender: the table of page 11.
 
-``python -m diga_lib.studies face_finding --data DIR`` looks at the first photographs of ``DIR/fairface``, a folder of
-``images`` with an ``attributes.csv`` that has the columns Male and race_group.
+``--data DIR`` has a ``fairface``, a folder of ``images`` with an ``attributes.csv`` of the columns Male and race_group.
 """
 
 from dataclasses import dataclass

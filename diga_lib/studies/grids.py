@@ -53,8 +53,8 @@ class Cell(runner.Cell):
     """One training run of a table: everything that decides its result.
 
     `seed` is of the training, and of the split if `split_seed` is None; `changes` are arguments of the method, as JSON;
-    `variant` tells cells of one row apart. `strengths`, weak and strong, are per image and given where the direction
-    is to come from these two alone. For the others see `setting.setting`.
+    `variant` tells cells of one row apart; `strengths`, weak and strong per image, are those of a direction that is to
+    come from these two alone.
     """
 
     record = store.Result
@@ -107,8 +107,7 @@ def compute(cell: Cell) -> store.Result:
     return trained(cell)[0]
 
 
-# ------------------------------------------------------------------------------------------------ hyperparameters
-# As many trials for each, the published values first.
+# As many trials of hyperparameters for each, the published values first.
 TRIALS = {
     "erm": [{}, {"lr": 1e-3}, {"lr": 1e-2}, {"weight_decay": 0.5}],
     "cvar-dro": [{"alpha": 0.1}, {"alpha": 0.2}, {"alpha": 0.5}, {"alpha": 0.8}],
@@ -133,7 +132,6 @@ def best_trial(tried: pd.DataFrame) -> pd.Series:
     return tried.iloc[int(np.argmax([extra["validation"] for extra in tried["extra"]]))]
 
 
-# ----------------------------------------------------------------------------------------------------- the grids
 def _every(pairs, names, seeds, profile, biases=(1 / 9,), changes=chosen, **same) -> list[Cell]:
     """Every pair, bias and row, seed after seed; by default as many seeds as the profile has."""
     rows.check(names)
@@ -162,13 +160,13 @@ def classification(pairs=PAIRS, rows=TABLE, seeds=None, profile="table") -> list
 def search(pairs=PAIRS[:1], rows=tuple(TRIALS), seeds=(0,), profile="table") -> list[Cell]:
     """Four trials of each method, on a population of faces that no table uses."""
     same = {"pool_seed": SEARCH_POOL_SEED, "n_validation": N_VALIDATION}
-    return [trial for cell in _every(pairs, rows, seeds, profile, **same) for trial in trials(cell)]
+    return trials(_every(pairs, rows, seeds, profile, **same))
 
 
-def trials(cell: Cell) -> list[Cell]:
-    """The trials of a cell's row in its place."""
-    every = [json.dumps(changes, sort_keys=True) for changes in TRIALS[cell.row]]
-    return [replace(cell, changes=changes, variant=f"trial {k}") for k, changes in enumerate(every)]
+def trials(cells: list[Cell]) -> list[Cell]:
+    """The trials of their rows in the place of cells."""
+    every = [(cell, *one) for cell in cells for one in enumerate(TRIALS[cell.row])]
+    return [replace(cell, changes=json.dumps(more, sort_keys=True), variant=f"trial {k}") for cell, k, more in every]
 
 
 def bias_sweep(

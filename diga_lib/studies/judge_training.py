@@ -1,7 +1,4 @@
-"""Train the judges of page 09, in minutes, on people of their own: nobody whom an editor knows, and no edited picture.
-
-The last of these people are held out: they say how well the reader reads strangers.
-"""
+"""Train the judges of page 09, in minutes, on people of their own, whom no editor knows, and on no edited picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,13 +24,10 @@ BATCH, LR = 128, 3e-3
 
 
 def pool(generator) -> dict[str, np.ndarray]:
-    """The judges' pictures: 1,500 people, 16 pictures of each, in any light and expression.
+    """The judges' images and neutral, uint8 (N, 3, 64, 64), intensities float32 (N, 12) and person int64 (N,).
 
-    Every other picture is shown as the generator paints it, with its true intensities: edited faces come from a
-    generator, and a judge that knows the renderer alone would take a generator's softness for an expression.
-
-    Returns images and neutral, uint8 (24000, 3, 64, 64), the same people in the same light with an expression and with
-    none, intensities float32 (24000, 12) and person int64 (24000,).
+    neutral shows the same people in the same light without an expression. Every other image is painted by the
+    generator, as edited faces are: else its softness would pass for an expression.
     """
     identity = {"name": "judges", "population": POPULATION, "resolution": 64, "each": EACH}
     identity |= {"version": VERSION, "faces": faces.VERSION}

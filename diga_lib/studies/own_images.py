@@ -1,7 +1,6 @@
 """A folder of images from the first reading to the result row, measured: what page 11 shows at full size.
 
-``python -m diga_lib.studies own_images --data DIR`` reads a tree in CelebA's layout (made by ``python -m
-diga_lib.studies.celeba_tree``) at several sizes, trains a generator on it, and trains and measures ERM and DiGA.
+``--data DIR`` is a tree in CelebA's layout, such as ``python -m diga_lib.studies.celeba_tree`` makes.
 """
 
 import multiprocessing

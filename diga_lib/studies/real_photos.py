@@ -1,9 +1,8 @@
 """The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder (``--data``) that holds them.
 
-Each set is in its own layout or images with an ``attributes.csv``. Only numbers are kept: generators and image-text
-models made from the photographs stay in the cache. Each set has three parts that share nobody: CelebA's are the
-official ones, in the others every tenth picture is for validation and every tenth for testing. The image-text model
-learns from one half of the validation people, the search and the validation of training look at the other half.
+Only numbers are kept: generators and image-text models made from the photographs stay in the cache. Each set has three
+parts that share nobody: CelebA's are the official ones, in the others a tenth of the pictures is for validation and a
+tenth for testing. The image-text model learns from one half of the validation people, the search looks at the other.
 """
 
 import hashlib
@@ -160,7 +159,7 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
 
 
 def compute(cell: PhotoCell) -> PhotoResult:
-    """Train and test one cell."""
+    """Train and test one cell; what is kept does not name this machine's files."""
     result = grids.compute(cell)
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
     if all_rows.ROWS[cell.row].direction:
@@ -192,7 +191,7 @@ def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> lis
     """Four trials of each method on Smiling/Male, that look at no test person."""
     all_rows.check(rows)
     same = {"profile": profile, "folder": str(data), "generator": str(generator)}
-    return [trial for row in rows for trial in grids.trials(PhotoCell(row, **same))]
+    return grids.trials([PhotoCell(row, **same) for row in rows])
 
 
 def chosen(row: str) -> str:

@@ -1,5 +1,6 @@
 """What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,6 @@ FOLDS = 5  # of the probe's cross-validation
 def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """Arrange features (n, D) in the plane by t-SNE; distances far apart, sizes and the axes mean nothing.
 
-    `perplexity`, how many neighbours a point cares for, is above 0 and below n (a ValueError says so).
-
     References
     ----------
     van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
@@ -45,10 +44,9 @@ def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.n
 
 
 def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
-    """How well a linear classifier reads the spurious attribute from features (n, D) of unseen images.
+    """How well a linear classifier reads the spurious attribute from features (n, D), by cross-validation.
 
-    It is asked within each target class, where the target is of no help: balanced accuracy, averaged over the classes
-    and the folds of a cross-validation; 0.5 is chance. A group with fewer images than folds is a ValueError.
+    It is asked within each target class, where the target is of no help: balanced accuracy; 0.5 is chance.
     """
     target, spurious = np.asarray(target), np.asarray(spurious)
     least = min(np.sum((target == y) & (spurious == s)) for y in (0, 1) for s in (0, 1))
@@ -63,7 +61,7 @@ def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray,
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
     """Mean share of the nearest neighbours of points (n, D), themselves left out, that have their label.
 
-    With as many points of each of K labels, 1/K is chance. `neighbours` is at least 1 and below n (else a ValueError).
+    With as many points of each of K labels, 1/K is chance.
     """
     if not 1 <= neighbours < len(points):
         raise ValueError(f"neighbours is {neighbours}; valid is a whole number from 1 to {len(points) - 1}.")
@@ -92,12 +90,9 @@ def cells(pairs=(("Smiling", "Male"),), seeds=(0, 1, 2), bias=1 / 9, profile="ta
     """The networks of ``ROWS`` with their defaults; features go beside the results, as a safetensors file."""
     file = str(Path(output or STUDY.path).with_suffix(".safetensors"))
     same = {"bias": bias, "profile": profile}
-    return [
-        FeatureCell(row, *pair, seed=seed, features=file if seed == min(seeds) else "", **same)
-        for pair in pairs
-        for seed in seeds
-        for row in ROWS
-    ]
+    files = {seed: file if seed == min(seeds) else "" for seed in seeds}
+    every = itertools.product(pairs, seeds, ROWS)
+    return [FeatureCell(row, *pair, seed=seed, features=files[seed], **same) for pair, seed, row in every]
 
 
 def compute(cell: FeatureCell) -> store.Result:
@@ -140,10 +135,8 @@ def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict
     if not path.exists():
         return None
     with safe_open(str(path), "numpy") as opened:
-        names = opened.keys()
-        if opened.metadata() != facts or not set(rows) <= set(names):
-            return None
-        return {name: opened.get_tensor(name) for name in names}
+        kept = {name: opened.get_tensor(name) for name in opened.offset_keys()}
+        return kept if opened.metadata() == facts and set(rows) <= set(kept) else None
 
 
 def kept_scores(target: str, spurious: str, bias: float):

@@ -79,7 +79,7 @@ def described(row: str) -> str:
 
 
 def version(row: str) -> int:
-    """Of what a row computes now; a stored result with another one is older. Each change raises it."""
+    """Of what a row computes now; a stored result with another one is older."""
     return VERSION + ROWS[row].version
 
 
@@ -91,22 +91,10 @@ def check(rows) -> None:
 
 
 def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict | None = None, callbacks=(), **changes):
-    """Train one row with one seed and measure it on the balanced test set.
+    """Train one of ``ROWS`` with one seed and measure it on the balanced test set: its Result, and the method.
 
-    Parameters
-    ----------
-    row : str
-        Its id in ``ROWS``; a ValueError says so if there is none.
-    case, extra
-        For the result.
-    callbacks
-        As for `ERM.fit`.
-    **changes
-        Arguments of the method that differ from the row's.
-
-    Returns
-    -------
-    Result, trained method
+    `case` and `extra` are for the result, `callbacks` for `ERM.fit`; `changes` are arguments of the method that differ
+    from the row's.
     """
     check([row])
     split, one = setting.split, ROWS[row]

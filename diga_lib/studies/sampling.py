@@ -1,8 +1,4 @@
-"""How many images does DiGA's generator need?
-
-Generators are trained on all, half and a tenth of the same images, with equally many steps, and DiGA finds its
-direction and paints its edits with each.
-"""
+"""How many images does DiGA's generator need? It learns from all, half or a tenth of them, in equally many steps."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -40,10 +40,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Setting:
-    """A biased split of a pool, with everything that is computed at most once for all rows: when it is first asked for.
+    """A biased split of a pool, with everything that is computed at most once for all rows, when it is first asked for.
 
-    If `kept` is given, it describes the setting, and codes and directions are kept on disk for other processes. `text`
-    makes the image-text model, in place of the one of rendered faces.
+    If `kept` describes the setting, codes and directions are kept on disk for other processes. `text` makes the
+    image-text model, in place of the one of rendered faces.
     """
 
     pool: ImageDataset
@@ -100,8 +100,7 @@ class Setting:
     @property
     def asked(self) -> str:
         """The word by which the image-text model knows the target."""
-        rendered = self.pool.name == "rendered-faces"
-        return STANDS_FOR.get(self.split.target, self.split.target) if rendered else self.split.target
+        return (STANDS_FOR if self.pool.name == "rendered-faces" else {}).get(self.split.target, self.split.target)
 
     @cached_property
     def judged(self) -> Direction:
@@ -163,13 +162,10 @@ def setting(
 def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     """Say what was found. For scoring only: it reads the spurious attribute and all others of the images.
 
-    Returns
-    -------
-    dict
-        "cosine": for each spurious attribute, and the target, the largest absolute cosine of a direction with its true
-        mean shift; "pseudo_groups": for each spurious attribute, the share of training faces on its side; "carries":
-        the five attributes whose correlation with a coordinate inside the classes is largest in size; and "gain",
-        "gap" and "share" of the clusters of a Direction, or the "words" of a Named.
+    By each spurious attribute, "cosine" (and by the target) is the largest absolute cosine of a direction with its true
+    mean shift, "pseudo_groups" the share of training faces on its side; "carries" are the five attributes whose
+    correlation with a coordinate inside the classes is largest in size; then "gain", "gap" and "share" of the clusters
+    of a Direction, or the "words" of a Named.
     """
     train, target, names = setting.split.train, setting.split.target, setting.split.spurious.split("&")
     y, several = train.target, found.directions

@@ -99,7 +99,6 @@ def append(path, record):
     """Add a record to a file, made if need be, whole or not at all; several processes may do so at once.
 
     A torn last line, left by a process that was killed while writing, is removed with a warning; nothing else ever is.
-    What JSON cannot hold is a ValueError, a file that cannot be written an OSError.
     """
     line, path = line_of(record.model_dump()) + b"\n", Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,11 +166,11 @@ def summary(frame, by="row", columns=METRICS):
     """Average `columns` of a frame from `read` over what agrees in the column `by`, such as seeds.
 
     The table's columns are (name, "mean"), (name, "interval"), the half width of the 95 % t interval (NaN for a single
-    run), and ("runs", "count").
+    run), and ("runs", "count"). What is NaN in a run is left out.
     """
 
     def interval(values):
-        return mean_and_interval(values)[1]
+        return mean_and_interval(values.dropna())[1] if values.notna().any() else np.nan
 
     groups = frame.groupby(by, sort=False)
     table = groups[list(columns)].agg(["mean", interval])
@@ -181,13 +180,8 @@ def summary(frame, by="row", columns=METRICS):
 
 def formatted(table, digits=3):
     """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
-
-    def cell(mean, interval):
-        return f"{mean:.{digits}f}" + ("" if np.isnan(interval) else f" ± {interval:.{digits}f}")
-
-    names = [name for name in table.columns.get_level_values(0).unique() if name != "runs"]
-    cells = {name: [cell(*pair) for pair in table[name][["mean", "interval"]].to_numpy()] for name in names}
-    return pd.DataFrame(cells, index=table.index)
+    means, halves = (table.xs(part, axis=1, level=1) for part in ("mean", "interval"))
+    return means.map(f"{{:.{digits}f}}".format) + halves.map(f" ± {{:.{digits}f}}".format).where(halves.notna(), "")
 
 
 def older(stale, runs, study):

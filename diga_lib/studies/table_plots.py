@@ -75,10 +75,9 @@ def gains(agreement: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = None) -> Axes:
-    """Draw the share of the way from ERM to an oracle as bars, cut where they leave the picture.
+    """Draw the share of the way from ERM to an oracle, pair x row, as bars, cut where they leave the picture.
 
-    `shares` has a row for each pair and a column for each row of ``rows.ROWS``; 0 is ERM, 1 the oracle. A line is drawn
-    at `bar`: what was asked for.
+    A line is drawn at `bar`: what was asked for.
     """
     ax = axes(ax, height=3.6)
     colours = [STYLES[row][0] for row in shares]
@@ -97,10 +96,7 @@ def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = Non
 
 
 def found_and_gained(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw what DiGA gained against how well it found the spurious attribute, a labelled point for each pair.
-
-    `table` has the columns "right pseudo groups" and "gain": points of worst-group accuracy over ERM.
-    """
+    """Draw DiGA's "gain", points of worst group over ERM, against "right pseudo groups", a labelled point a pair."""
     ax = axes(ax, height=3.8)
     ax.scatter(table["right pseudo groups"], table["gain"], color=SPURIOUS, s=40, zorder=2)
     # Labels of neighbouring points go to different heights.
@@ -119,8 +115,7 @@ def found_and_gained(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def sweep(frame: pd.DataFrame, axs, rows: tuple[str, ...]) -> None:
     """Draw each metric on one of three axes against the bias, a curve for each method, with 95 % t intervals.
 
-    Two seeds would give an interval of nearly thirteen standard errors, which hides everything else, so it is drawn
-    from three on. `frame` comes from `tables.published`, with one pair.
+    They are drawn from three seeds on; that of two hides everything else. `frame` has the published runs of one pair.
     """
     some = frame[frame["row"].isin(rows)].sort_values("bias")
     for ax, metric in zip(axs, store.METRICS, strict=True):

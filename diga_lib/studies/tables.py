@@ -25,7 +25,6 @@ UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spu
 THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
-# ------------------------------------------------------------------------------------------------- what is stored
 def aged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since."""
     stale = frame["version"] != frame["row"].map(all_rows.version)
@@ -35,8 +34,7 @@ def aged(frame: pd.DataFrame) -> pd.DataFrame:
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
     """Read the stored results of studies, such as "classification"; one that has none yet has no rows.
 
-    The columns are those of `store.read` and `aged`; stale is also what was run with other settings than those that the
-    search chooses now.
+    They are `aged`; stale is also what was run with other settings than those that the search chooses now.
     """
     frame = aged(pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True))
     best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
@@ -82,7 +80,6 @@ def reported() -> pd.DataFrame:
     return frame[["row", "pair", *METRICS]]
 
 
-# ------------------------------------------------------------------------------------------ comparing the methods
 def in_order(table):
     """A table or series indexed by pairs, in the papers' order."""
     return table.reindex([pair for pair in ORDER if pair in table.index])
@@ -97,8 +94,8 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
     """The row with the best mean, and those that cannot be told from it, itself among them; None without results.
 
-    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0. With fewer than ``LEAST_SEEDS``
-    common seeds hardly anything is known of the spread, and only equal means are tied.
+    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0; with fewer than ``LEAST_SEEDS``
+    common seeds, if the means are equal.
     """
     some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
     if some.empty:
@@ -119,10 +116,9 @@ def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
 
 
 def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
-    """For each complete pair and metric: the best row, and how `row` stands.
+    """For each complete pair and metric: the best row, and how `row` stands; it has won if its mean alone is best.
 
-    It has won if its mean alone is best; lead is its mean less that of the best of the others, in points of a hundred,
-    positive if it is better.
+    lead is its mean less that of the best of the others, in points of a hundred, positive if it is better.
     """
     table, lines = means(frame), []
     for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
@@ -186,9 +182,9 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
 def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     """How far a recomputed cell may lie from the published one: half of a 95 % prediction interval.
 
-    Two trainings that differ in nothing but rounding end as differently as two seeds. Their difference has a standard
-    deviation of sqrt(2) times that of the seeds, pooled over the pairs; but no less is assumed than what a test group
-    of so many `images` allows, since seeds may by chance agree. `frame` comes from `published`.
+    Two trainings that differ in nothing but rounding end as differently as two seeds: their difference has a standard
+    deviation of sqrt(2) times that of the seeds, pooled over the pairs, but no less than a test group of so many
+    `images` allows, since seeds may by chance agree.
     """
     some = frame[frame["row"] == row]
     groups = some.groupby("pair")[metric]
@@ -200,7 +196,6 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
 
 
-# -------------------------------------------------------------------------------------------------- for a page
 def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write one metric as a table of pairs x rows, and say where the best mean of the ``UNTOLD`` is.
 

@@ -48,19 +48,13 @@ def accuracy_table(frame, model):
 
 
 def gains(frame, model, method="TDA", base="zero-shot"):
-    """Return how far a method is above another on each data set and in the "mean", and the half widths (Series).
-
-    Both meet the same subjects in the same order, so differences are steadier than the accuracies themselves.
-    """
+    """Return how far a method is above another on each data set and in the "mean", and the half widths (Series)."""
     wide = _by_order(frame, model)
     return _means(wide.loc[method] - wide.loc[base])
 
 
 def costs(frame, model):
-    """Return medians for an image, by method: milliseconds of the clock, of a processor core, and peak memory in MB.
-
-    Other work on the machine lengthens the clock's time, not the core's.
-    """
+    """Return medians for an image, by method: milliseconds of the clock, of a processor core, and peak memory in MB."""
     rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
     processor = 1e3 * rows["extra"].str["processor_seconds_per_image"].astype(float)
     table = rows[["method"]].assign(milliseconds=1e3 * rows["seconds_per_image"], processor=processor)

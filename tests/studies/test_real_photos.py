@@ -137,7 +137,7 @@ def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
 
 def test_the_numbers_of_a_published_line_agree_with_each_other():
     frame = real_photos.published()
-    assert len(frame) and not frame.duplicated(list(real_photos.KEY)).any()
+    assert len(frame) and not frame.duplicated(list(real_photos.PhotoResult.KEY)).any()
     for _, line in frame.iterrows():
         groups = np.array(list(line["groups"].values())).reshape(2, -1)
         assert line["worst_group"] == pytest.approx(groups.min())

@@ -46,10 +46,7 @@ def face_generator(name: str, folder: Path, work: Path, root: str | None) -> lis
 
 
 def critter_generator(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """The generator of cats and dogs: narrower networks, fewer principal components.
-
-    Its judge learns the cues of the species and of the coat's pattern, but neither species nor fur colour.
-    """
+    """The generator of cats and dogs; its judge learns the species' cues, but neither species nor fur colour."""
     pool, judge = data.load("rendered-critters", CRITTERS, seed=POPULATION), "judge"
     if judge not in checkpoints.names(work):
         made = train_factor_network(pool.images, pool.attributes, pool.factors, 2, names=critters.CUES)

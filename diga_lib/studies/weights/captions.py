@@ -1,7 +1,6 @@
 """What the small image–text models are told of a face: captions made from its attributes, or from more facts.
 
-No caption ever names a class of `test_time.class_spaces` as one of a list of choices, and no emotion is named at all:
-what a surprised face is must be said in the words for its parts.
+No emotion is named: what a surprised face is must be said in the words for its parts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,15 +43,8 @@ WIDE_VOCABULARY = vocabulary(WIDE_PHRASES.values(), NOUNS.values(), FRAMES, "a a
 def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mapping = PHRASES) -> str:
     """Describe a face by some of its attributes, in random order and words: "a smiling man with glasses and bangs".
 
-    Whether an attribute is named does not depend on its value, so captions alone tell nothing of base rates.
-
-    Parameters
-    ----------
-    values : mapping
-        From names to whole numbers, for each name in `phrases` and for "Male"; -1 where nothing is to be said.
-    rng : numpy.random.Generator
-    phrases : mapping
-        From names to what may be said for each value.
+    Whether an attribute is named does not depend on its value, so captions alone tell nothing of base rates. `values`
+    are whole numbers by name, of `phrases` and "Male"; -1 where nothing is to be said.
     """
 
     def pick(options):

@@ -24,9 +24,8 @@ LR, WEIGHT_DECAY = 3e-3, 0.05  # AdamW's peak rate, and the decay of matrices
 def info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """The symmetric contrastive loss of n pairs: features (n, d), row i of both, and the inverse temperature.
 
-    Captions that are true of several faces of a batch count against all but their own, as in CLIP. That is no harm: at
-    the optimum the scaled cosine is log p(caption | image) - log p(caption) plus a constant, and a comparison of two
-    prompts is then a comparison of their probabilities.
+    Captions that are true of several faces of a batch count against all but their own, as in CLIP, to no harm: at the
+    optimum the scaled cosine is log p(caption | image) - log p(caption) plus a constant, so prompts still compare.
 
     References
     ----------
@@ -47,22 +46,10 @@ def train(
     batch_size: int = 256,
     **shape,
 ) -> RenderedFacesText:
-    """Train a model from nothing, or go on where it was stopped: it ends with the same weights.
+    """Train a model of some `shape` from nothing, or go on where it was stopped: it ends with the same weights.
 
-    Parameters
-    ----------
-    images : uint8 array (n, 3, H, W)
-        At least a batch; may be a memory map.
-    described : DataFrame (n, A)
-        What captions are made from, such as attributes of 0 and 1.
-    file : path, optional
-        Where the state is kept after each epoch; a ValueError if it is another run's.
-    words, describe : sequence of str, callable
-        All words of captions; maps a row of `described`, as a dict, and a random number generator to a caption.
-    epochs, batch_size : int
-        Passes over the faces, and pairs that are contrasted.
-    **shape
-        Of the model, see `image_text.RenderedFacesText`.
+    `describe` makes a caption of known `words` from a row of `described` (n, A), such as attributes of the images,
+    uint8 (n, 3, H, W). The state is kept in `file` after each epoch; a ValueError if it is another run's.
     """
     if len(images) < batch_size:
         raise ValueError(f"There are {len(images)} images; at least one batch of {batch_size} is needed.")
@@ -88,10 +75,9 @@ def train(
             pictures = seen[torch.from_numpy(index).to(on)]
             with sdpa_kernel(SDPBackend.MATH):  # for texts this short, the others take twice as long to differentiate
                 loss = info_nce(model.image(pictures), model.text_features(captions).float(), model.scale)
+            rate = done / 0.05 if done < 0.05 else 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))
             for group in optimizer.param_groups:  # a warm-up, then a cosine
-                group["lr"] = LR * (
-                    done / 0.05 if done < 0.05 else 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))
-                )
+                group["lr"] = LR * rate
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
