@@ -13,7 +13,7 @@ from diga_lib.data.photos import layouts
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
 from diga_lib.pages import parameters
-from diga_lib.studies import celeba_tree, own_images
+from diga_lib.studies import celeba_tree, own_images, store
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_step_measures_a_process_of_its_own(tree):
 
 
 def test_kept_steps_say_what_the_page_says():
-    kept = own_images.read()
+    kept = store.kept(own_images.STUDY.path, own_images.Step)
     reading = kept[kept["step"] == "read"].sort_values("images")
     assert len(reading) >= 2 and reading["images"].is_unique
     times, growth = reading["cpu_seconds"].to_numpy(), reading["images"].to_numpy() / reading["images"].iloc[0]

@@ -7,26 +7,16 @@ Stopped at any time, it goes on where it was. ``--renew`` computes again what an
 import argparse
 import inspect
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from diga_lib import runtime
 from diga_lib.pages.profiles import SIZES
-from diga_lib.studies import (
-    action_units,
-    convergence,
-    face_finding,
-    grids,
-    own_images,
-    real_photos,
-    representations,
-    runner,
-    sampling,
-    test_time,
-    weights,
-)
+from diga_lib.studies import grids, real_photos, runner, weights
 
-OTHERS = (convergence, representations, sampling, action_units, test_time, own_images, real_photos, face_finding)
-STUDIES = {study.name: study for study in (*grids.STUDIES, *(one.STUDY for one in OTHERS), real_photos.SEARCH)}
+OTHERS = ("convergence", "representations", "sampling", "action_units", "test_time", "own_images", "face_finding")
+MORE = (import_module(f"diga_lib.studies.{name}").STUDY for name in OTHERS)
+STUDIES = {study.name: study for study in (*grids.STUDIES, *MORE, real_photos.STUDY, real_photos.SEARCH)}
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Edits of people whom no editor has seen, measured against what was asked for: the numbers of page 09."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,15 +53,13 @@ def exam(frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs:
     source = rng.choice(len(frames), pairs, replace=False)
     target = np.array([rng.choice(np.flatnonzero(frames.film == frames.film[row])) for row in source])
     some = frames.select(np.arange(0, len(frames), 10))
-    embedded, gallery = judge.recognise(some.images), []
-    for row in source:
-        elsewhere = (some.subject == frames.subject[row]) & (some.film != frames.film[row])
-        mean = embedded[elsewhere].mean(0)
-        gallery.append(mean / np.linalg.norm(mean))
+    embedded = judge.recognise(some.images)
+    elsewhere = ((some.subject == frames.subject[row]) & (some.film != frames.film[row]) for row in source)
+    gallery = np.stack([mean / np.linalg.norm(mean) for mean in (embedded[rows].mean(0) for rows in elsewhere)])
     codes = generator.encode(frames.images[np.concatenate([source, target])])
     asked = frames.select(source), frames.select(target)
     neutral = data.redraw(asked[0], np.zeros_like(asked[0].intensities))
-    return Exam(*asked, neutral, codes[:pairs], codes[pairs:], np.stack(gallery), generator, judge, strict)
+    return Exam(*asked, neutral, codes[:pairs], codes[pairs:], gallery, generator, judge, strict)
 
 
 @torch.no_grad()
@@ -144,33 +143,26 @@ class Cell(runner.Cell):
     seed: int
 
 
-def _made(name: str, seed: int, strength: float, subjects: int = data.TRAIN_SUBJECTS) -> editors.Edit:
-    """An editor, by its name in the tables, of the first training subjects."""
-    if name in NETWORKS:
-        return trained(NETWORKS[name], seed, subjects)
-    return editors.Linear(linear_steps(disguised_films(subjects), name, strength))
-
-
 @lru_cache
 def _best(name: str) -> tuple[float, float]:
     """The strength and the gain that do best on the held-out subjects, when the other 15 have trained an editor."""
     frames, scores = data.load("train"), {}
     given = _exam(frames.select(frames.subject >= HELD_OUT), seed=99, pairs=150)
-    for strength in STRENGTHS if name in LINEAR[:2] else (0.0,):
-        edit = _made(name, 0, strength, HELD_OUT)
-        for gain in GAINS:
-            edit.gain = torch.tensor(gain)
-            scores[strength, gain] = measure(edit, given, steps=False)["icc"].mean()
+    for chosen in itertools.product(STRENGTHS if name in LINEAR[:2] else (0.0,), GAINS):
+        scores[chosen] = measure(editor_of(name, 0, chosen, HELD_OUT), given, steps=False)["icc"].mean()
     print(name, ", ".join(f"{key}: {score:.3f}" for key, score in scores.items()), flush=True)
     return max(scores, key=scores.get)
 
 
-def editor_of(name: str, seed: int) -> editors.Edit:
-    """An editor, by its name in the tables, as it was trained with a seed."""
+def editor_of(name: str, seed: int, chosen: tuple | None = None, subjects: int = data.TRAIN_SUBJECTS) -> editors.Edit:
+    """An editor, by its name in the tables, of a seed and the first subjects; `chosen` are strength and gain."""
     if name == "no edit":
         return editors.no_edit
-    strength, gain = _best(name)
-    edit = _made(name, seed, strength)
+    strength, gain = chosen or _best(name)
+    if name in NETWORKS:
+        edit = trained(NETWORKS[name], seed, subjects)
+    else:
+        edit = editors.Linear(linear_steps(disguised_films(subjects), name, strength))
     edit.gain = torch.tensor(gain)
     return edit
 

@@ -225,16 +225,15 @@ def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, name: st
 
 def trained(part: str, seed: int, subjects: int = data.TRAIN_SUBJECTS) -> nn.Module:
     """The "reader", "dual" or "single" network of a seed and the first training subjects, trained once and kept."""
-    kind = {"reader": LabelDecoder, "dual": AUEditNet, "single": SingleBranch}[part]
+    network = {"reader": LabelDecoder, "dual": AUEditNet, "single": SingleBranch}[part]()
     decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
 
     def parameters():
-        films = disguised_films(subjects)
-        reader = train_reader(films, seed) if part == "reader" else trained("reader", seed, subjects)
-        network = reader if part == "reader" else train_editor(kind, films, reader, seed)
-        return nn.utils.parameters_to_vector(network.parameters())
+        films, reading = disguised_films(subjects), part == "reader"
+        reader = train_reader(films, seed) if reading else trained("reader", seed, subjects)
+        made = reader if reading else train_editor(type(network), films, reader, seed)
+        return nn.utils.parameters_to_vector(made.parameters())
 
-    network = kind()
     kept = once({"of": decisive, "seed": seed, "subjects": subjects}, f"action-units-{part}", parameters)
     nn.utils.vector_to_parameters(kept, network.parameters())
     return network.eval().requires_grad_(False)

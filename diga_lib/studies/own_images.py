@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 from joblib.externals.loky import get_reusable_executor
 
@@ -63,6 +62,7 @@ class Cell(runner.Cell):
     images: int
     root: str
     row: str = ""
+    generator = property(lambda self: Path(f"{self.root}-generator.safetensors"))
 
 
 def cells(data) -> list[Cell]:
@@ -95,11 +95,6 @@ def measured(cell: Cell) -> dict:
     }
 
 
-def read() -> pd.DataFrame:
-    """The stored steps, one row each: the fields of `Step`."""
-    return store.kept(STUDY.path, Step)
-
-
 def linked_tree(source: Path, n: int, target: Path) -> Path:
     """A tree of `n` images in CelebA's layout whose files are hard links to those of another, over and over."""
     _, names, *lines = (source / "list_attr_celeba.txt").read_text().splitlines()
@@ -125,27 +120,23 @@ def _read(cell):
 
 
 def _learn(cell):
-    command = [sys.executable, "-m", "diga_lib.latent", "--dataset", "celeba", "--root", cell.root]
-    more = ["--images", str(cell.images), "--epochs", str(EPOCHS), "--output", str(_generator(cell))]
-    subprocess.run([*command, *more], check=True)
+    given = {"dataset": "celeba", "root": cell.root, "images": cell.images, "epochs": EPOCHS, "output": cell.generator}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    subprocess.run([sys.executable, "-m", "diga_lib.latent", *options], check=True)
     return {"epochs": EPOCHS}
 
 
 def _row(cell):
-    if not _generator(cell).exists():
+    if not cell.generator.exists():
         _learn(Cell("generator", LEARN, cell.root))
     pool = parameters.pool("celeba", cell.root, PROFILE)
-    made = setting(profile=PROFILE, dataset=pool, generator=latent.load_file(_generator(cell)))
+    made = setting(profile=PROFILE, dataset=pool, generator=latent.load_file(cell.generator))
     result, _ = rows.run(made, cell.row)
     found = {"profile": PROFILE} | {name: getattr(result, name) for name in (*store.METRICS, "groups")}
     if cell.row != "erm":  # for scoring only: how well the direction reads the attribute that nobody told it
         share = np.mean((made.refined.coordinate(made.codes) > 0).numpy() == (made.split.train.spurious == 1))
         found["agreement"] = float(max(share, 1 - share))
     return found
-
-
-def _generator(cell):
-    return Path(f"{cell.root}-generator.safetensors")
 
 
 STUDY = runner.Study("own_images", cells, compute)

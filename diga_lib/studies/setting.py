@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,21 +22,6 @@ from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
 
 STANDS_FOR = {"Attractive": "Heavy_Makeup"}  # what rendered faces are given in place of somebody's judgement
 KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or directions
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A generator that has encoded an array of images before, and does not do it again."""
-
-    generator: object
-    images: np.ndarray
-    codes: Tensor
-
-    def encode(self, images: np.ndarray) -> Tensor:
-        return self.codes if images is self.images else self.generator.encode(images)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.generator.decode(codes)
 
 
 @dataclass(frozen=True)
@@ -73,9 +59,14 @@ class Setting:
         return once(self.kept, "codes", lambda: self.generator.encode(self.split.train.images))
 
     @cached_property
-    def encoded(self) -> Encoded:
-        """The generator for methods, which are given its codes of the training images."""
-        return Encoded(self.generator, self.split.train.images, self.codes)
+    def encoded(self) -> SimpleNamespace:
+        """The generator for methods; it does not encode the training images again."""
+        images, network = self.split.train.images, self.generator
+
+        def encode(some):
+            return self.codes if some is images else network.encode(some)
+
+        return SimpleNamespace(encode=encode, decode=network.decode)
 
     def combined(self, scorer: Callable | None = None) -> Direction:
         """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""

@@ -10,19 +10,8 @@ from diga_lib.studies.grids import TABLE
 from diga_lib.studies.rows import label
 from diga_lib.studies.tables import BETTER, LEAST_SEEDS, ORDER, WORDS, in_order
 
-STYLES = {
-    "erm": (OTHER, "o"),
-    "cvar-dro": (COLOURS[8], "v"),
-    "eiil": (COLOURS[9], "^"),
-    "lff": (COLOURS[4], "<"),
-    "jtt": (COLOURS[5], ">"),
-    "maple": (COLOURS[6], "D"),
-    "diga-one-stage": (SPURIOUS, "o"),
-    "diga-one-stage-words": (COLOURS[3], "s"),
-    "group-dro": (COLOURS[2], "x"),
-    "balanced": ("black", "x"),
-    "diga-paper": (TARGET, "P"),
-}
+OF_ROWS = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black")
+STYLES = dict(zip(TABLE, zip(OF_ROWS, "ov^<>DPosxx", strict=True), strict=True))  # a colour and a marker
 
 
 def by_pair(table: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:

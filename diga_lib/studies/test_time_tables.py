@@ -93,8 +93,3 @@ def reported(backbone):
     """Return the table that the paper reports for "RN50" or "ViT-B/16", in per cent, and its "Average"."""
     rows = pd.read_csv(REPORTED)
     return rows[rows["backbone"] == backbone].drop(columns="backbone").set_index("method")
-
-
-def misfit(table):
-    """Return by how much each reported "Average" is above the mean of the row's columns (Series)."""
-    return table["Average"] - table.drop(columns="Average").mean(axis=1)

@@ -85,7 +85,8 @@ def test_reported_table_is_that_of_the_paper():
     assert table.index.tolist() == ["CLIP", "CoOp", "CoCoOp", "TPT", "DiffTPT", "TDA"] and table.shape[1] == 11
     assert table["Average"]["TDA"] == 67.53
     for backbone in ("RN50", "ViT-B/16"):
-        off = tables.misfit(tables.reported(backbone))
+        table = tables.reported(backbone)
+        off = table["Average"] - table.drop(columns="Average").mean(axis=1)
         # One row as reported does not fit its own average: DiffTPT's UCF101 is the same number for both backbones.
         assert (abs(off.drop("DiffTPT")) < 0.011).all()
         assert abs(off["DiffTPT"]) < 0.011 if backbone == "RN50" else off["DiffTPT"] == pytest.approx(0.551)
