@@ -120,11 +120,11 @@ TRIALS = {
 }
 
 
-def chosen(row: str, path: Path = SEARCH, kind: type[store.Result] = store.Result) -> str:
-    """The arguments, as JSON, of a method's best trial; a method that was not searched has its defaults."""
+def chosen(row: str, path: Path = SEARCH, kind: type[store.Result] = store.Result, other: str = "{}") -> str:
+    """The arguments, as JSON, of a method's best trial; a method that was not searched has `other` ones."""
     found = store.kept(path, kind)
     found = found[found["row"] == (ROWS[row].searched or row)]
-    return best_trial(found)["extra"]["cell"]["changes"] if len(found) else "{}"
+    return best_trial(found)["extra"]["cell"]["changes"] if len(found) else other
 
 
 def best_trial(tried: pd.DataFrame) -> pd.Series:

@@ -177,7 +177,9 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
     wanted = [(name, pair) for name in sets for pair in PAIRS[name] if pairs is None or pair in pairs]
     if not wanted:
         raise ValueError(f"No such pair; valid pairs: {', '.join('/'.join(p) for name in sets for p in PAIRS[name])}.")
-    changes, made = {row: chosen(row) for row in rows or ROWS}, []
+    # As the search on photographs has chosen, or that on faces where there was none.
+    changes = {row: grids.chosen(row, SEARCH.path, PhotoResult, grids.chosen(row)) for row in rows or ROWS}
+    made = []
     for first, seed, (name, pair) in itertools.product((True, False), seeds, wanted):
         if (pair == CELEBA[0]) == first:
             same = {"bias": bias, "seed": seed, "profile": profile, "dataset": name, "folder": str(data)}
@@ -192,12 +194,6 @@ def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> lis
     all_rows.check(rows)
     same = {"profile": profile, "folder": str(data), "generator": str(generator)}
     return grids.trials([PhotoCell(row, **same) for row in rows])
-
-
-def chosen(row: str) -> str:
-    """The arguments of a method's best trial on photographs; those of the search on faces where there was none."""
-    searched = SEARCH.path.exists() and (store.read(SEARCH.path, PhotoResult)["row"] == row).any()
-    return grids.chosen(row, SEARCH.path, PhotoResult) if searched else grids.chosen(row)
 
 
 STUDY = Study("real_photos", cells, compute)

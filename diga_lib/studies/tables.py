@@ -54,20 +54,18 @@ def sampling(target: str, spurious: str, folder: Path = FOLDER) -> pd.DataFrame:
     """What the study `sampling` has measured for a pair: means over seeds, by the number of the generator's images."""
     frame = aged(store.kept(folder / "sampling.jsonl"))
     frame = frame[frame["pair"] == f"{target}/{spurious}"]
-    told = {"images of the generator": "images", "reconstruction": "reconstruction"}
-    frame = frame.assign(**{name: [extra[key] for extra in frame["extra"]] for name, key in told.items()})
-    found = {"cosine with spurious": "cosine", "right pseudo groups": "pseudo_groups"}
-    of_direction = [extra["direction"] for extra in frame["extra"]]
-    frame = frame.assign(**{name: [one[key][spurious] for one in of_direction] for name, key in found.items()})
-    groups = frame.groupby("images of the generator")
-    table = groups[["reconstruction", *found, *METRICS]].mean()
+    told = [(one["images"], one["reconstruction"], one["direction"]) for one in frame["extra"]]
+    found = [(*more, way["cosine"][spurious], way["pseudo_groups"][spurious]) for *more, way in told]
+    names = ["images of the generator", "reconstruction", "cosine with spurious", "right pseudo groups"]
+    groups = frame.join(pd.DataFrame(found, frame.index, names)).groupby(names[0])
+    table = groups[[*names[1:], *METRICS]].mean()
     return table.assign(stale=groups["stale"].sum(), runs=groups.size()).sort_index(ascending=False)
 
 
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
     """The cells of a grid that have no result yet."""
     there = set(frame[list(store.Result.KEY)].itertuples(index=False, name=None))
-    return [cell for cell in wanted if tuple(cell.key[name] for name in store.Result.KEY) not in there]
+    return [cell for cell in wanted if tuple(cell.key.values()) not in there]
 
 
 def reported() -> pd.DataFrame:
