@@ -17,14 +17,11 @@ LEFT_TO_TORCH = ("nvidia-", "cuda-", "triton")
 
 def closure(requirements: list[str]) -> dict[str, str]:
     """Return {name: version} of every installed package that the requirements need."""
-    versions, waiting = {}, [(Requirement(text), "") for text in requirements]
-    seen = set()
+    versions, seen, waiting = {}, set(), [(Requirement(text), "") for text in requirements]
     while waiting:
         requirement, extra = waiting.pop()
-        name = canonicalize_name(requirement.name)
-        if name.startswith(LEFT_TO_TORCH):
-            continue
-        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+        name, marker = canonicalize_name(requirement.name), requirement.marker
+        if name.startswith(LEFT_TO_TORCH) or (marker and not marker.evaluate({"extra": extra})):
             continue
         distribution = metadata.distribution(name)
         # The local part ("+cpu") is the build, not the version: each machine takes the build it can use.

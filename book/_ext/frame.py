@@ -96,9 +96,8 @@ def shorten(app: Sphinx, what: str, name: str, it: object, options: object, sign
 
 def leave_out(app: Sphinx, what: str, name: str, it: object, skip: bool, options: object) -> bool | None:
     """Leave out pydantic's own members, which may not even be asked, and a class that an attribute only names."""
-    if name.startswith("__pydantic") or (what == "class" and isinstance(it, type) and "." not in it.__qualname__):
-        return True
-    return None
+    named = what == "class" and isinstance(it, type) and "." not in it.__qualname__
+    return True if named or name.startswith("__pydantic") else None
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
