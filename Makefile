@@ -11,13 +11,14 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
 
-.PHONY: help book pdf test browser lab style strip lock set-up clean
+.PHONY: help book pdf test browser lab bench style strip lock set-up clean
 
 help:
 	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
 	@echo "make pdf    the built book as one PDF, printed by Chromium"
 	@echo "make test   set up, then test everything: library, notebooks, book"
 	@echo "make lab    set up, then open the notebooks in JupyterLab"
+	@echo "make bench  what costs how much, as ratios measured in one run"
 	@echo "make style  mend the style of the code (ruff)"
 	@echo "make strip  remove outputs from the notebooks, as they are committed"
 	@echo "make lock   rewrite requirements.lock from what is installed in $(VENV)"
@@ -51,6 +52,9 @@ browser:
 
 lab: set-up
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
+
+bench: set-up
+	@$(PY) -m diga_lib.studies.bench
 
 style: set-up
 	$(PY) -m ruff check --fix
