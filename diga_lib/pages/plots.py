@@ -189,7 +189,9 @@ def plane(points: np.ndarray, target: np.ndarray, normals: Mapping[str, np.ndarr
         ax.annotate("", normal * reach * 0.62, (0, 0), arrowprops=arrow)
         ax.plot([], [], color=colour, linewidth=2, label=name)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    legend = ax.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)  # a single point is pale
     sns.despine(ax=ax)
     return ax
 

@@ -72,7 +72,8 @@ def closed(shares: pd.DataFrame, ax: Axes | None = None, bar: float | None = Non
     colours = [STYLES[row][0] for row in shares]
     shares.clip(-1, 1.5).rename(columns=label).plot.bar(ax=ax, width=0.8, color=colours, rot=0, fontsize=8)
     for bars, row in zip(ax.containers, shares, strict=True):
-        ax.bar_label(bars, [f"{value:.2f}" for value in shares[row]], fontsize=7, padding=1)
+        words = ["" if pd.isna(value) else f"{value:.2f}" for value in shares[row]]
+        ax.bar_label(bars, words, fontsize=6, padding=1)
     if bar is not None:
         ax.axhline(bar, color=OTHER, linewidth=0.8, linestyle="--")
     ax.axhline(0, color="black", linewidth=0.8)
