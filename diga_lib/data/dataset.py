@@ -94,7 +94,7 @@ class BiasedSplit:
 
 
 def check_whole(name: str, value, least: int, most: float = math.inf) -> None:
-    """Refuse a parameter that is no whole number from `least` to `most`."""
+    """Refuse a parameter that is not a whole number from `least` to `most`."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
         limit = f" and at most {most}" if most < math.inf else ""
         raise ValueError(f"{name} is {value!r}: valid is a whole number of at least {least}{limit}.")

@@ -176,7 +176,7 @@ def spurious_direction(
 
 
 def sharpen(codes: Tensor, target: np.ndarray, plain: Direction) -> Direction:
-    """Take the strongest boundary, refined, instead of a combination, if that is believed to be an attribute's.
+    """Take the strongest boundary, refined, in place of a combination, if its clusters look like an attribute's.
 
     It is if its clusters are clear and its `leak` is within ``LEAK``: a smile is weak or strong inside the class of the
     smiling, so the clusters may be the target's own.

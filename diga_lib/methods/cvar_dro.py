@@ -9,7 +9,7 @@ from diga_lib.methods.erm import ERM, require
 def cvar(losses, alpha):
     """Average the worst `alpha` of the losses (m,): the maximum of <p, losses> over weights with p_i <= 1 / (alpha m).
 
-    If ``alpha * m`` is no whole number, the last image counts for what is left; at alpha = 1 it is the mean.
+    If ``alpha * m`` is not a whole number, the last image counts for what is left; at alpha = 1 it is the mean.
     """
     size = alpha * len(losses)
     share = (size - torch.arange(len(losses), device=losses.device)).clamp(0, 1)

@@ -12,7 +12,7 @@ EDITS = ("flip", "shift", "place")
 
 
 class PseudoGroups(ERM):
-    """ERM that meets the pseudo groups (target x side of each direction) equally often, if they are known; no edits.
+    """ERM that samples the pseudo groups (target x side of each direction) equally often, if they are known; no edits.
 
     `found` is a `Direction`, whose two clusters inside each class are the sides of the spurious attribute, or `Named`
     attributes, which an image-text model read; the generator has ``encode``. After `fit`, `upper` (N, D) says how
@@ -54,7 +54,7 @@ class DiGAOneStage(PseudoGroups):
         Weight of the squared distance between the two views' logits, and the share of first views that are the image
         itself rather than an edit.
     balance : bool
-        Whether an epoch meets the pseudo groups equally often.
+        Whether an epoch samples the pseudo groups equally often.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def require(condition, name, value, rule):
 
 
 def require_whole(name, value, least=1):
-    """Raise a ValueError if a parameter is no whole number of at least so much."""
+    """Raise a ValueError if a parameter is not a whole number of at least `least`."""
     require(isinstance(value, int) and value >= least, name, value, f"a whole number of at least {least}")
 
 

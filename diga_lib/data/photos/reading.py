@@ -30,7 +30,7 @@ class Listing:
     eyes: np.ndarray | None = None  #: float64 (N, 2, 2): the picture's left and right eye, (x, y) in pixels, if known
     size: tuple[int, int] | None = None  #: width and height that all images must have
     eyes_size: tuple[int, int] | None = None  #: width and height for which `eyes` hold; None: for any
-    faces: bool = True  #: whether to align faces; what is none is read as its middle square, whatever its size
+    faces: bool = True  #: whether to align faces; other pictures are cut to their middle square
     absent: list[str] = field(default_factory=list)  #: files that are not there although `table` names them
     table: str = ""
 

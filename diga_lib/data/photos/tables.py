@@ -116,7 +116,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def check_columns(names: Sequence[str], path: Path, what: str = "column") -> None:
-    """Refuse names of columns that are empty, twice there, too many or no words."""
+    """Refuse names of columns that are empty, repeated, too many or not words."""
     check_unique(names, path, what)
     if len(names) > MOST_COLUMNS:
         raise ValueError(f"{path} has {len(names):,} {what}s: valid are at most {MOST_COLUMNS:,}.")
@@ -126,7 +126,7 @@ def check_columns(names: Sequence[str], path: Path, what: str = "column") -> Non
 
 
 def check_unique(values: Sequence[str], path: Path, what: str) -> None:
-    """Refuse values that are empty or twice there."""
+    """Refuse values that are empty or repeated."""
     values = pd.Series(values)
     wrong = values[values.duplicated() | (values == "")]
     if len(wrong):
