@@ -538,6 +538,19 @@ def test_any_parameter_is_taken_or_refused_in_a_sentence(name, value):
         assert 0 < namespace["bias"] <= 1 and 1 <= namespace["seeds"] <= 100
 
 
+def test_a_tiff_whose_second_picture_has_no_size_is_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "x.tif"
+    picture((40, 30)).save(path)
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * tags, len(content))  # where the second picture's tags begin
+    path.write_bytes(content + bytes(6))  # no tag at all
+    with pytest.raises(ValueError, match="x.tif cannot be decoded") as told:
+        photos.open_rgb(str(path))
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's, about what it reads all the same
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data_=st.data())

@@ -30,7 +30,7 @@ def open_rgb(path: str | Path) -> Image.Image:
                 return _to_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as fault:
         raise ValueError(f"{path} is not an image: valid are whole files of {', '.join(FORMATS)}.") from fault
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+    except Exception as fault:  # of a damaged file decoders raise anything: TypeError, KeyError, struct.error, ...
         raise ValueError(f"{path} cannot be decoded ({fault}): valid are whole image files.") from fault
     raise ValueError(f"{path} {wrong}.")
 
