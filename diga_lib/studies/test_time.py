@@ -20,13 +20,13 @@ LEARNERS = {"CoOp": CoOp, "CoCoOp": CoCoOp}
 METHODS = ("zero-shot", *LEARNERS, "TPT", "DiffTPT", "TDA")
 N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for one image in so many
+SUBJECTS = range(6)  # of the validation faces, on which settings and the strengths of shifts were chosen
 AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy that the shifts' strengths aim at, of each model inside
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 6  # of each stream, each of another subject
 FIRST = 3  # of the test's subjects: three before it had been looked at
 
-# The best of six trials on faces of six validation subjects: for TDA in each class space, as its authors choose, one
-# learning rate in all for the others. TDA's trials begin with the published settings; the sum over its negative cache
+# Six trials for each method, see `tuning`. TDA's begin with the published settings; the sum over its negative cache
 # grows with the number of classes, and these spaces have few.
 TUNED = ("positive_alpha", "positive_beta", "negative_alpha")
 TRIALS = (
@@ -37,10 +37,16 @@ TRIALS = (
     (2.0, 10.0, 0.5),
     (0.25, 20.0, 0.117),
 )
+RATES = {
+    "CoOp": (0.002, 0.01, 0.05, 0.2, 0.5, 1.0),
+    "CoCoOp": (0.0005, 0.002, 0.01, 0.02, 0.05, 0.2),
+    "TPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
+    "DiffTPT": (0.002, 0.005, 0.02, 0.05, 0.1, 0.2),
+}
 
 
 def _chosen(trials, for_all, **rates):
-    """The settings of a model, from numbers in ``TRIALS`` in the order of the spaces."""
+    """What `tuning` returns, from numbers in ``TRIALS`` in the order of the spaces."""
     spaces = {space: TRIALS[trial] for space, trial in zip(SPACES, trials, strict=True)}
     return {"TDA": spaces, "TDA, one for all": TRIALS[for_all], **rates}
 
@@ -112,22 +118,22 @@ class Bench:
         """Return the zero-shot classifier of a `ClassSpace`."""
         return class_weights(self.model, list(space.prompts.values()))
 
-    def _learned(self, method, seed):
+    def _learned(self, method, seed, lr):
         """CoOp or CoCoOp, taught with a few shots of the source classes."""
-        learner, shots = LEARNERS[method](self.model, self.chosen[method]), shots_of(seed)
+        learner, shots = LEARNERS[method](self.model, lr), shots_of(seed)
         return learner.fit(shots.images, shots.labels, list(SOURCE.prompts.values()), seed)
 
-    def predictor(self, method, space, order=0, **changes):
+    def predictor(self, method, space, order=0, lr=None, **changes):
         """Return a function from images uint8 (n, 3, H, W) of a `ClassSpace`, in a stream's order, to logits (n, C).
 
-        `order` seeds what is random in one of ``METHODS``; `changes` are those of TDA's settings, and `space`, whose
-        settings it has.
+        `order` seeds what is random in one of ``METHODS``; `lr` is the learning rate in place of the chosen one, and
+        `changes` are those of TDA's settings, and `space`, whose settings it has.
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
-        lr, prompts = self.chosen.get(method), list(space.prompts.values())
+        lr, prompts = lr or self.chosen.get(method), list(space.prompts.values())
         if method in LEARNERS:
-            learned = self.learned(method, order)
+            learned = self.learned(method, order, lr)
             return lambda images: learned.logits(images, prompts)
         if method in ("TPT", "DiffTPT"):
             tuner = TPT(self.model, lr) if method == "TPT" else DiffTPT(self.model, *generator_and_codes(), lr)
@@ -137,6 +143,11 @@ class Bench:
             return lambda images: self.scale * self.model.encode_image(images) @ weights.T
         settings = self.settings(**{"space": space.name} | changes)
         return lambda images: TDA(weights, self.scale, settings)(self.model.encode_image(images))
+
+    def accuracy(self, method, streams, **options):
+        """Return the share of the images of streams that a method predicts rightly; options as of `predictor`."""
+        found = [self.predictor(method, s.space, **options)(s.images).argmax(1).numpy() == s.labels for s in streams]
+        return float(np.concatenate(found).mean())
 
 
 bench = lru_cache(maxsize=4)(Bench)
@@ -190,3 +201,27 @@ def compute(cell: Cell) -> Record:
 
 
 STUDY = runner.Study("test_time", cells, compute)
+
+
+def tuning(model: str, n: int = 480, n_tuned: int = 2) -> dict[str, Any]:
+    """Choose TDA's two α and β for each class space, and the learning rates of the others: an entry of ``CHOSEN``.
+
+    TDA's authors choose for each test set as well; the other methods have one setting for all. CoOp and CoCoOp, which
+    learn from the source classes, are judged on other source faces, as in their papers. `n` images of a stream are
+    seen; the methods that tune a prompt for every image see `n_tuned` of them.
+    """
+    made, scores, streams = bench(model), {}, []
+    for name in SPACES:
+        some = [stream(name, n, "validation", seed=subject, subject=subject) for subject in SUBJECTS]
+        features = [(made.weights(s.space), made.model.encode_image(s.images), s.labels) for s in some]
+        streams += [s.take(slice(0, n_tuned)) for s in some]
+        for trial in TRIALS:
+            settings = Settings(**dict(zip(TUNED, trial, strict=True)))
+            right = [TDA(w, made.scale, settings)(x).argmax(1).numpy() == labels for w, x, labels in features]
+            scores[name, trial] = np.concatenate(right).mean()
+    best = {name: max(TRIALS, key=lambda trial: scores[name, trial]) for name in SPACES}
+    chosen = {"TDA": best, "TDA, one for all": max(TRIALS, key=lambda trial: sum(scores[k, trial] for k in SPACES))}
+    for method, rates in RATES.items():
+        seen = [stream(SOURCE.name, n, "validation")] if method in LEARNERS else streams
+        chosen[method] = max(rates, key=lambda lr: made.accuracy(method, seen, lr=lr))
+    return chosen

@@ -82,15 +82,31 @@ def test_tda_does_little_beside_encoding(small):
     assert max(map(len, adapt.entries)) <= 3 * len(s.space.classes)
 
 
-def test_settings_are_chosen_for_every_model_and_space():
-    assert set(study.CHOSEN) == set(study.MODELS)
-    for chosen in study.CHOSEN.values():
-        assert set(chosen["TDA"]) == set(SPACES) and {*study.METHODS} <= {*chosen, "zero-shot"}
-        assert {*chosen["TDA"].values(), chosen["TDA, one for all"]} <= set(study.TRIALS)
-
-
 def test_validation_subjects_are_not_those_of_the_test():
     tried = [stream(name, 6, "validation", seed=k, subject=k) for name in SPACES for k in range(2)]
     tested = [stream(name, 6, subject=study.FIRST + k) for name in SPACES for k in range(2)]
     tried, tested = ({image.tobytes() for s in part for image in s.images} for part in (tried, tested))
     assert len(tried) == 2 * 6 * len(SPACES) and not tried & tested
+
+
+def test_the_best_of_the_trials_is_chosen(small, monkeypatch):
+    monkeypatch.setattr(study, "SPACES", {"poses": SPACES["poses"]})
+    monkeypatch.setattr(study, "SUBJECTS", range(2))
+    monkeypatch.setattr(study, "RATES", {"CoOp": (0.1, 0.2), "TPT": (0.1, 0.2)})
+    chosen = study.tuning(study.MODELS[0], n=12, n_tuned=1)
+    streams = [stream("poses", 12, "validation", seed=subject, subject=subject) for subject in range(2)]
+    scores = {
+        trial: small.accuracy("TDA", streams, **dict(zip(study.TUNED, trial, strict=True))) for trial in study.TRIALS
+    }
+    best = max(scores, key=scores.get)
+    assert chosen["TDA"] == {"poses": best} and chosen["TDA, one for all"] == best
+    assert chosen["CoOp"] in (0.1, 0.2) and chosen["TPT"] in (0.1, 0.2)
+
+
+@pytest.mark.parametrize("model", study.MODELS)
+def test_every_method_chose_among_as_many_settings(model):
+    chosen = study.CHOSEN[model]
+    assert len(study.TRIALS) == 6 and all(len(rates) == 6 for rates in study.RATES.values())
+    tda = {*chosen["TDA"].values(), chosen["TDA, one for all"]}
+    assert set(chosen["TDA"]) == set(SPACES) and tda <= set(study.TRIALS)
+    assert all(chosen[method] in rates for method, rates in study.RATES.items())
