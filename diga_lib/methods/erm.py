@@ -194,12 +194,11 @@ class ERM:
             return np.empty(0, np.float32)
         images = np.asarray(images)
         right = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == 3
-        kind = images.dtype, images.shape
-        require(right, "The array of images", kind, "uint8 of shape (n, 3, height, width)")
+        require(right, "The array of images", (images.dtype, images.shape), "uint8 of shape (n, 3, height, width)")
         self.network.eval()
         with self.autocast():
-            steps = runtime.in_batches(lambda x: function(as_tensor(x, self.device).float() / 255).cpu(), images)
-        return steps.numpy()
+            outputs = runtime.in_batches(lambda x: function(as_tensor(x, self.device).float() / 255).cpu(), images)
+        return outputs.numpy()
 
 
 def as_tensor(array, device):
