@@ -177,8 +177,8 @@ def other_words(frame: pd.DataFrame) -> pd.DataFrame:
     return some.assign(**names).loc[other, list(names)].reset_index("seed")
 
 
-def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
-    """How far a recomputed cell may lie from the published one: half of a 95 % prediction interval.
+def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int, level: float = 0.95) -> float:
+    """How far a recomputed cell may lie from the published one: half of a prediction interval.
 
     Two trainings that differ in nothing but rounding end as differently as two seeds: their difference has a standard
     deviation of sqrt(2) times that of the seeds, pooled over the pairs, but no less than a test group of so many
@@ -191,7 +191,7 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int) -> float:
     p = min(max(some["worst_group"].mean(), 0.5), 0.95)
     least = np.sqrt(p * (1 - p) / images) * {"accuracy": 0.5, "worst_group": 1.0, "equalized_odds": np.sqrt(2)}[metric]
     spread = max(np.sqrt(squares / freedom) if freedom else 0.0, least)
-    return float(stats.t.ppf(0.975, freedom) if freedom >= 4 else 2.78) * np.sqrt(2) * spread
+    return float(stats.t.ppf((1 + level) / 2, max(freedom, 4))) * np.sqrt(2) * spread
 
 
 def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:

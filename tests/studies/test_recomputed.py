@@ -1,7 +1,9 @@
 """The large table, checked: its lines are whole, and a few cells, others at each commit, come out again.
 
 A recomputed cell must lie within the 95 % prediction interval of `tables.tolerance`: on another machine rounding
-differs in the last bits, and after hundreds of steps a training then ends as differently as with another seed.
+differs in the last bits, and after hundreds of steps a training then ends as differently as with another seed. One
+metric in twenty then lies outside by chance. So a row with a cell outside gets a second look: a cell of another pair
+must come out again. Far outside, there is no second look.
 """
 
 import hashlib
@@ -57,12 +59,16 @@ def test_every_published_cell_is_one_that_the_grid_would_run(table):
         assert all(line[name] == value for name, value in again.key.items())
 
 
+def commits_rng():
+    return np.random.default_rng(int(hashlib.sha256(runtime.commit().encode()).hexdigest()[:8], 16))
+
+
 def chosen_by_commit(table):
     """A few rows of one setting: which, the commit decides."""
     fresh = table[~table["stale"]]
     if fresh.empty:
         return []
-    rng = np.random.default_rng(int(hashlib.sha256(runtime.commit().encode()).hexdigest()[:8], 16))
+    rng = commits_rng()
     settings = sorted(set(zip(fresh["pair"], fresh["seed"], strict=True)))
     pair, seed = settings[rng.integers(len(settings))]
     some = fresh[(fresh["pair"] == pair) & (fresh["seed"] == seed)]
@@ -87,22 +93,62 @@ def drawn_pool(cell, balanced):
     return pool
 
 
-def test_cells_chosen_by_the_commit_come_out_again(table):
-    lines = chosen_by_commit(table)
-    if not lines:
-        assert table["stale"].all(), "only cells that are marked as old are left out"
-        return
-    first = lines[0]
-    cell = cell_of(first)
+def again(lines):
+    """Published lines of one pair and seed, computed again."""
+    cell = cell_of(lines[0])
     pool = drawn_pool(cell, any(line["row"] == "balanced" for line in lines))
     made = setting(cell.target, cell.spurious, cell.bias, cell.profile, pool, seed=cell.seed)
-    off = []
-    for line in lines:
-        again, _ = rows.run(made, line["row"], cell.seed, **json.loads(line["extra"]["cell"]["changes"]))
-        for metric in METRICS:
-            allowed = tables.tolerance(table, line["row"], metric, SIZES[cell.profile].n_test_per_group)
-            assert allowed < 0.5, "an interval that anything fits into checks nothing"
-            if abs(getattr(again, metric) - line[metric]) > allowed:
-                said = f"published as {line[metric]:.3f}, comes out as {getattr(again, metric):.3f}"
-                off.append(f"{line['row']} on {line['pair']}, seed {cell.seed}: {metric} {said}, allowed {allowed:.3f}")
-    assert not off, "; ".join(off)
+    changes = [json.loads(line["extra"]["cell"]["changes"]) for line in lines]
+    return [rows.run(made, line["row"], cell.seed, **some)[0] for line, some in zip(lines, changes, strict=True)]
+
+
+def outside(table, line, result, level):
+    """Where a recomputed result lies outside its interval, in words."""
+    found = []
+    for metric in METRICS:
+        now, images = getattr(result, metric), SIZES[line["profile"]].n_test_per_group
+        allowed = tables.tolerance(table, line["row"], metric, images, level)
+        assert level > 0.95 or allowed < 0.5, "an interval that anything fits into checks nothing"
+        if abs(now - line[metric]) > allowed:
+            where = f"{line['row']} on {line['pair']}, seed {line['seed']}: {metric}"
+            found.append(f"{where} published as {line[metric]:.3f}, comes out as {now:.3f}, allowed {allowed:.3f}")
+    return found
+
+
+def check(table, lines, recompute):
+    for line, result in zip(lines, recompute(lines), strict=True):
+        found = outside(table, line, result, 0.95)
+        if not found:
+            continue
+        assert not outside(table, line, result, 0.999), "; ".join(found)
+        others = table[(table["row"] == line["row"]) & (table["pair"] != line["pair"]) & ~table["stale"]]
+        assert len(others), "; ".join(found)
+        second = others.iloc[commits_rng().integers(len(others))]
+        twice = outside(table, second, *recompute([second]), 0.95)
+        assert not twice, "; ".join(found + twice)
+
+
+def test_cells_chosen_by_the_commit_come_out_again(table):
+    lines = chosen_by_commit(table)
+    assert lines or table["stale"].all(), "only cells that are marked as old are left out"
+    if lines:
+        check(table, lines, again)
+
+
+@pytest.mark.parametrize("shift, moved, holds", [(0, 9, True), (1.2, 1, True), (1.2, 9, False), (2.5, 1, False)])
+def test_one_cell_outside_gets_a_second_look_and_a_row_outside_does_not_hold(table, shift, moved, holds):
+    line = table[(table["row"] == "erm") & ~table["stale"]].iloc[0]
+    half = tables.tolerance(table, "erm", "accuracy", SIZES[line["profile"]].n_test_per_group)
+    left = iter(range(moved))
+
+    def recompute(lines):
+        results = [line[list(METRICS)].copy() for line in lines]
+        for result in results:
+            result["accuracy"] += shift * half * (next(left, None) is not None)
+        return results
+
+    if holds:
+        check(table, [line], recompute)
+    else:
+        with pytest.raises(AssertionError, match="erm on .*accuracy"):
+            check(table, [line], recompute)
