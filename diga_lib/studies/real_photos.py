@@ -163,7 +163,8 @@ def compute(cell: PhotoCell) -> PhotoResult:
     result = grids.compute(cell)
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
     if all_rows.ROWS[cell.row].direction:
-        extra["generator_images"] = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
+        seen = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
+        extra["generator_images"] = None if cell.generator else seen  # what a given file has seen is not known
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return PhotoResult(**result.model_dump() | more)
 
