@@ -11,11 +11,10 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do 
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && \
 	echo $$p && break; done)
 
-.PHONY: help book pdf test browser lab bench style strip lock set-up clean
+.PHONY: help book test browser lab bench style strip lock set-up clean
 
 help:
 	@echo "make book   set up, execute the notebooks, build the book  (PROFILE=quick or full)"
-	@echo "make pdf    the built book as one PDF, printed by Chromium"
 	@echo "make test   set up, then test everything: library, notebooks, book"
 	@echo "make lab    set up, then open the notebooks in JupyterLab"
 	@echo "make bench  what costs how much, as ratios measured in one run"
@@ -26,9 +25,6 @@ help:
 
 book: set-up
 	@$(PY) book/build.py --profile $(PROFILE) $(ARGS)
-
-pdf: book browser
-	@$(PY) book/pdf.py --profile $(PROFILE)
 
 # Style first, then the library, then the pages, then what the pages became.
 test: set-up browser

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from execution import ROOT, Executor, Run, fingerprint, last_fingerprint, plan, why
 from pages import PROFILES, api_pages, data_card, page_from
 
-NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "pdf.py", "runs.yml", "results", "__pycache__")
+NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "runs.yml", "results", "__pycache__")
 GENERATORS = ("rendered-faces-64", "real-faces-64")  # whose decoders live figures run
 PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
 
