@@ -50,7 +50,7 @@ lab: set-up
 	$(VENV)/bin/jupyter lab --notebook-dir notebooks
 
 bench: set-up
-	@$(PY) -m diga_lib.studies.bench
+	@$(PY) tests/bench.py
 
 style: set-up
 	$(PY) -m ruff check --fix

@@ -1,4 +1,4 @@
-"""``make bench``: what costs how much, as ratios of two ways of doing the same thing, timed in turn in one process."""
+"""`make bench`: what costs how much, as ratios of two ways of doing the same thing, timed in turn in one process."""
 
 from __future__ import annotations
 
