@@ -202,5 +202,17 @@ SEARCH = Study("real_photos_search", search, compute)
 
 
 def published():
-    """The newest stored results, with the columns of `tables.aged`."""
-    return tables.aged(store.kept(STUDY.path, PhotoResult))
+    """The newest stored results, with the columns of `tables.aged` and the number of training images, n_train."""
+    frame = tables.aged(store.kept(STUDY.path, PhotoResult))
+    return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
+
+
+def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9):
+    """Stored results on CelebA with a generator of the train partition; of one pair, only its largest training sets."""
+    frame = published()
+    frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == POOLS[0])]
+    frame = frame[np.isclose(frame["bias"].astype(float), bias)]
+    if target is None:
+        return frame
+    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
+    return frame[frame["n_train"] == frame["n_train"].max()]
