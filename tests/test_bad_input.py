@@ -462,7 +462,6 @@ COMMANDS = {
         "There is no folder",
     ),
     "no epochs": (["diga_lib.latent", "--epochs", "0", "--output", "x.safetensors"], "at least 2 images and 1 epoch"),
-    "no images": (["diga_lib.studies.celeba_tree", "--root", "tree", "--images", "0"], "n is 0: valid"),
     "an unknown row": (["diga_lib.studies", "fair_training", "--rows", "magic"], "magic"),
 }
 

@@ -1,10 +1,5 @@
-"""Rendered faces as PNG files in CelebA's own layout: something to rehearse with before one's own photographs.
+"""Rendered faces as PNG files in CelebA's own layout: something to rehearse with before one's own photographs."""
 
-``python -m diga_lib.studies.celeba_tree --root DIR --images 20000`` draws them; stopped at any time, it goes on with
-the files that are missing.
-"""
-
-import argparse
 import os
 from pathlib import Path
 
@@ -26,8 +21,8 @@ CHUNK = 100  # faces that a process draws at a time
 def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = None) -> Path:
     """Write `n` rendered faces of 178 x 218 pixels and the tables that CelebA has into a folder, and return it.
 
-    Face i depends on (seed, i) alone; the tables are written last. If `n` is below 1, or the folder holds other images,
-    that is a ValueError.
+    Stopped at any time, it goes on with the files that are missing; the tables are written last. Face i depends on
+    (seed, i) alone. If `n` is below 1, or the folder holds other images, that is a ValueError.
     """
     if n < 1:
         raise ValueError(f"n is {n}: valid is a whole number of at least 1.")
@@ -35,22 +30,20 @@ def make(root: str | os.PathLike, n: int, seed: int = SEED, jobs: int | None = N
     folder, mine, note = root / "img_align_celeba", f"seed {seed}, renderer {faces.VERSION}", root / ".population"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".lock"):  # a second process waits, then finds everything made
-        for half in [*folder.glob(".*.png"), *root.glob(".list_*")]:  # of a process that was killed while it wrote
+        for half in root.rglob(".*-*"):  # of a process that was killed while it wrote
             half.unlink()
-        present = {entry.name for entry in os.scandir(folder)}
+        present = set(os.listdir(folder))
         if present and (not note.exists() or note.read_text() != mine):  # they would get wrong labels
             raise ValueError(f"{folder} holds images that are not those of {mine}: valid is an empty folder.")
-        _text(note, mine)
+        if not present:
+            note.write_text(mine)
         missing = [i for i in range(n) if file_name(i) not in present]
-        tasks = [joblib.delayed(_write)(folder, seed, missing[i : i + CHUNK]) for i in range(0, len(missing), CHUNK)]
-        drawn = joblib.Parallel(jobs or runtime.available_cores(), return_as="generator")(tasks)
-        list(runtime.progress(drawn, "drawing files", total=len(tasks)))
+        tasks = [joblib.delayed(_draw)(folder, seed, missing[i : i + CHUNK]) for i in range(0, len(missing), CHUNK)]
+        joblib.Parallel(jobs or runtime.available_cores())(runtime.progress(tasks, "drawing files"))
         _, table, _ = faces.parameters(seed, range(n))
         table = table.drop(columns="Ethnicity") * 2 - 1  # which CelebA does not have
         rows = [f"{file_name(i)} " + " ".join(f"{v:2d}" for v in row) for i, row in enumerate(table.to_numpy())]
-        _text(root / "list_attr_celeba.txt", "\n".join([str(n), " ".join(table.columns), *rows, ""]))
-        place = np.digitize(np.arange(n) / n, (0.8, 0.9))  # training, validation, test
-        _text(root / "list_eval_partition.txt", "".join(f"{file_name(i)} {place[i]}\n" for i in range(n)))
+        write_tables(root, list(table.columns), rows, np.digitize(np.arange(n) / n, (0.8, 0.9)))
     return root
 
 
@@ -59,7 +52,16 @@ def file_name(i: int) -> str:
     return f"{i + 1:06d}.png"
 
 
-def _write(folder, seed, indices):
+def write_tables(root: Path, names: list[str], rows: list[str], parts) -> None:
+    """Write the tables of a tree: names of attributes, a line a file, parts (0, 1, 2: training, validation, test)."""
+    partition = [f"{file_name(i)} {part}" for i, part in enumerate(parts)]
+    attributes = [str(len(rows)), " ".join(names), *rows]
+    for name, lines in (("list_eval_partition.txt", partition), ("list_attr_celeba.txt", attributes)):
+        with runtime.atomic_write(root / name) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
+
+
+def _draw(folder, seed, indices):
     # The side at which a rendered face has its eyes as far apart as a crop of CelebA.
     side = round((CELEBA_EYES[1, 0] - CELEBA_EYES[0, 0]) / (target_eyes(1)[1, 0] - target_eyes(1)[0, 0]))
     left, top = np.round(CELEBA_EYES[0] - target_eyes(side)[0]).astype(int)
@@ -72,23 +74,3 @@ def _write(folder, seed, indices):
         blurred[top : top + side, left : left + side] = image
         with runtime.atomic_write(folder / file_name(i)) as temporary:
             Image.fromarray(blurred).save(temporary, "PNG", compress_level=1)
-
-
-def _text(path, text):
-    with runtime.atomic_write(path) as temporary:
-        temporary.write_text(text)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", required=True, help="folder of the tree")
-    parser.add_argument("--images", type=int, default=20_000, help="how many (default: 20,000)")
-    given = parser.parse_args()
-    try:
-        print(f"Wrote {make(given.root, given.images)}")
-    except ValueError as fault:
-        parser.error(str(fault))
-
-
-if __name__ == "__main__":
-    main()
