@@ -95,14 +95,14 @@ SLIDERS = """() => [...document.querySelectorAll("main input[type=range], main .
     return found;
   })"""
 CHANGED_PICTURES = """() => {
-  const page = getComputedStyle(document.body).backgroundColor, found = [];
-  for (const picture of document.querySelectorAll("main img, main canvas, main .live-figure"))
+  const found = [];
+  for (const picture of document.querySelectorAll("main img, main canvas, main .live-figure, main .jupyter-widgets"))
     for (let box = picture; box !== document.body; box = box.parentElement) {
       const { filter, backgroundColor } = getComputedStyle(box);
       if (filter !== "none") found.push(`${filter}: ${picture.outerHTML.slice(0, 80)}`);
       const pale = (backgroundColor.match(/[\\d.]+/g) ?? []).map(Number);
-      if (picture.matches(".live-figure") && pale[3] !== 0 && Math.min(...pale.slice(0, 3)) > 128)
-        found.push(`pale: ${picture.id}`);
+      if (picture.matches(".live-figure, .jupyter-widgets") && pale[3] !== 0 && Math.min(...pale.slice(0, 3)) > 128)
+        found.push(`pale: ${picture.id} ${picture.className}`);
     }
   return found;
 }"""
