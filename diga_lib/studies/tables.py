@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from diga_lib.metrics import mean_and_interval
+from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies import store
 from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, Cell, chosen
@@ -22,6 +23,8 @@ LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
 UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spurious attribute
+PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black")
+STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(TABLE, PAINT, "ov^<>DPosxx", strict=True)}  # in figures
 THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
