@@ -53,18 +53,6 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
     return aged(frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable"))
 
 
-def sampling(target: str, spurious: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """What the study `sampling` has measured for a pair: means over seeds, by the number of the generator's images."""
-    frame = aged(store.kept(folder / "sampling.jsonl"))
-    frame = frame[frame["pair"] == f"{target}/{spurious}"]
-    told = [(one["images"], one["reconstruction"], one["direction"]) for one in frame["extra"]]
-    found = [(*more, way["cosine"][spurious], way["pseudo_groups"][spurious]) for *more, way in told]
-    names = ["images of the generator", "reconstruction", "cosine with spurious", "right pseudo groups"]
-    groups = frame.join(pd.DataFrame(found, frame.index, names)).groupby(names[0])
-    table = groups[[*names[1:], *METRICS]].mean()
-    return table.assign(stale=groups["stale"].sum(), runs=groups.size()).sort_index(ascending=False)
-
-
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
     """The cells of a grid that have no result yet."""
     there = set(frame[list(store.Result.KEY)].itertuples(index=False, name=None))
@@ -154,30 +142,6 @@ def agreement(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
         rank = stats.spearmanr(one, two).statistic if np.ptp(one) and np.ptp(two) else np.nan
         lines.append((pair, WORDS[metric], rank, *(100 * sign * (values[-1] - values[0]) for values in (one, two))))
     return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
-
-
-def directions_found(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
-    """What the directions of a row of ours carried, averaged over seeds: the best of several spurious attributes."""
-    lines = []
-    for _, line in frame[frame["row"] == row].iterrows():
-        found, names = line["extra"]["direction"], line["spurious"].split("&")
-        most, size = max(found["carries"].items(), key=lambda item: abs(item[1]))
-        best_of = [max(found[what][name] for name in names) for what in ("cosine", "pseudo_groups")]
-        shown = (best_of[0], found["cosine"][line["target"]], best_of[1], f"{most} ({abs(size):.2f})")
-        lines.append((line["pair"], *shown))
-    columns = ["pair", "cosine with spurious", "cosine with target", "right pseudo groups", "carries most"]
-    groups = pd.DataFrame(lines, columns=columns).groupby("pair")
-    words = groups["carries most"].agg(lambda group: ", ".join(dict.fromkeys(group)))
-    return in_order(groups.mean(numeric_only=True).join(words))
-
-
-def other_words(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with words that named one which is not the spurious attribute, and ERM's with the same seeds."""
-    erm, some = (frame[frame["row"] == row].set_index(["pair", "seed"]) for row in ("erm", "diga-one-stage-words"))
-    told = [extra["direction"].get("words", []) for extra in some["extra"]]  # without any, the latents alone decide
-    names = {"words": list(map(", ".join, told)), "worst group": some["worst_group"], "of ERM": erm["worst_group"]}
-    other = [not set(words) <= set(name.split("&")) for words, name in zip(told, some["spurious"], strict=True)]
-    return some.assign(**names).loc[other, list(names)].reset_index("seed")
 
 
 def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int, level: float = 0.95) -> float:

@@ -1,4 +1,4 @@
-"""How many images the generator needs: what is trained on what, and what the page reads of it."""
+"""How many images the generator needs: what is trained on what."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diga_lib.studies import rows, sampling, store, tables
-from diga_lib.studies.store import Result
+from diga_lib.studies import sampling
 
 
 def test_a_generator_is_trained_on_its_share_once_with_as_many_steps(tmp_path, monkeypatch):
@@ -41,25 +40,3 @@ def test_the_reconstruction_error_is_in_steps_of_255():
 
     images = np.full((4, 3, 8, 8), 200, np.uint8)
     assert sampling.reconstruction_error(Darker(), images) == pytest.approx(25.5, rel=1e-5)
-
-
-def test_the_page_reads_means_over_seeds(tmp_path):
-    def line(share, seed, eo, **changes):
-        found = {"cosine": {"Male": 0.5 + seed}, "pseudo_groups": {"Male": 0.9}}
-        extra = {"share": share, "images": round(1000 * share), "reconstruction": 7.0 + seed, "direction": found}
-        values = {"accuracy": 0.8, "worst_group": 0.7, "equalized_odds": eo, "groups": {}, "seconds": 1.0}
-        values |= {"peak_memory_mb": 1.0, "commit": "x", "versions": {}, "extra": extra, "method": "DiGA"}
-        key = sampling.SamplingCell(share=share, variant=f"{share}", seed=seed).key
-        return Result(**key | values | {"version": rows.version("diga-one-stage")} | changes)
-
-    lines = [line(0.1, 1, 0.9), line(0.1, 0, 0.3), line(0.1, 1, 0.1), line(1.0, 0, 0.2, version=0)]
-    for one in [*lines, line(1.0, 0, 0.9, target="Young")]:
-        store.append(tmp_path / "sampling.jsonl", one)
-    table = tables.sampling("Smiling", "Male", tmp_path)
-    assert (
-        table.index.tolist() == [1000, 100] and table["runs"].tolist() == [1, 2] and table["stale"].tolist() == [1, 0]
-    )
-    assert table.loc[100, ["equalized_odds", "reconstruction", "cosine with spurious"]].tolist() == pytest.approx(
-        [0.2, 7.5, 1.0]
-    )
-    assert tables.sampling("Young", "Smiling", tmp_path).empty

@@ -44,7 +44,7 @@ def store(tmp_path):
 def test_no_results_is_an_empty_table_everywhere(tmp_path):
     frame = tables.published("classification", "bias_sweep", folder=tmp_path)
     assert frame.empty and tables.wins(frame).empty and tables.agreement(frame).empty
-    assert tables.gap_closed(frame).empty and tables.directions_found(frame).empty and tables.complete(frame) == []
+    assert tables.gap_closed(frame).empty and tables.complete(frame) == []
     assert tables.best(frame, "accuracy", "Smiling/Male") == (None, set())
 
 
@@ -116,36 +116,6 @@ def test_agreement_against_scipy(store):
         assert table.loc[word, "rank_correlation"] == pytest.approx(stats.spearmanr(ours, theirs[metric]).statistic)
     assert table.loc["EO", "reported"] == pytest.approx(25.3 - 7.4)
     assert table.loc["EO", "measured"] == pytest.approx(100 * (values["erm"][2] - values["diga-one-stage"][2]))
-
-
-def test_directions_are_read_from_the_results(store):
-    table = tables.directions_found(store(line("diga-one-stage"), line("diga-one-stage", seed=1), line("erm")))
-    assert table.loc["Smiling/Male"].to_dict() == pytest.approx(
-        {
-            "cosine with spurious": 0.8,
-            "cosine with target": 0.1,
-            "right pseudo groups": 0.95,
-            "carries most": "Male (0.70)",
-        }
-    )
-
-
-def test_words_that_are_not_the_spurious_attribute_are_told(store):
-    def with_words(seed, pair, *words):
-        made = line("diga-one-stage-words", worst=0.5, pair=pair, seed=seed)
-        return made.model_copy(update={"extra": made.extra | {"direction": FOUND | {"words": words}}})
-
-    frame = store(
-        line("erm", worst=0.4, seed=1),
-        with_words(0, PAIRS[0], "Male"),
-        with_words(1, PAIRS[0], "Male", "Heavy_Makeup"),
-        with_words(0, ("Smiling", "Male&Young"), "Young", "Male"),
-    )
-    table = tables.other_words(frame)
-    assert table.to_dict("index") == {
-        "Smiling/Male": {"seed": 1, "words": "Male, Heavy_Makeup", "worst group": 0.5, "of ERM": 0.4}
-    }
-    assert tables.other_words(frame.iloc[:0]).empty
 
 
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
