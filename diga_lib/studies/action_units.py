@@ -109,15 +109,6 @@ def _steps(edit: editors.Edit, given: Exam, true: Tensor) -> dict[str, list[floa
     return {"leakage": leaks, "moved": moves}
 
 
-def identity_scale(frames: data.Sequences, judge, seed: int = 0, pairs: int = 2000) -> dict[str, np.ndarray]:
-    """Cosines of the judge's embeddings for pairs of frames: the same subject in other light, and two subjects."""
-    rng, embedded = np.random.default_rng(seed), judge.recognise(frames.images)
-    one, other = rng.integers(0, len(frames), (2, pairs))
-    cosine = (embedded[one] * embedded[other]).sum(1)
-    same = frames.subject[one] == frames.subject[other]
-    return {"same": cosine[same & (frames.film[one] != frames.film[other])], "different": cosine[~same]}
-
-
 class Record(store.Record):
     """What was measured of an editor, oracle or estimator of one seed, by action unit; None if it was not."""
 

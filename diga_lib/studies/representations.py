@@ -17,9 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from diga_lib import runtime
-from diga_lib.studies import grids, rows, store, tables
+from diga_lib.studies import grids, store
 from diga_lib.studies.runner import Study
-from diga_lib.studies.setting import Setting
 
 ROWS = ("erm", "diga-one-stage", "balanced")
 KEPT = 200  # test images of each group whose features are kept
@@ -137,16 +136,3 @@ def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict
     with safe_open(str(path), "numpy") as opened:
         kept = {name: opened.get_tensor(name) for name in opened.offset_keys()}
         return kept if opened.metadata() == facts and set(rows) <= set(kept) else None
-
-
-def kept_scores(target: str, spurious: str, bias: float):
-    """What :func:`diga_lib.studies.tables.runs` finds, with a column for each of :func:`scores`."""
-    frame = tables.runs(target, spurious, bias, STUDY.name)
-    return frame.assign(**{name: [extra[name] for extra in frame["extra"]] for name in SCORES})
-
-
-def train_features(setting: Setting, seed: int = 0) -> dict[str, np.ndarray]:
-    """Train the networks of ``ROWS`` and return their features of the test images, with "target" and "spurious"."""
-    test = setting.split.test
-    trained = {row: rows.run(setting, row, seed)[1].features(test.images) for row in ROWS}
-    return trained | {"target": test.target, "spurious": test.spurious}

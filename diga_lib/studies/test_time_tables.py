@@ -4,10 +4,7 @@ import numpy as np
 import pandas as pd
 
 from diga_lib.metrics import mean_and_interval
-from diga_lib.studies.store import FOLDER
 from diga_lib.studies.test_time import METHODS
-
-REPORTED = FOLDER.parent / "reported" / "cross_domain.csv"
 
 
 def hits(frame):
@@ -60,36 +57,3 @@ def costs(frame, model):
     table = rows[["method"]].assign(milliseconds=1e3 * rows["seconds_per_image"], processor=processor)
     medians = table.assign(memory=rows["peak_memory_mb"]).groupby("method").median()
     return medians.reindex([method for method in METHODS if method in medians.index])
-
-
-def along_the_stream(frame, model, methods=("zero-shot", "TDA"), window=40):
-    """Return the accuracy over the last `window` images at each place, over all sets and orders: place x method."""
-    rows = hits(frame[(frame["model"] == model) & frame["method"].isin(methods)])
-    at = rows.pivot_table(index="place", columns="method", values="right")[list(methods)]
-    return at.rolling(window).mean().dropna()
-
-
-def ablation(frame):
-    """Return what each change of TDA's settings costs, the mean difference to TDA: variant x model."""
-    tda = frame[frame["method"] == "TDA"]
-    means = 100 * tda.groupby(["model", "variant"], sort=False)["accuracy"].mean().unstack(0)
-    return (means - means.loc[""]).drop(index="")
-
-
-def bars(frame, model):
-    """Return what was asked of TDA: a dict from a sentence to (value, met)."""
-    cost, gain = costs(frame, model)["processor"], gains(frame, model)[0]["mean"]
-    lead = gains(same_images(frame[frame["method"].isin(["TDA", "TPT"])]), model, base="TPT")[0]["mean"]
-    share, times = cost["TDA"] / cost["TPT"], cost["TDA"] / cost["zero-shot"]
-    return {
-        "points above zero-shot, at least 1.5": (gain, gain >= 1.5),
-        "points above TPT on the same images, more than 0": (lead, lead > 0),
-        "share of TPT's time, at most 1/20": (share, share <= 1 / 20),
-        "times zero-shot's cost, at most 1.1": (times, times <= 1.1),
-    }
-
-
-def reported(backbone):
-    """Return the table that the paper reports for "RN50" or "ViT-B/16", in per cent, and its "Average"."""
-    rows = pd.read_csv(REPORTED)
-    return rows[rows["backbone"] == backbone].drop(columns="backbone").set_index("method")
