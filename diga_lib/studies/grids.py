@@ -170,7 +170,10 @@ def trials(cells: list[Cell]) -> list[Cell]:
 
 
 def bias_sweep(
-    pairs=PAIRS[:1], rows=(*SEVEN, "diga-one-stage-words", "group-dro", "diga-paper"), seeds=None, profile="table"
+    pairs=PAIRS[:1],
+    rows=(*SEVEN, "diga-one-stage-words", "group-dro", "diga-paper", "erm-pretrained"),
+    seeds=None,
+    profile="table",
 ) -> list[Cell]:
     """Every method over the biases that `classification` does not have. At bias 1, ERM is the balanced oracle."""
     return _every(pairs, rows, seeds, profile, [bias for bias in BIASES if bias != 1 / 9])

@@ -25,6 +25,7 @@ ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
 UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spurious attribute
 PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black")
 STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(TABLE, PAINT, "ov^<>DPosxx", strict=True)}  # in figures
+STYLES["erm-pretrained"] = {"color": OTHER, "marker": "*"}
 THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
