@@ -33,7 +33,7 @@ def assemble(runs: list[Run], folder: Path) -> None:
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
-    for name, fill in (("data_card.md", data_card), ("start.md", start), ("_config.yml", configure)):
+    for name, fill in (("data_card.md", data_card), ("_config.yml", configure)):
         (source / name).write_text(fill((source / name).read_text()))
     for name, text in api_pages().items():
         (source / name).write_text(text)
@@ -53,12 +53,6 @@ def picture(notebook: Path, name: str) -> bytes:
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
 
 
-def start(text: str) -> str:
-    """Put the repository's address into the page on how to begin, once there is one."""
-    address = yaml.safe_load((ROOT / "book" / "_config.yml").read_text())["repository"]["url"]
-    return text if PLACEHOLDER in address else text.replace("ADDRESS", address)
-
-
 def configure(config: str) -> str:
     """Return the text of _config.yml without launch buttons, while the repository's address is the placeholder."""
     settings = yaml.safe_load(config)
@@ -67,26 +61,16 @@ def configure(config: str) -> str:
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
-def add_decoders(folder: Path) -> None:
-    """Put the decoders that live figures run, as ONNX, among the assets; exported again only when one changed."""
-    live, made = folder / "live", folder / "live" / "made.sha256"
-    parts = [ROOT / "requirements.lock", *(ROOT / "diga_lib" / "latent").glob("*.py")]
-    parts += [part for name in GENERATORS for part in (ROOT / "diga_lib" / "weights").glob(f"{name}-*")]
-    digest = hashlib.sha256("".join(sha256(part) for part in sorted(parts)).encode()).hexdigest()
-    if not (made.exists() and made.read_text() == digest):
-        from diga_lib import latent  # only here: these take seconds to import
-        from diga_lib.latent.onnx_export import decoder_files, decoder_id
+def add_decoders(source: Path) -> None:
+    """Put the decoders that live figures run, as ONNX, among the assets."""
+    from diga_lib import latent  # only here: these take seconds to import
+    from diga_lib.latent.onnx_export import decoder_files, decoder_id
 
-        shutil.rmtree(live, ignore_errors=True)
-        for generator in (latent.load(name, device="cpu") for name in GENERATORS):
-            place = live / decoder_id(generator)
-            place.mkdir(parents=True)
-            for name, content in decoder_files(generator).items():
-                (place / name).write_bytes(content)
-        made.write_text(digest)
-    for place in live.iterdir():
-        if place.is_dir():
-            shutil.copytree(place, folder / "source" / "_assets" / "live" / place.name)
+    for generator in (latent.load(name, device="cpu") for name in GENERATORS):
+        place = source / "_assets" / "live" / decoder_id(generator)
+        place.mkdir(parents=True)
+        for name, content in decoder_files(generator).items():
+            (place / name).write_bytes(content)
 
 
 def digest_of(folder: Path) -> str:
@@ -170,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{run.page}: left as it was ({reason})")
     with FileLock(folder / ".lock"):
         assemble(everything, folder)
-        add_decoders(folder)
+        add_decoders(folder / "source")
         status = make_html(folder)
     if status == 0:
         print(f"The book ({options.profile} profile): {(folder / 'html' / 'index.html').as_uri()}")

@@ -30,8 +30,7 @@ atexit.register(lambda: peak.write_text(str(resource.getrusage(resource.RUSAGE_C
 from papermill.cli import papermill
 papermill()
 """
-FOLDERS = ("photos", "data_root")  # parameters that name a folder whose content a page depends on
-FILES = ("generator",)
+PATHS = ("photos", "data_root", "generator")  # parameters that name what a page depends on
 LONGEST = 2_000  # characters of a parameter
 
 
@@ -58,7 +57,7 @@ def typed(name: str, text: str, kind: str) -> Any:
     """Read the text of a command line as the type that a notebook declares; a `str` stays as it was typed."""
     if len(text) > LONGEST:
         raise ValueError(f"the value of {name} has {len(text):,} characters; valid are at most {LONGEST:,}")
-    if name in FOLDERS + FILES and text:  # notebooks run in another folder than this command
+    if name in PATHS and text:  # notebooks run in another folder than this command
         try:
             return str(Path(text).expanduser().resolve())
         except (OSError, RuntimeError, ValueError) as fault:
@@ -109,23 +108,19 @@ def fingerprint(run: Run, root: Path = ROOT) -> dict[str, str]:
     package = [path for path in sorted((root / "diga_lib").rglob("*")) if path.is_file()]
     package = [path for path in package if path.suffix in (".py", ".json", ".safetensors")]
     parts |= {str(path.relative_to(root)): sha256(path) for path in package + run.reads}
-    for name in FOLDERS:
-        if run.parameters.get(name):
-            parts[f"the images in {name}"] = _listing(Path(run.parameters[name]))
-    for name in FILES:
-        if run.parameters.get(name) and Path(run.parameters[name]).is_file():
-            parts[f"the file {name}"] = sha256(run.parameters[name])
-    return parts
+    return parts | {
+        f"what is in {name}": _listing(Path(run.parameters[name])) for name in PATHS if run.parameters.get(name)
+    }
 
 
-def _listing(folder: Path) -> str:
+def _listing(place: Path) -> str:
     """Digest names, sizes and times: a data set of 200,000 images is not read to learn that it is the same."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(place.rglob("*")) or [place]:
         if path.name.startswith(".") or not path.exists():  # what an editor or a system leaves; a link to nowhere
             continue
         status = path.stat()
-        digest.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.relative_to(place)} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -101,7 +101,7 @@ def test_new_photographs_change_a_page(tmp_path, root):
     run = Run("a", root / "notebooks" / "a.ipynb", {"photos": str(photos)})
     before = execution.fingerprint(run, root)
     (photos / "two.jpg").write_bytes(b"2")
-    assert why(before, execution.fingerprint(run, root)) == "the images in photos changed"
+    assert why(before, execution.fingerprint(run, root)) == "what is in photos changed"
 
 
 def test_a_damaged_copy_is_executed_again(root):
