@@ -207,12 +207,16 @@ def published():
     return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
 
 
-def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9):
-    """Stored results on CelebA with a generator of the train partition; of one pair, only its largest training sets."""
+def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9, rows=()):
+    """Stored results on CelebA with a generator of the train partition.
+
+    Of one pair they are those of the largest training set that all of some `rows` were measured with.
+    """
     frame = published()
     frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == POOLS[0])]
     frame = frame[np.isclose(frame["bias"].astype(float), bias)]
     if target is None:
         return frame
     frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    return frame[frame["n_train"] == frame["n_train"].max()]
+    sizes = [n for n, part in frame.groupby("n_train")["row"] if set(rows) <= set(part)]
+    return frame[frame["n_train"] == max(sizes, default=0)]

@@ -148,11 +148,13 @@ def test_the_numbers_of_a_published_line_agree_with_each_other():
 def test_rows_of_one_pair_are_compared_at_one_size_and_bias(monkeypatch):
     same = {"dataset": "celeba", "case": "", "generator_pool": real_photos.POOLS[0], "spurious": "Male"}
     lines = [("Smiling", 4_000, 1 / 9), ("Smiling", 10_000, 1 / 9), ("Smiling", 20_000, 0.25), ("Young", 4_000, 1 / 9)]
-    frame = pd.DataFrame([same | {"target": t, "n_train": n, "bias": b} for t, n, b in lines])
+    frame = pd.DataFrame([same | {"target": t, "n_train": n, "bias": b, "row": "erm"} for t, n, b in lines])
+    frame.loc[len(frame)] = frame.loc[0] | {"row": "jtt"}
     others = [{"dataset": "utkface"}, {"case": "a trial"}, {"generator_pool": real_photos.POOLS[1]}]
     frame = pd.concat([frame, *(frame.assign(n_train=50_000, **other) for other in others)], ignore_index=True)
     monkeypatch.setattr(real_photos, "published", lambda: frame)
     assert real_photos.on_celeba("Smiling", "Male")["n_train"].tolist() == [10_000]
     assert real_photos.on_celeba("Smiling", "Male", 0.25)["n_train"].tolist() == [20_000]
-    assert real_photos.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000]
+    assert real_photos.on_celeba("Smiling", "Male", rows=["erm", "jtt"])["n_train"].tolist() == [4_000, 4_000]
+    assert real_photos.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000, 4_000]
     assert real_photos.on_celeba("Young", "Black_Hair").empty
