@@ -17,6 +17,7 @@ import os
 import re
 import reprlib
 from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -30,13 +31,33 @@ from diga_lib import data, latent, runtime
 from diga_lib.data import shipped
 from diga_lib.data.dataset import draw_rows
 from diga_lib.data.photos import layouts, reading
-from diga_lib.pages.profiles import POOL_SEED, SIZES
 
 LONGEST = 2_000  # characters of a parameter that are looked at; nobody types more
 NUMBER = re.compile(r"\s*[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?\s*")
 WORD = re.compile(r"[\w][\w .+-]*")  # what an attribute may be called, so that any page can print its name
 LEAST = 2  # training images of the smallest group
 LEAST_IMAGES = 150  # on disk, for any page
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one profile: quick for a page, full for page 04's table, table for the cells of the large tables."""
+
+    pool: int  # rendered faces that splits are drawn from
+    n_train: int
+    n_test_per_group: int
+    epochs: int  # of supervised training
+    byol_epochs: int  # of the self-supervised stage of the paper's DiGA
+    seeds: int  # repetitions of a training run
+
+
+SIZES = {
+    "quick": Sizes(pool=12_000, n_train=4_000, n_test_per_group=400, epochs=6, byol_epochs=2, seeds=1),
+    "table": Sizes(pool=22_000, n_train=4_000, n_test_per_group=500, epochs=6, byol_epochs=6, seeds=3),
+    "full": Sizes(pool=18_000, n_train=6_000, n_test_per_group=1_000, epochs=8, byol_epochs=6, seeds=3),
+}
+SEARCH_POOL_SEED = 50  # of another population, on which hyperparameters are chosen
+POOL_SEED = 0  # of the population that splits are drawn from; generator and image-text model learn from another
 
 
 class ParameterError(ValueError):

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from diga_lib import runtime
-from diga_lib.pages.profiles import SIZES
+from diga_lib.pages.parameters import SIZES
 from diga_lib.studies import grids, real_photos, runner, weights
 
 OTHERS = ("convergence", "representations", "sampling", "action_units", "test_time", "own_images", "face_finding")

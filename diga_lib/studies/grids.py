@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from diga_lib import data, directions, latent
-from diga_lib.pages.profiles import POOL_SEED, SEARCH_POOL_SEED, SIZES
+from diga_lib.pages.parameters import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import rows, runner, store
-from diga_lib.studies.rows import ROWS
+from diga_lib.studies.rows import FAIR, ORACLES, ROWS
 from diga_lib.studies.setting import Setting, direction_scores, setting
 
 GENERATORS = {"rendered-faces": "rendered-faces-64", "rendered-critters": "rendered-critters-64"}
@@ -33,10 +33,7 @@ PAIRS = (
 SIX = ("erm", "cvar-dro", "eiil", "lff", "jtt", "maple")
 SEVEN = (*SIX, "diga-one-stage")  # with ours
 PAPERS_SEVEN = (*SIX, "diga-paper")  # the rows of the papers' own table
-ORACLES = ("group-dro", "balanced")
 TABLE = (*SIX, "diga-paper", "diga-one-stage", "diga-one-stage-words", *ORACLES)  # of the large table, in its order
-STEPS = ("erm-pretrained", "diga-paper-plain-head", "diga-paper", "diga-one-stage-shift", "diga-one-stage-place")
-FAIR = ("erm", *STEPS, "pseudo-groups", "diga-one-stage", *ORACLES)  # the rows of page 04
 CRITTERS = ("Dog", "Dark_Fur")
 UNTUNED = ("erm", "balanced", "diga-one-stage", "group-dro")  # on critters
 BIASES = (1 / 4, 1 / 9, 1 / 19, 1 / 49, 1.0)

@@ -16,8 +16,8 @@ import numpy as np
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.data import ImageDataset
 from diga_lib.data.bias import group_sizes
-from diga_lib.pages.profiles import Sizes
-from diga_lib.studies import grids, sampling, store, tables
+from diga_lib.pages.parameters import Sizes
+from diga_lib.studies import grids, sampling, store
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies.runner import Study
 from diga_lib.studies.setting import Setting
@@ -25,7 +25,6 @@ from diga_lib.studies.weights import contrastive
 
 CELEBA = tuple(pair for pair in grids.PAIRS if pair[1] != "Ethnicity")
 PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (("Dog", "Dark_Fur"),)}
-POOLS = ("train partition", "biased training set")  # what the generator has seen
 SIZES = {
     "quick": Sizes(0, 2_000, 200, 4, 2, 1),
     "table": Sizes(0, 4_000, 500, 6, 6, 3),
@@ -36,21 +35,13 @@ ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 
 
-class PhotoResult(store.Result):
-    """A result on photographs: of which of ``PAIRS``'s sets, and what of ``POOLS`` the generator has seen."""
-
-    KEY = (*store.Result.KEY, "dataset", "generator_pool")
-    dataset: str
-    generator_pool: str
-
-
 @dataclass(frozen=True)
 class PhotoCell(grids.Cell):
     """One training run on photographs in a folder; `generator` is a file in place of the one to be trained, or ""."""
 
-    record = PhotoResult
+    record = store.PhotoResult
     dataset: str = "celeba"
-    generator_pool: str = POOLS[0]
+    generator_pool: str = store.POOLS[0]
     folder: str = ""
     generator: str = ""
 
@@ -120,7 +111,7 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     n_train, n_test = min(n, sizes.n_train), min(least, sizes.n_test_per_group)
     split = data.biased_split(some, target, spurious, bias, n_train, n_train // 20, n_test, seed, aligned=aligned)
     network, kept = None, {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
-    if pool_name == POOLS[1]:
+    if pool_name == store.POOLS[1]:
         network = trained_generator(split.train.images, profile)
     elif pool_name and generator:
         network = latent.load_file(generator)
@@ -158,15 +149,15 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
     return image_text.read(file)
 
 
-def compute(cell: PhotoCell) -> PhotoResult:
+def compute(cell: PhotoCell) -> store.PhotoResult:
     """Train and test one cell; what is kept does not name this machine's files."""
     result = grids.compute(cell)
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
     if all_rows.ROWS[cell.row].direction:
-        seen = GENERATOR[cell.profile][0] if cell.generator_pool == POOLS[0] else extra["n_train"]
+        seen = GENERATOR[cell.profile][0] if cell.generator_pool == store.POOLS[0] else extra["n_train"]
         extra["generator_images"] = None if cell.generator else seen  # what a given file has seen is not known
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
-    return PhotoResult(**result.model_dump() | more)
+    return store.PhotoResult(**result.model_dump() | more)
 
 
 def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="table", generator="") -> list[PhotoCell]:
@@ -179,7 +170,7 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
     if not wanted:
         raise ValueError(f"No such pair; valid pairs: {', '.join('/'.join(p) for name in sets for p in PAIRS[name])}.")
     # As the search on photographs has chosen, or that on faces where there was none.
-    changes = {row: grids.chosen(row, SEARCH.path, PhotoResult, grids.chosen(row)) for row in rows or ROWS}
+    changes = {row: grids.chosen(row, SEARCH.path, store.PhotoResult, grids.chosen(row)) for row in rows or ROWS}
     made = []
     for first, seed, (name, pair) in itertools.product((True, False), seeds, wanted):
         if (pair == CELEBA[0]) == first:
@@ -187,7 +178,7 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
             same |= {"generator": str(generator)} if name == "celeba" else {}
             made += [PhotoCell(row, *pair, changes=changes[row], **same) for row in changes]
     edited = [cell for cell in made if all_rows.ROWS[cell.row].direction and (cell.target, cell.spurious) == CELEBA[0]]
-    return made + [replace(cell, generator_pool=POOLS[1], generator="") for cell in edited]
+    return made + [replace(cell, generator_pool=store.POOLS[1], generator="") for cell in edited]
 
 
 def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> list[PhotoCell]:
@@ -199,24 +190,3 @@ def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> lis
 
 STUDY = Study("real_photos", cells, compute)
 SEARCH = Study("real_photos_search", search, compute)
-
-
-def published():
-    """The newest stored results, with the columns of `tables.aged` and the number of training images, n_train."""
-    frame = tables.aged(store.kept(STUDY.path, PhotoResult))
-    return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
-
-
-def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9, rows=()):
-    """Stored results on CelebA with a generator of the train partition.
-
-    Of one pair they are those of the largest training set that all of some `rows` were measured with.
-    """
-    frame = published()
-    frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == POOLS[0])]
-    frame = frame[np.isclose(frame["bias"].astype(float), bias)]
-    if target is None:
-        return frame
-    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    sizes = [n for n, part in frame.groupby("n_train")["row"] if set(rows) <= set(part)]
-    return frame[frame["n_train"] == max(sizes, default=0)]

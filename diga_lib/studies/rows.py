@@ -66,6 +66,9 @@ ROWS = {
         ERM, "ERM", "oracle: balanced data of the same size", "", "balanced ERM (oracle)", "balanced", "erm"
     ),
 }
+ORACLES = ("group-dro", "balanced")
+STEPS = ("erm-pretrained", "diga-paper-plain-head", "diga-paper", "diga-one-stage-shift", "diga-one-stage-place")
+FAIR = ("erm", *STEPS, "pseudo-groups", "diga-one-stage", *ORACLES)  # the rows of page 04
 
 
 def label(row: str) -> str:

@@ -18,7 +18,7 @@ from diga_lib.data import BiasedSplit, ImageDataset, LabelledImages
 from diga_lib.directions import Direction, words
 from diga_lib.directions.clusters import fit_clusters
 from diga_lib.latent import checkpoints
-from diga_lib.pages.profiles import POOL_SEED, SIZES, Sizes
+from diga_lib.pages.parameters import POOL_SEED, SIZES, Sizes
 
 STANDS_FOR = {"Attractive": "Heavy_Makeup"}  # what rendered faces are given in place of somebody's judgement
 KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or directions
@@ -92,6 +92,11 @@ class Setting:
     def asked(self) -> str:
         """The word by which the image-text model knows the target."""
         return (STANDS_FOR if self.pool.name == "rendered-faces" else {}).get(self.split.target, self.split.target)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there are prompts for the target."""
+        return self.asked in image_text.PROMPTS
 
     @cached_property
     def judged(self) -> Direction:

@@ -21,6 +21,7 @@ from diga_lib.metrics import mean_and_interval
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"  # what is published
 METRICS = ("accuracy", "worst_group", "equalized_odds")
+POOLS = ("train partition", "biased training set")  # of photographs: what a generator may have seen
 SHA = re.compile(rb', "sha": "([0-9a-f]{16})"\}$')  # ends each line: of what the line is without it
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -69,6 +70,14 @@ class Result(Record):
     peak_memory_mb: Positive
     profile: Literal["quick", "table", "full"]
     extra: dict[str, Any] = {}
+
+
+class PhotoResult(Result):
+    """A result on photographs: of which set, and what of ``POOLS`` the generator has seen."""
+
+    KEY = (*Result.KEY, "dataset", "generator_pool")
+    dataset: str
+    generator_pool: str
 
 
 @contextmanager

@@ -54,6 +54,27 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
     return aged(frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable"))
 
 
+def photographs(folder: Path = FOLDER) -> pd.DataFrame:
+    """The newest stored results on photographs, `aged`, with the number of training images, n_train."""
+    frame = aged(store.kept(folder / "real_photos.jsonl", store.PhotoResult))
+    return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
+
+
+def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9, rows=()):
+    """Stored results on CelebA with a generator of the train partition.
+
+    Of one pair they are those of the largest training set that all of some `rows` were measured with.
+    """
+    frame = photographs()
+    frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == store.POOLS[0])]
+    frame = frame[np.isclose(frame["bias"].astype(float), bias)]
+    if target is None:
+        return frame
+    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
+    sizes = [n for n, part in frame.groupby("n_train")["row"] if set(rows) <= set(part)]
+    return frame[frame["n_train"] == max(sizes, default=0)]
+
+
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
     """The cells of a grid that have no result yet."""
     there = set(frame[list(store.Result.KEY)].itertuples(index=False, name=None))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diga_lib.pages.profiles import SIZES
+from diga_lib.pages.parameters import SIZES
 from diga_lib.studies import store
 from diga_lib.studies.grids import FAIR
 

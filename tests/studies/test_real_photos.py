@@ -9,8 +9,8 @@ import torch
 
 from diga_lib import data
 from diga_lib.data import ImageDataset
-from diga_lib.pages.profiles import Sizes
-from diga_lib.studies import real_photos, sampling, store
+from diga_lib.pages.parameters import Sizes
+from diga_lib.studies import real_photos, sampling, store, tables
 
 
 def celeba(n=2400, people=480):
@@ -98,12 +98,12 @@ def test_a_cell_is_kept_without_the_places_of_this_machine(folder, tmp_path):
     assert folder not in json.dumps(made.model_dump())
     assert {name: getattr(made, name) for name in cell.key} == cell.key
     store.append(tmp_path / "kept.jsonl", made)
-    assert len(store.read(tmp_path / "kept.jsonl", real_photos.PhotoResult)) == 1
+    assert len(store.read(tmp_path / "kept.jsonl", store.PhotoResult)) == 1
 
 
 def test_the_first_pair_comes_first_and_both_generators_are_asked_for(folder):
     cells = real_photos.cells(folder, seeds=(0, 1))
-    first = [cell for cell in cells if cell.generator_pool == real_photos.POOLS[0]]
+    first = [cell for cell in cells if cell.generator_pool == store.POOLS[0]]
     pairs = [(cell.target, cell.spurious) for cell in first]
     count = 2 * len(real_photos.ROWS)
     assert set(pairs[:count]) == {("Smiling", "Male")} and ("Smiling", "Male") not in pairs[count:]
@@ -136,8 +136,8 @@ def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
 
 
 def test_the_numbers_of_a_published_line_agree_with_each_other():
-    frame = real_photos.published()
-    assert len(frame) and not frame.duplicated(list(real_photos.PhotoResult.KEY)).any()
+    frame = tables.photographs()
+    assert len(frame) and not frame.duplicated(list(store.PhotoResult.KEY)).any()
     for _, line in frame.iterrows():
         groups = np.array(list(line["groups"].values())).reshape(2, -1)
         assert line["worst_group"] == pytest.approx(groups.min())
@@ -146,15 +146,15 @@ def test_the_numbers_of_a_published_line_agree_with_each_other():
 
 
 def test_rows_of_one_pair_are_compared_at_one_size_and_bias(monkeypatch):
-    same = {"dataset": "celeba", "case": "", "generator_pool": real_photos.POOLS[0], "spurious": "Male"}
+    same = {"dataset": "celeba", "case": "", "generator_pool": store.POOLS[0], "spurious": "Male"}
     lines = [("Smiling", 4_000, 1 / 9), ("Smiling", 10_000, 1 / 9), ("Smiling", 20_000, 0.25), ("Young", 4_000, 1 / 9)]
     frame = pd.DataFrame([same | {"target": t, "n_train": n, "bias": b, "row": "erm"} for t, n, b in lines])
-    frame.loc[len(frame)] = frame.loc[0] | {"row": "jtt"}
-    others = [{"dataset": "utkface"}, {"case": "a trial"}, {"generator_pool": real_photos.POOLS[1]}]
+    frame.loc[len(frame)] = {**frame.loc[0], "row": "jtt"}
+    others = [{"dataset": "utkface"}, {"case": "a trial"}, {"generator_pool": store.POOLS[1]}]
     frame = pd.concat([frame, *(frame.assign(n_train=50_000, **other) for other in others)], ignore_index=True)
-    monkeypatch.setattr(real_photos, "published", lambda: frame)
-    assert real_photos.on_celeba("Smiling", "Male")["n_train"].tolist() == [10_000]
-    assert real_photos.on_celeba("Smiling", "Male", 0.25)["n_train"].tolist() == [20_000]
-    assert real_photos.on_celeba("Smiling", "Male", rows=["erm", "jtt"])["n_train"].tolist() == [4_000, 4_000]
-    assert real_photos.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000, 4_000]
-    assert real_photos.on_celeba("Young", "Black_Hair").empty
+    monkeypatch.setattr(tables, "photographs", lambda: frame)
+    assert tables.on_celeba("Smiling", "Male")["n_train"].tolist() == [10_000]
+    assert tables.on_celeba("Smiling", "Male", 0.25)["n_train"].tolist() == [20_000]
+    assert tables.on_celeba("Smiling", "Male", rows=["erm", "jtt"])["n_train"].tolist() == [4_000, 4_000]
+    assert tables.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000, 4_000]
+    assert tables.on_celeba("Young", "Black_Hair").empty

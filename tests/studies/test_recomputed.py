@@ -15,7 +15,7 @@ import pytest
 
 from diga_lib import runtime
 from diga_lib.data import ImageDataset, faces
-from diga_lib.pages.profiles import POOL_SEED, SIZES
+from diga_lib.pages.parameters import POOL_SEED, SIZES
 from diga_lib.studies import rows, tables
 from diga_lib.studies.grids import Cell
 from diga_lib.studies.setting import setting

@@ -12,7 +12,7 @@ from diga_lib import data, directions, latent
 from diga_lib.data import ImageDataset
 from diga_lib.directions import Direction
 from diga_lib.directions.words import Named
-from diga_lib.pages.profiles import SIZES, Sizes
+from diga_lib.pages.parameters import SIZES, Sizes
 from diga_lib.studies import convergence, grids, rows, store
 from diga_lib.studies.grids import TABLE, TRIALS, Cell, chosen
 from diga_lib.studies.setting import direction_scores, once
