@@ -54,9 +54,9 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
     return aged(frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable"))
 
 
-def photographs(folder: Path = FOLDER) -> pd.DataFrame:
+def photographs() -> pd.DataFrame:
     """The newest stored results on photographs, `aged`, with the number of training images, n_train."""
-    frame = aged(store.kept(folder / "real_photos.jsonl", store.PhotoResult))
+    frame = aged(store.kept(FOLDER / "real_photos.jsonl", store.PhotoResult))
     return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
 
 

@@ -94,14 +94,19 @@ def test_what_a_page_depends_on(root, change, reason_a, reason_b):
     assert [why(b, n) for b, n in zip(before, now, strict=True)] == [reason_a, reason_b]
 
 
-def test_new_photographs_change_a_page(tmp_path, root):
+def test_new_photographs_or_another_generator_change_a_page(tmp_path, root):
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "one.jpg").write_bytes(b"1")
-    run = Run("a", root / "notebooks" / "a.ipynb", {"photos": str(photos)})
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"1")
+    run = Run("a", root / "notebooks" / "a.ipynb", {"photos": str(photos), "generator": str(file)})
     before = execution.fingerprint(run, root)
     (photos / "two.jpg").write_bytes(b"2")
     assert why(before, execution.fingerprint(run, root)) == "what is in photos changed"
+    before = execution.fingerprint(run, root)
+    file.write_bytes(b"12")
+    assert why(before, execution.fingerprint(run, root)) == "what is in generator changed"
 
 
 def test_a_damaged_copy_is_executed_again(root):

@@ -89,7 +89,7 @@ TEXTS = {
 def test_text_of_the_command_line_stays_what_the_notebook_declares(what):
     name, text, kind, meant = TEXTS[what]
     value = typed(name, text, kind)
-    assert (value.rsplit("/", 1)[-1] if name in execution.FOLDERS else value) == meant
+    assert (value.rsplit("/", 1)[-1] if name in execution.PATHS else value) == meant
     assert type(value) is type(meant)
 
 
