@@ -18,7 +18,6 @@ from sphinx.environment import BuildEnvironment
 PICTURE = "_static/social.png"
 LONGEST = 200  # characters of a description
 NOTEBOOK = re.compile(r"(?<![\w/`])(\d\d_[a-z0-9_]+)(?:\.ipynb)?\b")
-PATH = re.compile(r"(?:Posix|Windows)Path\('[^']*?(diga_lib[^']*|book[^']*)'\)")
 
 
 class AuthorAndYear(BaseLabelStyle):
@@ -89,11 +88,6 @@ def link(app: Sphinx, what: str, name: str, it: object, options: object, lines: 
     lines[:] = [NOTEBOOK.sub(lambda m: f":doc:`{m[1]}`" if m[1] in pages else m[0], line) for line in lines]
 
 
-def shorten(app: Sphinx, what: str, name: str, it: object, options: object, signature: str | None, returns: str | None):
-    """Give a default path from the package's folder on: where that lies on the building machine is nobody's concern."""
-    return PATH.sub(r"Path('\1')", signature or ""), returns
-
-
 def leave_out(app: Sphinx, what: str, name: str, it: object, skip: bool, options: object) -> bool | None:
     """Leave out pydantic's own members, which may not even be asked, and a class that an attribute only names."""
     named = what == "class" and isinstance(it, type) and "." not in it.__qualname__
@@ -133,7 +127,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-check-consistency", number_from_zero)
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-docstring", link, priority=400)  # before the sections are rewritten
-    app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-skip-member", leave_out)
     # Napoleon asks members of pydantic's classes for their text, which some refuse.
     app.connect("builder-inited", lambda app: take_out(app, "sphinx.ext.napoleon", "autodoc-skip-member"))
