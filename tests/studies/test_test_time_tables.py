@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diga_lib.studies import test_time_tables as tables
+from diga_lib.studies import test_time as tables
 
 
 def frame():
