@@ -26,7 +26,6 @@ UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spu
 PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black")
 STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(TABLE, PAINT, "ov^<>DPosxx", strict=True)}  # in figures
 STYLES["erm-pretrained"] = {"color": OTHER, "marker": "*"}
-THEIRS = {"ERM": "erm", "CVaR DRO": "cvar-dro", "EIIL": "eiil", "LfF": "lff", "JTT": "jtt", "MAPLE": "maple"}
 
 
 def aged(frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +84,7 @@ def reported() -> pd.DataFrame:
     """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
     frame = pd.read_csv(REPORTED / "classification.csv")
     frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
-    frame["row"] = frame["method"].map(THEIRS | {"DiGA": "diga-paper"})
+    frame["row"] = frame["method"].map({label(row): row for row in SIX} | {"DiGA": "diga-paper"})
     frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
     frame[list(METRICS)] /= 100
     return frame[["row", "pair", *METRICS]]

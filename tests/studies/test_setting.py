@@ -75,6 +75,11 @@ def test_what_is_not_asked_for_is_not_computed_and_what_is_is_computed_once(sett
     assert setting.generator.encoded == 1 and torch.equal(model.faces.codes, setting.codes)
 
 
+def test_a_target_without_prompts_cannot_be_asked_for(setting):
+    assert setting.asked == "Smiling" and setting.can_ask
+    assert not replace(setting, split=replace(setting.split, target="Hat")).can_ask
+
+
 def test_another_process_finds_codes_and_directions_on_disk(setting):
     kept = {"setting": 1}
     one, other = (replace(setting, generator=Lamps(), kept=kept) for _ in range(2))
