@@ -62,7 +62,7 @@ def photographs() -> pd.DataFrame:
 def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9, rows=()):
     """Stored results on CelebA with a generator of the train partition.
 
-    Of one pair they are those of the largest training set that all of some `rows` were measured with.
+    Of one pair they are those of the largest training set, and of some `rows`, those with seeds that all of them have.
     """
     frame = photographs()
     frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == store.POOLS[0])]
@@ -70,8 +70,10 @@ def on_celeba(target: str | None = None, spurious: str | None = None, bias: floa
     if target is None:
         return frame
     frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    sizes = [n for n, part in frame.groupby("n_train")["row"] if set(rows) <= set(part)]
-    return frame[frame["n_train"] == max(sizes, default=0)]
+    if rows:
+        frame = frame[frame["row"].isin(rows)].groupby(["n_train", "seed"])
+        frame = frame.filter(lambda part: set(rows) <= set(part["row"]))
+    return frame[frame["n_train"] == frame["n_train"].max()]
 
 
 def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:

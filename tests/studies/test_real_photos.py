@@ -148,13 +148,16 @@ def test_the_numbers_of_a_published_line_agree_with_each_other():
 def test_rows_of_one_pair_are_compared_at_one_size_and_bias(monkeypatch):
     same = {"dataset": "celeba", "case": "", "generator_pool": store.POOLS[0], "spurious": "Male"}
     lines = [("Smiling", 4_000, 1 / 9), ("Smiling", 10_000, 1 / 9), ("Smiling", 20_000, 0.25), ("Young", 4_000, 1 / 9)]
-    frame = pd.DataFrame([same | {"target": t, "n_train": n, "bias": b, "row": "erm"} for t, n, b in lines])
+    frame = pd.DataFrame([same | {"target": t, "n_train": n, "bias": b, "row": "erm", "seed": 0} for t, n, b in lines])
     frame.loc[len(frame)] = {**frame.loc[0], "row": "jtt"}
+    frame.loc[len(frame)] = {**frame.loc[0], "seed": 1}
     others = [{"dataset": "utkface"}, {"case": "a trial"}, {"generator_pool": store.POOLS[1]}]
     frame = pd.concat([frame, *(frame.assign(n_train=50_000, **other) for other in others)], ignore_index=True)
     monkeypatch.setattr(tables, "photographs", lambda: frame)
     assert tables.on_celeba("Smiling", "Male")["n_train"].tolist() == [10_000]
     assert tables.on_celeba("Smiling", "Male", 0.25)["n_train"].tolist() == [20_000]
-    assert tables.on_celeba("Smiling", "Male", rows=["erm", "jtt"])["n_train"].tolist() == [4_000, 4_000]
-    assert tables.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000, 4_000]
+    shared = tables.on_celeba("Smiling", "Male", rows=["erm", "jtt"])
+    assert shared[["n_train", "seed"]].values.tolist() == [[4_000, 0]] * 2, "a seed that one of them lacks is left out"
+    assert tables.on_celeba("Smiling", "Male", rows=["erm", "lff"]).empty
+    assert tables.on_celeba()["n_train"].tolist() == [4_000, 10_000, 4_000, 4_000, 4_000]
     assert tables.on_celeba("Young", "Black_Hair").empty
