@@ -37,11 +37,10 @@ class Step(store.Record):
 
 @dataclass(frozen=True)
 class Cell(runner.Cell):
-    """Reading so many images of a tree in CelebA's layout, by default one that is drawn in the cache."""
+    """Reading so many images of a tree in CelebA's layout, which is drawn in the cache."""
 
     record = Step
     images: int
-    root: str = ""
 
 
 def cells() -> list[Cell]:
@@ -53,7 +52,7 @@ def compute(cell: Cell) -> Step:
     """Read in a fresh process, whose peak memory is its own, while no other cell is measured."""
     fresh = multiprocessing.get_context("spawn")
     with FileLock(runtime.cache_folder("claims") / "own-images.lock"), ProcessPoolExecutor(1, fresh) as process:
-        source = Path(cell.root) if cell.root else celeba_tree.make(runtime.cache_folder("celeba-tree"), DRAWN)
+        source = celeba_tree.make(runtime.cache_folder("celeba-tree"), DRAWN)
         found = process.submit(measured, source, cell.images).result()
     cores = runtime.available_cores()
     return Step(version=cell.version, images=cell.images, processes=cores, cores=cores, **found)
