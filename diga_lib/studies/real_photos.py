@@ -16,10 +16,12 @@ import numpy as np
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.data import ImageDataset
 from diga_lib.data.bias import group_sizes
+from diga_lib.latent import checkpoints
 from diga_lib.pages.parameters import Sizes
 from diga_lib.studies import grids, sampling, store
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies.runner import Study
+from diga_lib.studies.sampling import digest
 from diga_lib.studies.setting import Setting
 from diga_lib.studies.weights import contrastive
 
@@ -30,7 +32,11 @@ SIZES = {
     "table": Sizes(0, 4_000, 500, 6, 6, 3),
     "full": Sizes(0, 10_000, 1_000, 6, 6, 3),
 }
-GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
+GENERATOR = {
+    "quick": (5_000, 5_000),
+    "table": (20_000, 20_000),
+    "full": (200_000, 400_000),
+}  # its images; how many it is shown
 ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 
@@ -110,30 +116,18 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     least = int(held.groupby([target, *spurious.split("&")]).size().min())
     n_train, n_test = min(n, sizes.n_train), min(least, sizes.n_test_per_group)
     split = data.biased_split(some, target, spurious, bias, n_train, n_train // 20, n_test, seed, aligned=aligned)
-    network, kept = None, {"images": _digest(split.train.images), "target": _digest(split.train.target), "seed": seed}
-    if pool_name == store.POOLS[1]:
-        network = trained_generator(split.train.images, profile)
-    elif pool_name and generator:
+    network, kept = None, {"images": digest(split.train.images), "target": digest(split.train.target)}
+    if pool_name and generator:
         network = latent.load_file(generator)
     elif pool_name:
-        train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[: GENERATOR[profile][0]]
-        network = trained_generator(pool.images[np.sort(train)], profile)
+        most, shown = GENERATOR[profile]
+        train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:most]
+        images = split.train.images if pool_name == store.POOLS[1] else pool.images[np.sort(train)]
+        network = sampling.trained_generator(images, shown)
     if network:  # a row that edits nothing needs none
-        kept |= {"weights": [_digest(value.cpu().numpy()) for value in network.state_dict().values()]}
+        kept["weights"] = checkpoints.digest(network.state_dict())
     sizes = replace(sizes, n_train=n_train, n_test_per_group=n_test)
     return Setting(some, split, network, sizes, profile, seed, kept, partial(words_model, name, folder))
-
-
-def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
-
-
-def trained_generator(images: np.ndarray, profile: str):
-    """A generator of images (N, 3, R, R), with as many steps whatever their number."""
-    most, epochs = GENERATOR[profile]
-    epochs = max(1, round(most * epochs / len(images)))
-    folder = runtime.cache_folder("training", f"photographs-{_digest(images)[:20]}-{epochs}")
-    return sampling.trained_generator(images, folder, epochs)
 
 
 @lru_cache(maxsize=1)
@@ -142,7 +136,7 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
     pool = pool_of(name, folder)
     some = pool.select(np.flatnonzero(pool.metadata["partition"] == "words"))
     known = {attribute: some.attributes.get(attribute, -1) for attribute in image_text.PROMPTS}  # -1: it is not said
-    file = runtime.cache_folder("training") / f"words-{_digest(some.images)[:20]}.safetensors"
+    file = runtime.cache_folder("training") / f"words-{digest(some.images)}.safetensors"
     if not file.exists():
         told = some.attributes.assign(**known)
         image_text.write(contrastive.train(some.images, told, epochs=60, batch_size=128), file)

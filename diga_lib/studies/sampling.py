@@ -1,30 +1,30 @@
-"""How many images does DiGA's generator need? It learns from all, half or a tenth of them, in equally many steps."""
+"""DiGA with generators of all, half or a tenth of a pool's images, or of the biased training images alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from diga_lib import data, latent, runtime
+from diga_lib.latent import checkpoints
 from diga_lib.latent.training import POPULATION, Training
 from diga_lib.studies import grids, store
 from diga_lib.studies.runner import Study
-from diga_lib.studies.setting import Setting, setting
+from diga_lib.studies.setting import Setting
 
 SHARES = (1.0, 0.5, 0.1)
-IMAGES, EPOCHS = 10_000, 2  # of the generator that sees all; a share of the images is seen as many times more often
+IMAGES, SHOWN = 10_000, 20_000  # of the pool; how many images each generator is shown, the same ones again and again
 CHECKED = 500  # faces whose reconstruction is measured, from the pool that training and test sets are drawn from
-VERSION = 1  # of the generators' training
+WITH_BIASED = ("diga-one-stage", "diga-paper")
 
 
 @dataclass(frozen=True)
 class SamplingCell(grids.Cell):
-    """DiGA in one stage with a generator that has seen a share of the images; otherwise a cell of the large table."""
+    """A cell of the large table with a generator of a `share` of the pool or, at None, of its own training images."""
 
-    row: str = "diga-one-stage"
-    share: float = 1.0
+    row: str = WITH_BIASED[0]
+    share: float | None = 1.0
 
     def setting(self) -> Setting:
         return _setting(self)
@@ -32,18 +32,23 @@ class SamplingCell(grids.Cell):
 
 @lru_cache(maxsize=1)
 def _setting(cell: SamplingCell) -> Setting:
-    images = data.load("rendered-faces", IMAGES, seed=POPULATION).images[: round(cell.share * IMAGES)]
-    folder = runtime.cache_folder("training", f"sampling-{VERSION}-{cell.share:g}")
-    generator = trained_generator(images, folder, round(EPOCHS / cell.share))
-    return setting(cell.target, cell.spurious, cell.bias, cell.profile, generator=generator, seed=cell.seed)
+    s, images = grids.Cell.setting(cell), data.load("rendered-faces", IMAGES, seed=POPULATION).images
+    images = s.split.train.images if cell.share is None else images[: round(cell.share * IMAGES)]
+    return replace(s, generator=trained_generator(images, SHOWN), kept=None)
 
 
-def trained_generator(images: np.ndarray, folder: Path, epochs: int):
-    """Train a generator on images (N, 3, R, R), or go on where a training was stopped, or load it from the folder."""
-    file = folder / "generator.safetensors"
+def trained_generator(images: np.ndarray, shown: int):
+    """A generator that was shown so many of images (N, 3, R, R), each several times; it is trained once and kept."""
+    epochs = max(1, round(shown / len(images)))
+    file = runtime.cache_folder("training", f"generator-{digest(images)}-{epochs}") / "generator.safetensors"
     if not file.exists():
-        latent.save_file(Training(images, latent.load_factor_network(), folder, epochs=epochs).run(), file)
+        latent.save_file(Training(images, latent.load_factor_network(), file.parent, epochs=epochs).run(), file)
     return latent.load_file(file)
+
+
+def digest(array: np.ndarray) -> str:
+    """What an array is recognised by in the cache."""
+    return checkpoints.digest({"array": torch.from_numpy(np.array(array))})[:20]
 
 
 def reconstruction_error(generator, images: np.ndarray) -> float:
@@ -55,16 +60,21 @@ def reconstruction_error(generator, images: np.ndarray) -> float:
 def compute(cell: SamplingCell) -> store.Result:
     """Train the generator if need be, and DiGA with it."""
     result, s = grids.compute(cell), cell.setting()
-    extra = {"share": cell.share, "images": round(cell.share * IMAGES)}
-    extra |= {"reconstruction": reconstruction_error(s.generator, s.pool.images[:CHECKED])}
+    images = len(s.split.train) if cell.share is None else round(cell.share * IMAGES)
+    extra = {"images": images, "reconstruction": reconstruction_error(s.generator, s.pool.images[:CHECKED])}
     return result.model_copy(update={"extra": result.extra | extra})
 
 
-def cells(seeds=(0, 1, 2)) -> list[SamplingCell]:
-    """Every share with every seed."""
+def cells(rows=WITH_BIASED, seeds=(0, 1, 2)) -> list[SamplingCell]:
+    """DiGA in one stage with every share, and both DiGAs with the biased training images; every seed."""
     words = {share: f"generator trained on {share:.0%} of {IMAGES:,} images" for share in SHARES}
-    more = {"changes": grids.chosen("diga-one-stage")}
-    return [SamplingCell(seed=s, share=share, variant=words[share], **more) for s in seeds for share in SHARES]
+    words[None] = "generator trained on the biased training images"
+    every = [(seed, row, share) for seed in seeds for row in rows for share in words]
+    return [
+        SamplingCell(row, seed=seed, share=share, variant=words[share], changes=grids.chosen(row))
+        for seed, row, share in every
+        if share is None or row == WITH_BIASED[0]
+    ]
 
 
 STUDY = Study("sampling", cells, compute)

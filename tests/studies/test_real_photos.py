@@ -117,22 +117,18 @@ def test_the_first_pair_comes_first_and_both_generators_are_asked_for(folder):
         real_photos.cells(folder, [("Smiling", "Dog")])
 
 
-def test_a_generator_is_trained_once_for_the_same_images(folder, monkeypatch):
-    made = []
-
-    class Stub:
-        def __init__(self, images, network, folder, epochs):
-            made.append((len(images), epochs))
-
-        def run(self):
-            return torch.nn.Linear(2, 2)
-
-    monkeypatch.setattr(sampling, "Training", Stub)
-    monkeypatch.setattr(real_photos.latent, "save_file", lambda network, file: file.write_bytes(b"x"))
-    monkeypatch.setattr(real_photos.latent, "load_file", lambda file: file)
-    images = np.zeros((2_500, 3, 8, 8), np.uint8)
-    assert real_photos.trained_generator(images, "quick") == real_photos.trained_generator(images, "quick")
-    assert made == [(2_500, 2)], "half of the images are seen twice as often"
+@pytest.mark.parametrize("pool", store.POOLS)
+def test_a_generator_sees_the_train_partition_or_the_biased_images(pool, folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sampling, "trained_generator", lambda *given: seen.append(given) or torch.nn.Linear(2, 2))
+    s = real_photos.PhotoCell("diga-one-stage", profile="quick", folder=folder, generator_pool=pool).setting()
+    (images, shown), (most, _) = seen[0], real_photos.GENERATOR["quick"]
+    assert shown == real_photos.GENERATOR["quick"][1]
+    if pool == store.POOLS[1]:
+        np.testing.assert_array_equal(images, s.split.train.images)
+    else:
+        train = (real_photos.pool_of("celeba", folder).metadata["partition"] == "train").sum()
+        assert len(images) == min(most, train) > len(s.split.train)
 
 
 def test_the_numbers_of_a_published_line_agree_with_each_other():
