@@ -15,7 +15,7 @@ from diga_lib.action_units.measures import agreement
 from diga_lib.data import faces
 from diga_lib.data.store import open_store
 from diga_lib.latent import checkpoints
-from diga_lib.latent.autoencoder import to_float
+from diga_lib.latent.autoencoder import mirrored_batches
 
 POPULATION = 28  # seed of the judges' people
 PEOPLE, EACH, HELD_OUT = 1500, 16, 100  # people, pictures of each, people who only test
@@ -49,16 +49,17 @@ def pictures(rows: np.ndarray) -> dict[str, np.ndarray]:
 def train_reader(given: dict, file: Path | None = None) -> UnitReader:
     """Train the reader of action units on all of a `pool` but the held-out people; `file` keeps each finished epoch."""
     runtime.seed_everything(0)
-    on, network = runtime.device(), UnitReader()
-    intensities = torch.from_numpy(np.array(given["intensities"])).to(on)
+    network, learned = UnitReader(), slice((PEOPLE - HELD_OUT) * EACH)
+    intensities = torch.from_numpy(np.array(given["intensities"])).to(runtime.device())
     scale = intensities.std(0)  # each unit counts the same, the faint ones too
 
-    def loss(rows: Tensor, flip: bool) -> Tensor:
-        with runtime.autocast(on):
-            read = network(*(_pick(given[part], rows, flip, on) for part in ("images", "neutral")))
+    def loss(both: Tensor, rows: Tensor) -> Tensor:
+        with runtime.autocast():
+            read = network(*both.split(3, 1))
         return F.smooth_l1_loss(read / scale, intensities[rows] / scale, beta=0.5)
 
-    _cycle(network, loss, (PEOPLE - HELD_OUT) * EACH, READING, file)
+    both = np.concatenate([given["images"][learned], given["neutral"][learned]], 1)
+    _cycle(network, loss, both, READING, file)
     return network.eval()
 
 
@@ -73,46 +74,41 @@ def train_recogniser(given: dict, file: Path | None = None) -> Recogniser:
     lesson["people"] = nn.Linear(EMBEDDING, PEOPLE, bias=False)
     intensities, person = (torch.from_numpy(np.array(given[part])).to(on) for part in ("intensities", "person"))
 
-    def loss(rows: Tensor, flip: bool) -> Tensor:
-        with runtime.autocast(on):
-            maps = network.trunk(_pick(given["images"], rows, flip, on) * 2 - 1)
+    def loss(images: Tensor, rows: Tensor) -> Tensor:
+        with runtime.autocast():
+            maps = network.trunk(images * 2 - 1)
             units, embedding = lesson["units"](maps).float(), network.embedding(maps).float()
         read = F.smooth_l1_loss(units, intensities[rows] / 5, beta=0.1)
         return read + 0.02 * cosface(embedding, lesson["people"].weight, person[rows])
 
-    _cycle(lesson, loss, PEOPLE * EACH, RECOGNISING, file)
+    _cycle(lesson, loss, given["images"], RECOGNISING, file)
     return network.eval()
 
 
-def cosface(embedding: Tensor, people: Tensor, person: Tensor, scale: float = 20.0, margin: float = 0.2) -> Tensor:
+def cosface(embedding: Tensor, people: Tensor, person: Tensor) -> Tensor:
     """Cross-entropy of scaled cosines, the right one less a margin (CosFace)."""
     cosine = F.normalize(embedding) @ F.normalize(people).T
-    return F.cross_entropy(scale * (cosine - margin * F.one_hot(person, len(people))), person)
+    return F.cross_entropy(20.0 * (cosine - 0.2 * F.one_hot(person, len(people))), person)
 
 
-def _pick(images: np.ndarray, rows: Tensor, flip: bool, on: torch.device) -> Tensor:
-    x = to_float(images[rows.numpy()], on)
-    return x.flip(3).contiguous(memory_format=torch.channels_last) if flip else x
-
-
-def _cycle(lesson: nn.Module, loss: Callable, count: int, epochs: int, file: Path | None) -> None:
-    """AdamW with one cycle of the learning rate, over the first `count` pictures."""
-    lesson.to(runtime.device())
-    optimizer = torch.optim.AdamW(lesson.parameters(), LR, weight_decay=0.02)
+def _cycle(lesson: nn.Module, loss: Callable, images: np.ndarray, epochs: int, file: Path | None) -> None:
+    """AdamW with one cycle of the learning rate, over images of any number of channels."""
+    on, count = runtime.device(), len(images)
+    optimizer = torch.optim.AdamW(lesson.to(on).parameters(), LR, weight_decay=0.02)
     settings = {"people": PEOPLE, "each": EACH, "count": count, "epochs": epochs, "batch": BATCH, "lr": LR}
     state = checkpoints.Resumable(file, lesson, optimizer, settings)
-    per_epoch, steps = count // BATCH, count // BATCH * epochs
+    step, steps = count // BATCH * len(state.history), count // BATCH * epochs
     for epoch in range(len(state.history), epochs):
         lesson.train()
         rng = torch.Generator().manual_seed(epoch)
-        order = torch.randperm(count, generator=rng)[: per_epoch * BATCH]
-        for number, rows in enumerate(runtime.progress(order.split(BATCH), f"judge, epoch {epoch + 1}/{epochs}")):
-            value = loss(rows, bool(torch.rand((), generator=rng) < 0.5))
-            step = epoch * per_epoch + number  # a rise and a fall, of its number alone: going on needs nothing else
+        for rows, x in mirrored_batches(images, BATCH, rng, on, f"judge, epoch {epoch + 1}/{epochs}"):
+            value = loss(x, rows)
+            # A rise and a fall, of the step's number alone: going on needs nothing else.
             optimizer.param_groups[0]["lr"] = LR * min(1.0, (step + 1) / (0.3 * steps), 1.35 * (1 - step / steps))
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
+            step += 1
         state.keep(epoch=epoch, loss=value.item())
 
 
