@@ -57,7 +57,7 @@ def given():
     frames = Sequences(
         images, np.round(intensities * 50).astype(np.float32) / 50, np.arange(80) // 40, np.arange(80) // 20 % 2
     )
-    return study.exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
+    return study.Exam(frames, Painter(), Judge(), Strict(), seed=0, pairs=30)
 
 
 def test_pairs_are_of_one_film_and_the_gallery_of_another(given):
