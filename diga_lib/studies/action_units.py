@@ -177,7 +177,7 @@ def estimate(edited: bool, seed: int) -> pd.DataFrame:
         noisy = codes[rows] + 0.15 * torch.randn(codes[rows].shape, generator=rows_rng)
         return F.smooth_l1_loss(estimator(noisy), labels[rows])
 
-    descend(estimator, loss, 600, "estimator")
+    descend(estimator, loss, 600)
     icc, mae = agreement(test.intensities, estimator(generator.encode(test.images)).numpy())
     return pd.DataFrame({"unit": UNITS, "icc": icc, "mae": mae})
 

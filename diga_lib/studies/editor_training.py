@@ -1,13 +1,12 @@
 """Train AUEditNet and the editors it is compared with on 18 subjects, each of whom is shown in many disguises.
 
-Eighteen people are few. So every film is also shown a little bent and recoloured: proportions, skin tone and light
-change, the expression stays, for all its frames alike. Disguises must stay small: the generator knows faces that are
-placed and lit alike, and encodes one badly that is bent as far as people differ.
+Eighteen people are few, so every film is also shown a little bent and recoloured, all its frames alike. Disguises stay
+small: the generator encodes a face badly that is bent as far as people differ.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import torch
@@ -22,16 +21,13 @@ from diga_lib.studies.setting import once
 
 LOOKS, SHOWN = 48, 16  # disguises of a film, frames shown in each
 DISGUISE = 2  # changes when the same look is made otherwise
-STEPS, BATCH, LR = 1000, 64, 2e-3
-READING_STEPS = 2500
+STEPS, READING_STEPS, BATCH, LR = 1000, 2500, 64, 2e-3  # steps of an editor and of the reader
 # Weights of the losses: with these the dual branch has the best ICC on 6 subjects when 12 train it, three times round.
 # READ makes up for mildness: with .1 an edited stranger moves too little, with 1.5 a face overdoes it.
 LATENT, NEUTRAL, SAME, READ = 1.0, 0.1, 0.5, 0.7
 BETWEEN = 0.5  # of the way to somebody else: the farthest that a pair of frames is moved
 FLOOR = 0.05  # of the mean variance within films: the least that a direction is taken to vary by
 LINEAR = ("linear", "linear, others projected out", "linear, least squares")
-FITTED = 3000  # frames that boundaries are fitted to
-PRESENT = 2  # a unit of this intensity or more counts as present, as in the literature on DISFA
 
 
 @dataclass(frozen=True)
@@ -74,10 +70,7 @@ def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
     def uniform(low, high):
         return low + (high - low) * torch.rand((), generator=rng)
 
-    def normal(*shape):
-        return torch.randn(*shape, generator=rng)
-
-    side = images.shape[-1]
+    normal, side = partial(torch.randn, generator=rng), images.shape[-1]
     if uniform(0, 1) < 0.5:
         images = images.flip(3)
     coarse = 0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1)
@@ -113,10 +106,7 @@ def disguised_films(subjects: int = data.TRAIN_SUBJECTS) -> Films:
 
 
 def film_metric(films: Films) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean squared distance (a scalar) of codes (N, levels, width), in units of how codes differ *within* films.
-
-    It notices a code that is a little darker, as no two frames of a film are; a plain distance in W+ hardly does.
-    """
+    """Mean squared distance (a scalar) of codes (N, levels, width), in units of how codes differ *within* films."""
     centred, _ = films.within()
     variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
     whiten = (axes / (variance + FLOOR * variance.mean()).sqrt()).float()
@@ -135,16 +125,15 @@ def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
         steps = torch.linalg.solve(y.T @ y + 1e-6 * torch.eye(y.shape[1], dtype=torch.double), y.T @ w).float()
         return steps.view(-1, *films.codes.shape[2:])
     codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
-    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:FITTED]
-    present = (labels[some] >= PRESENT).int().numpy()
+    some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:3000]
+    present = (labels[some] >= 2).int().numpy()  # as in the literature on DISFA
     normals = torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
     normals = project_out_others(normals) if name == LINEAR[1] else normals
-    steps = torch.empty_like(normals)
-    for k, normal in enumerate(normals):
+    steps, centred = [], films.labels - films.labels.mean(1, keepdim=True)
+    for normal, intensity in zip(normals, centred.unbind(2), strict=True):
         along = films.codes.flatten(2) @ normal
-        intensity = films.labels[..., k] - films.labels[..., k].mean(1, keepdim=True)
-        steps[k] = (intensity * along).sum() / intensity.square().sum() * normal
-    return steps.view(-1, *films.codes.shape[2:])
+        steps.append((intensity * along).sum() / intensity.square().sum() * normal)
+    return torch.stack(steps).view(-1, *films.codes.shape[2:])
 
 
 def project_out_others(normals: Tensor) -> Tensor:
@@ -173,7 +162,7 @@ def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
         return F.smooth_l1_loss(reader(noisy), torch.cat([y_one, y_other]))
 
     torch.manual_seed(seed)  # of dropout
-    return descend(reader, loss, READING_STEPS, "reading codes")
+    return descend(reader, loss, READING_STEPS)
 
 
 def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) -> AUEditNet | SingleBranch:
@@ -186,7 +175,6 @@ def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) 
     editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), film_metric(films)
     linear, dual = linear_steps(films, LINEAR[2]), kind is AUEditNet
     editor.start_from(linear if dual else torch.cat([-linear, linear]))
-    reader = reader.eval().requires_grad_(False)
 
     def loss():
         source, target, y_source, y_target = films.pairs(BATCH, rng)
@@ -206,15 +194,15 @@ def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) 
         return total + len(shown) * READ * read
 
     torch.manual_seed(seed)  # of dropout
-    return descend(editor, loss, STEPS, kind.__name__)
+    return descend(editor, loss, STEPS)
 
 
-def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int, name: str) -> nn.Module:
+def descend(network: nn.Module, loss: Callable[[], Tensor], steps: int) -> nn.Module:
     """Train with AdamW and one cycle of the learning rate; what is random comes from torch's global generator."""
     optimizer = torch.optim.AdamW(network.parameters(), LR, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     network.train()
-    for _ in runtime.progress(range(steps), name):
+    for _ in runtime.progress(range(steps), type(network).__name__):
         value = loss()
         optimizer.zero_grad()
         value.backward()
@@ -229,9 +217,11 @@ def trained(part: str, seed: int, subjects: int = data.TRAIN_SUBJECTS) -> nn.Mod
     decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
 
     def parameters():
-        films, reading = disguised_films(subjects), part == "reader"
-        reader = train_reader(films, seed) if reading else trained("reader", seed, subjects)
-        made = reader if reading else train_editor(type(network), films, reader, seed)
+        films = disguised_films(subjects)
+        if part == "reader":
+            made = train_reader(films, seed)
+        else:
+            made = train_editor(type(network), films, trained("reader", seed, subjects), seed)
         return nn.utils.parameters_to_vector(made.parameters())
 
     kept = once({"of": decisive, "seed": seed, "subjects": subjects}, f"action-units-{part}", parameters)
