@@ -177,26 +177,27 @@ class Stopped(Exception):
     """Raised in the middle of a run, as a power cut would."""
 
 
-def test_a_stopped_run_ends_as_an_uninterrupted_one(few, tmp_path):
+def test_a_stopped_run_ends_as_an_uninterrupted_one(few, tmp_path, monkeypatch):
     said = []
 
-    def stopping(row, rng):
-        said.append(caption(row, rng))
+    def stopping(*told):
+        said.append(caption(*told))
         if len(said) == 150:  # in the third epoch of 64 faces
             raise Stopped
         return said[-1]
 
     state = tmp_path / "state.safetensors"
     whole = contrastive.train(*few, **SETTINGS, **TINY)
+    monkeypatch.setattr(contrastive, "caption", stopping)
     with pytest.raises(Stopped):
-        contrastive.train(*few, state, describe=stopping, **SETTINGS, **TINY)
+        contrastive.train(*few, state, **SETTINGS, **TINY)
     for other in ({"epochs": 4, "batch_size": 16}, {"epochs": 3, "batch_size": 8}):
         with pytest.raises(ValueError, match="state.safetensors belongs to a training with"):
             contrastive.train(*few, state, **other, **TINY)
     with pytest.raises(ValueError, match="belongs to a training with"):
         contrastive.train(few[0], few[1].iloc[::-1], state, **SETTINGS, **TINY)
     said.extend([""] * 150)
-    resumed = contrastive.train(*few, state, describe=stopping, **SETTINGS, **TINY)
+    resumed = contrastive.train(*few, state, **SETTINGS, **TINY)
     assert len(said) == 150 + 150 + 64, "one epoch was left"
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from diga_lib.data import faces
-from diga_lib.studies.weights.captions import WIDE_PHRASES, WIDE_VOCABULARY, caption
-from diga_lib.studies.weights.facts import facts
+from diga_lib.studies.weights.captions import WIDE_PHRASES, WIDE_VOCABULARY, caption, facts
 from diga_lib.test_time import SPACES, class_weights, stream
 from diga_lib.test_time.class_spaces import EVERY, SEEDS, TEMPLATES
 from diga_lib.test_time.shifts import SHIFTS, shift

@@ -1,7 +1,6 @@
 """``python -m diga_lib.studies weights NAME``: train what ships from nothing, or go on after a stop."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,7 @@ from diga_lib.latent.perceptual import train_factor_network
 from diga_lib.latent.training import POPULATION, Training
 from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive
-from diga_lib.studies.weights.captions import VOCABULARY, WIDE_PHRASES, WIDE_VOCABULARY, caption
-from diga_lib.studies.weights.facts import facts
+from diga_lib.studies.weights.captions import PHRASES, WIDE_PHRASES, facts
 
 FACES, CRITTERS = 30_000, 4_000  # drawn images of POPULATION that networks learn from
 TRAINED = 19_000  # pictures of FairFace that a generator learns from, the first ones of its table
@@ -59,12 +57,9 @@ def critter_generator(name: str, folder: Path, work: Path, root: str | None) -> 
 def image_text_model(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
     """One of the small image–text models; the two sizes are told more than attributes."""
     count, shape = SIZES[name]
-    pool, told = data.load("rendered-faces", count, seed=POPULATION), {"words": VOCABULARY}
-    described = pool.attributes
-    if shape:
-        described = facts(*faces.parameters(POPULATION, np.arange(count)))
-        told = {"words": WIDE_VOCABULARY, "describe": partial(caption, phrases=WIDE_PHRASES)}
-    model = contrastive.train(pool.images, described, work / "state.safetensors", **told, **shape)
+    pool, phrases = data.load("rendered-faces", count, seed=POPULATION), WIDE_PHRASES if shape else PHRASES
+    described = facts(*faces.parameters(POPULATION, np.arange(count))) if shape else pool.attributes
+    model = contrastive.train(pool.images, described, work / "state.safetensors", phrases, **shape)
     file = folder / f"{name}.safetensors"
     image_text.write(model, file)
     checkpoints.register(name, file)

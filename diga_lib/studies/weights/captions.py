@@ -3,15 +3,17 @@
 No emotion is named: what a surprised face is must be said in the words for its parts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from diga_lib.image_text import PROMPTS
-from diga_lib.studies.weights.facts import AS_ATTRIBUTES
 
+AS_ATTRIBUTES = ("Smiling", "Eyeglasses", "Big_Nose", "Heavy_Makeup", "Wearing_Lipstick", "No_Beard")  # facts too
+AS_ATTRIBUTES += ("Mustache", "Bald", "Bangs", "Mouth_Slightly_Open", "Narrow_Eyes", "Male")
 # What may be said of a face for each value of an attribute (0, 1) or a fact. One word comes before the noun, more come
 # after it. "Male" is the noun itself.
 _TABLE = pd.read_csv(Path(__file__).with_name("phrases.csv")).groupby("name", sort=False)["phrases"]
@@ -28,16 +30,13 @@ FRAMES = ("", "", "", "", "a photo of", "a picture of", "a portrait of")
 MOST_NAMED = 4  # attributes in one caption: short captions bind a word to its attribute soonest
 
 
-def vocabulary(*texts: str | Iterable) -> tuple[str, ...]:
-    """Every word of texts, or of texts in sequences of any depth, sorted; a hyphen parts two words."""
-    words = set()
-    for text in texts:
-        words |= set(text.replace("-", " ").split()) if isinstance(text, str) else set(vocabulary(*text))
-    return tuple(sorted(words))
+def vocabulary(phrases: Mapping) -> tuple[str, ...]:
+    """Every word of captions with these phrases, sorted; a hyphen parts two words."""
+    texts = chain(FRAMES, ("a", "an", "and"), *NOUNS.values(), *chain(*phrases.values()))
+    return tuple(sorted({word for text in texts for word in text.replace("-", " ").split()}))
 
 
-VOCABULARY = vocabulary(PHRASES.values(), NOUNS.values(), FRAMES, "a an and", PROMPTS.values())
-WIDE_VOCABULARY = vocabulary(WIDE_PHRASES.values(), NOUNS.values(), FRAMES, "a an and")
+VOCABULARY, WIDE_VOCABULARY = vocabulary(PHRASES), vocabulary(WIDE_PHRASES)
 
 
 def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mapping = PHRASES) -> str:
@@ -63,3 +62,37 @@ def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mappin
         sentence += pick((" and ", ", ", ", and ") if previous else (" ",)) + phrase
         previous = start
     return f"{pick(FRAMES)} {sentence}".strip()
+
+
+def facts(parameters: Mapping, attributes: pd.DataFrame, factors: pd.DataFrame) -> pd.DataFrame:
+    """Tell what may be said of n faces of `data.faces.parameters`: the value (n, F) of each fact, -1 if unsaid."""
+    p, unit, high = parameters, factors / 5, np.inf
+    table = {name: attributes[name] for name in AS_ATTRIBUTES}
+    bald, glasses = attributes["Bald"] == 1, p["glasses"] > 0
+    colours = [attributes[f"{name}_Hair"] == 1 for name in ("Black", "Brown", "Blond", "Gray")]
+    table["Hair_Colour"] = np.select([bald, *colours], [-1, 0, 1, 2, 4], 3)  # hair of none of CelebA's colours is red
+    table["Hair_Length"] = np.where(bald, -1, _interval(p["hair_length"], (-1, 0.38), (0.42, high)))
+    table["Age"] = _interval(p["age"], (-1, 0.35), (0.37, 0.60), (0.62, high))
+    table["Skin"] = _interval(factors["skin_tone"], (-1, 0.14), (0.16, 0.34), (0.36, 0.58), (0.60, high))
+    table["Lenses"] = np.where(glasses, p["sunglasses"], -1)
+    table["Frames"] = np.where(glasses, _interval(p["frame_weight"], (-1, 0.4), (0.6, high)), -1)
+    shaven = (attributes["Male"] == 1) & (attributes["No_Beard"] == 1)
+    table["Stubble"] = np.where(shaven, _interval(p["stubble"], (-1, 0.10), (0.20, high)), -1)
+    raised, lowered = (unit["AU1"] + unit["AU2"]) / 2, unit["AU4"]
+    relaxed, up, down = np.maximum(raised, lowered) < 0.2, raised > 0.35, lowered > 0.35
+    table["Brows"] = np.select([relaxed, up & ~down, down & ~up], [0, 1, 2], -1)
+    for name, source in (("Nose_Wrinkles", "AU9"), ("Lip_Corners", "AU15"), ("Jaw", "AU26")):
+        table[name] = _interval(unit[source], (-1, 0.15), (0.35, high))
+    table["Eyelids"] = np.where(p["blink"] > 0.5, 0, _interval(unit["AU5"], (high, high), (-1, 0.15), (0.40, high)))
+    table["Turn"] = _interval(p["yaw"], (-high, -0.35), (-0.25, 0.25), (0.35, high))
+    least, middle, most = np.sort(p["background"], 1).T  # of red, green and blue
+    chroma, mean = most - least, p["background"].mean(1)
+    grey = np.where(chroma < 0.10, _interval(mean, (-1, 0.38), (0.42, 0.60), (0.64, high)), -1)
+    clear = (chroma > 0.15) & (most - middle > 0.5 * chroma)
+    table["Background"] = np.where(clear, 3 + p["background"].argmax(1), grey)
+    return pd.DataFrame(table).astype(int)
+
+
+def _interval(values, *edges):
+    """Number the intervals between pairs of edges, and -1 in the gaps, where words would be a matter of taste."""
+    return np.select([(values >= low) & (values < high) for low, high in edges], range(len(edges)), -1)
