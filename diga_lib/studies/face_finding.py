@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +14,6 @@ from PIL import Image
 
 from diga_lib.data.photos import align
 from diga_lib.studies import runner, store
-
-IMAGES = 2_000
 
 
 class Finds(store.Record):
@@ -41,14 +38,14 @@ class Cell(runner.Cell):
     root: str
 
 
-def _table(root: str) -> pd.DataFrame:
-    return pd.read_csv(Path(root) / "attributes.csv").head(IMAGES)
+def _groups(root: str):
+    return pd.read_csv(Path(root) / "attributes.csv").head(2_000).groupby(["race_group", "Male"])["image_id"]
 
 
 def cells(data) -> list[Cell]:
     """Both detectors on each group."""
     root = str(Path(data).resolve() / "fairface")
-    groups = sorted(_table(root).groupby(["race_group", "Male"]).groups)
+    groups = sorted(_groups(root).groups)
     return [Cell(detector, race, int(male), root) for detector in ("cascades", "yunet") for race, male in groups]
 
 
@@ -61,30 +58,28 @@ def by_yunet(image: Image.Image) -> bool:
     return True
 
 
-@cache
-def _cascade(name: str):
-    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
-
-
 def by_cascades(image: Image.Image) -> bool:
     """Whether Viola and Jones's cascades, as OpenCV has them, find a face and an eye in each half of its upper part."""
+
+    def found(name, where, least):
+        cascade = cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
+        return list(cascade.detectMultiScale(where, 1.1, 3, minSize=(least, least)))
+
     grey = np.asarray(image.convert("L"))
     grey = np.pad(grey, max(grey.shape) // 5, mode="edge")  # tightly cropped faces need something around them
-    least = min(image.size) // 5
-    faces = _cascade("frontalface_alt2").detectMultiScale(grey, 1.1, 3, minSize=(least, least))
-    if not len(faces):
+    faces = found("frontalface_alt2", grey, min(image.size) // 5)
+    if not faces:
         return False
     left, top, size, _ = max(faces, key=lambda box: box[2])
     upper = cv2.resize(grey[top : top + int(0.6 * size), left : left + size], (200, 120))
-    eyes = (_cascade(n).detectMultiScale(upper, 1.1, 3, minSize=(33, 33)) for n in ("eye", "eye_tree_eyeglasses"))
-    return len({x + width / 2 > 100 for boxes in eyes for x, _, width, _ in boxes}) == 2
+    eyes = found("eye", upper, 33) + found("eye_tree_eyeglasses", upper, 33)
+    return len({x + width / 2 > 100 for x, _, width, _ in eyes}) == 2
 
 
 def compute(cell: Cell) -> Finds:
     """Look for a face in each photograph of a group."""
-    table = _table(cell.root)
-    names = table[(table["race_group"] == cell.race) & (table["Male"] == cell.male)]["image_id"]
-    find = {"cascades": by_cascades, "yunet": by_yunet}[cell.detector]
+    names = _groups(cell.root).get_group((cell.race, cell.male))
+    find = by_yunet if cell.detector == "yunet" else by_cascades
     found = sum(find(Image.open(Path(cell.root) / "images" / name).convert("RGB")) for name in names)
     return Finds(version=cell.version, **cell.key, images=len(names), found=found)
 
