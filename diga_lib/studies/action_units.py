@@ -13,16 +13,13 @@ import torch
 from torch.nn import functional as F
 
 from diga_lib import latent
-from diga_lib.action_units import DUAL, SINGLE, data, editors, judge
-from diga_lib.action_units.data import UNITS
-from diga_lib.action_units.editors import LabelDecoder
+from diga_lib.action_units import DUAL, SINGLE, UNITS, data, editors, judge
 from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.latent import checkpoints
 from diga_lib.studies import runner, store
 from diga_lib.studies.editor_training import LINEAR, descend, disguised_films, linear_steps, trained
 
 HELD_OUT = 15  # training subjects from this number on choose the editors' gains and the linear ones' strengths
-STRENGTHS, GAINS = (1e-2, 1.0), (1.0, 1.2, 1.5, 2.0)
 NETWORKS = {DUAL: "dual", SINGLE: "single"}
 ORACLES = ("oracle: the renderer", "oracle, painted by the generator", "dual branch, intensities read from pictures")
 ESTIMATORS = ("estimator: real frames", "estimator: real and edited frames")
@@ -34,14 +31,14 @@ STEPPED = 32  # faces of which every unit is stepped by one
 class Exam:
     """N pairs of frames of one film, no source twice, of people whom no editor has seen, and who judges edits.
 
-    `source` and `target` are the frames, `codes` and `target_codes` (N, levels, width) theirs. `neutral` (N, 3, R, R)
-    shows the source at rest, as drawn; `judge` reads units beside it, and knows the generator's softness. `strict`
-    reads a picture alone, and has seen the renderer's only. `gallery` (N, E) is the judge's mean embedding of each
-    face's subject in other light.
+    `judge` knows the generator's softness and reads units beside `neutral` (N, 3, R, R), the source at rest, as drawn;
+    `strict` reads a picture alone, and has seen the renderer's only. `gallery` (N, E) is the judge's mean embedding of
+    each face's subject in other light.
     """
 
     def __init__(self, frames: data.Sequences, generator, judge, strict, seed: int = 0, pairs: int = 240):
-        self.generator, self.judge, self.strict = generator, judge, strict
+        self.generator, self.judge = generator, judge
+        self.read_strictly = lambda images: strict.read(images)[list(UNITS)].to_numpy()
         rng = np.random.default_rng(seed)
         source = rng.choice(len(frames), pairs, replace=False)
         target = np.array([rng.choice(np.flatnonzero(frames.film == frames.film[row])) for row in source])
@@ -53,10 +50,6 @@ class Exam:
         elsewhere = ((some.subject == frames.subject[row]) & (some.film != frames.film[row]) for row in source)
         means = (embedded[rows].mean(0) for rows in elsewhere)
         self.gallery = np.stack([mean / np.linalg.norm(mean) for mean in means])
-
-    def read_strictly(self, images) -> np.ndarray:
-        """Intensities (N, 12) by the strict reader."""
-        return self.strict.read(images)[list(UNITS)].to_numpy()
 
 
 def judged(images, given: Exam) -> pd.DataFrame:
@@ -138,7 +131,7 @@ def _best(name: str) -> tuple[float, float]:
     """The strength and the gain that do best on the held-out subjects, when the other 15 have trained an editor."""
     frames, scores = data.load("train"), {}
     given = _exam(frames.select(frames.subject >= HELD_OUT), seed=99, pairs=150)
-    for chosen in itertools.product(STRENGTHS if name in LINEAR[:2] else (0.0,), GAINS):
+    for chosen in itertools.product((1e-2, 1.0) if name in LINEAR[:2] else (0.0,), (1.0, 1.2, 1.5, 2.0)):
         scores[chosen] = measure(editor_of(name, 0, chosen, HELD_OUT), given, steps=False)["icc"].mean()
     print(name, ", ".join(f"{key}: {score:.3f}" for key, score in scores.items()), flush=True)
     return max(scores, key=scores.get)
@@ -170,7 +163,7 @@ def estimate(edited: bool, seed: int) -> pd.DataFrame:
         painted = generator.decode(editor_of(DUAL, seed)(codes[source], labels[source], labels[asked]))
         codes, labels = torch.cat([codes, generator.encode(painted)]), torch.cat([labels, labels[asked]])
     torch.manual_seed(seed)
-    estimator, rows_rng = LabelDecoder(), torch.Generator().manual_seed(seed)
+    estimator, rows_rng = editors.LabelDecoder(), torch.Generator().manual_seed(seed)
 
     def loss():
         rows = torch.randint(len(codes), (128,), generator=rows_rng)

@@ -53,10 +53,7 @@ class Films:
         return torch.rand(count, 1, 1, generator=rng) * (there - here)
 
     def pairs(self, count: int, rng: torch.Generator, between: float = BETWEEN) -> tuple[Tensor, ...]:
-        """Draw pairs of frames of one film: source codes, target codes, source labels, target labels.
-
-        Both frames of a pair are moved alike, up to the part `between` of the way from one person to another.
-        """
+        """Draw pairs of frames of one film, moved alike up to `between` of an `aside`: two codes and their labels."""
         film = torch.randint(len(self.codes), (count,), generator=rng)
         one, other = torch.randint(self.codes.shape[1], (2, count), generator=rng)
         aside = between * self.aside(count, rng)
@@ -88,9 +85,9 @@ def disguised_films(subjects: int = data.TRAIN_SUBJECTS) -> Films:
     """Films of the first training subjects in ``LOOKS`` disguises each; their codes are made once and kept on disk."""
     films, generator = data.load("train"), latent.load()
     count = data.TRAIN_SUBJECTS * data.SESSIONS * LOOKS
-    draws = [np.random.default_rng([data.POPULATION, 1, row]) for row in range(count)]
-    first = np.arange(count)[:, None] // LOOKS * data.FRAMES
-    shown = first + np.stack([draw.choice(data.FRAMES, SHOWN, replace=False) for draw in draws])
+    draws = (np.random.default_rng([data.POPULATION, 1, row]) for row in range(count))
+    shown = np.stack([draw.choice(data.FRAMES, SHOWN, replace=False) for draw in draws])
+    shown += np.arange(count)[:, None] // LOOKS * data.FRAMES
 
     def codes():
         found = []
@@ -116,9 +113,8 @@ def film_metric(films: Films) -> Callable[[Tensor, Tensor], Tensor]:
 def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
     """Steps (12, levels, width) of a linear editor, by its name: what one intensity more of each unit adds to a code.
 
-    Least squares solves for the change of codes on the change of all labels. The others go along the normals of
-    boundaries between a unit's absence and presence, in InterFaceGAN's manner, with a regularisation of `strength` per
-    frame, as far as real frames move along them for one intensity.
+    All but least squares go along the normals of boundaries between a unit's absence and presence, as in InterFaceGAN,
+    as far as real frames move along them for one intensity. `strength` is the regularisation per frame.
     """
     if name == LINEAR[2]:
         w, y = films.within()
@@ -128,29 +124,22 @@ def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
     some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:3000]
     present = (labels[some] >= 2).int().numpy()  # as in the literature on DISFA
     normals = torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
-    normals = project_out_others(normals) if name == LINEAR[1] else normals
     steps, centred = [], films.labels - films.labels.mean(1, keepdim=True)
-    for normal, intensity in zip(normals, centred.unbind(2), strict=True):
+    for k, intensity in enumerate(centred.unbind(2)):
+        normal = normals[k]
+        if name == LINEAR[1]:
+            basis, _ = torch.linalg.qr(torch.cat([normals[:k], normals[k + 1 :]]).T)
+            rest = normal - basis @ (basis.T @ normal)
+            normal = rest / rest.norm()
         along = films.codes.flatten(2) @ normal
         steps.append((intensity * along).sum() / intensity.square().sum() * normal)
     return torch.stack(steps).view(-1, *films.codes.shape[2:])
 
 
-def project_out_others(normals: Tensor) -> Tensor:
-    """Unit vectors (K, D), each the part of its row that is orthogonal to all other rows."""
-    rows = []
-    for k, normal in enumerate(normals):
-        basis, _ = torch.linalg.qr(torch.cat([normals[:k], normals[k + 1 :]]).T)
-        rest = normal - basis @ (basis.T @ normal)
-        rows.append(rest / rest.norm())
-    return torch.stack(rows)
-
-
 def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
-    """Train Psi_dec: read the intensities from codes.
+    """Train Psi_dec to read intensities from codes, which are moved towards somebody else and noisy.
 
-    Codes are moved part of the way to somebody else, and noise is added: what differs between people must not count as
-    an expression, or editors would change people to please the reader.
+    What differs between people must not count as an expression, or editors would change people to please the reader.
     """
     torch.manual_seed(seed)
     reader, rng = LabelDecoder(), torch.Generator().manual_seed(seed + 1)
@@ -217,11 +206,8 @@ def trained(part: str, seed: int, subjects: int = data.TRAIN_SUBJECTS) -> nn.Mod
     decisive = (LOOKS, SHOWN, DISGUISE, STEPS, BATCH, LR, READING_STEPS, LATENT, NEUTRAL, SAME, READ, BETWEEN, FLOOR)
 
     def parameters():
-        films = disguised_films(subjects)
-        if part == "reader":
-            made = train_reader(films, seed)
-        else:
-            made = train_editor(type(network), films, trained("reader", seed, subjects), seed)
+        films, reader = disguised_films(subjects), None if part == "reader" else trained("reader", seed, subjects)
+        made = train_editor(type(network), films, reader, seed) if reader else train_reader(films, seed)
         return nn.utils.parameters_to_vector(made.parameters())
 
     kept = once({"of": decisive, "seed": seed, "subjects": subjects}, f"action-units-{part}", parameters)

@@ -5,7 +5,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,10 +16,10 @@ from diga_lib.studies import runner, store
 
 
 class Finds(store.Record):
-    """In how many of a group's photographs a detector finds a face: OpenCV's cascades, or YuNet, which `data` uses."""
+    """In how many of a group's photographs "cascades" (OpenCV's), or "yunet", which `data` uses, find a face."""
 
     KEY = ("detector", "race", "male")
-    detector: Literal["cascades", "yunet"]
+    detector: str
     race: str
     male: int
     images: int
@@ -45,7 +44,7 @@ def _groups(root: str):
 def cells(data) -> list[Cell]:
     """Both detectors on each group."""
     root = str(Path(data).resolve() / "fairface")
-    groups = sorted(_groups(root).groups)
+    groups = _groups(root).groups
     return [Cell(detector, race, int(male), root) for detector in ("cascades", "yunet") for race, male in groups]
 
 

@@ -24,10 +24,9 @@ BATCH, LR = 128, 3e-3
 
 
 def pool(generator) -> dict[str, np.ndarray]:
-    """The judges' images and neutral, uint8 (N, 3, 64, 64), intensities float32 (N, 12) and person int64 (N,).
+    """The judges' images and neutral (without expression), uint8 (N, 3, 64, 64), intensities (N, 12) and person (N,).
 
-    neutral shows the same people in the same light without an expression. Every other image is painted by the
-    generator, as edited faces are: else its softness would pass for an expression.
+    The generator paints every other image, as it does edited faces: else its softness would pass for an expression.
     """
     identity = {"name": "judges", "population": POPULATION, "resolution": 64, "each": EACH}
     identity |= {"version": VERSION, "faces": faces.VERSION}
@@ -49,8 +48,7 @@ def pictures(rows: np.ndarray) -> dict[str, np.ndarray]:
 def train_reader(given: dict, file: Path | None = None) -> UnitReader:
     """Train the reader of action units on all of a `pool` but the held-out people; `file` keeps each finished epoch."""
     runtime.seed_everything(0)
-    network, learned = UnitReader(), slice((PEOPLE - HELD_OUT) * EACH)
-    intensities = torch.from_numpy(np.array(given["intensities"])).to(runtime.device())
+    network, intensities = UnitReader(), torch.tensor(given["intensities"], device=runtime.device())
     scale = intensities.std(0)  # each unit counts the same, the faint ones too
 
     def loss(both: Tensor, rows: Tensor) -> Tensor:
@@ -58,29 +56,26 @@ def train_reader(given: dict, file: Path | None = None) -> UnitReader:
             read = network(*both.split(3, 1))
         return F.smooth_l1_loss(read / scale, intensities[rows] / scale, beta=0.5)
 
+    learned = slice((PEOPLE - HELD_OUT) * EACH)
     both = np.concatenate([given["images"][learned], given["neutral"][learned]], 1)
     _cycle(network, loss, both, READING, file)
     return network.eval()
 
 
 def train_recogniser(given: dict, file: Path | None = None) -> Recogniser:
-    """Train the recogniser on all of a `pool`.
-
-    It also reads the intensities, by a head that is thrown away: maps that know an expression can discount it.
-    """
+    """Train the recogniser on all of a `pool`, and a head that reads intensities, so that it can discount them."""
     runtime.seed_everything(0)
-    on, network = runtime.device(), Recogniser()
-    lesson = nn.ModuleDict({"network": network, "units": head(len(UNITS))})
-    lesson["people"] = nn.Linear(EMBEDDING, PEOPLE, bias=False)
-    intensities, person = (torch.from_numpy(np.array(given[part])).to(on) for part in ("intensities", "person"))
+    network, units, people = Recogniser(), head(len(UNITS)), nn.Linear(EMBEDDING, PEOPLE, bias=False)
+    intensities, person = (torch.tensor(given[part], device=runtime.device()) for part in ("intensities", "person"))
 
     def loss(images: Tensor, rows: Tensor) -> Tensor:
         with runtime.autocast():
             maps = network.trunk(images * 2 - 1)
-            units, embedding = lesson["units"](maps).float(), network.embedding(maps).float()
-        read = F.smooth_l1_loss(units, intensities[rows] / 5, beta=0.1)
-        return read + 0.02 * cosface(embedding, lesson["people"].weight, person[rows])
+            read, embedding = units(maps).float(), network.embedding(maps).float()
+        read = F.smooth_l1_loss(read, intensities[rows] / 5, beta=0.1)
+        return read + 0.02 * cosface(embedding, people.weight, person[rows])
 
+    lesson = nn.ModuleDict({"network": network, "units": units, "people": people})
     _cycle(lesson, loss, given["images"], RECOGNISING, file)
     return network.eval()
 

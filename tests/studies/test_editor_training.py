@@ -106,10 +106,10 @@ def test_boundaries_point_along_their_unit_and_are_scaled_to_one_intensity(plant
         assert np.polyfit(x, y, 1)[0] == pytest.approx(float(steps[k].norm()), rel=1e-3)
 
 
-def test_projected_directions_are_orthogonal_to_the_other_normals():
-    normals = torch.randn(12, 50, generator=torch.Generator().manual_seed(0))
-    normals /= normals.norm(dim=1, keepdim=True)
-    products = training.project_out_others(normals) @ normals.T
+def test_projected_directions_are_orthogonal_to_the_other_normals(planted):
+    steps = (training.linear_steps(planted[1], name, 1e-3).flatten(1) for name in training.LINEAR[:2])
+    normals, projected = (step / step.norm(dim=1, keepdim=True) for step in steps)
+    products = projected @ normals.T
     assert (products - torch.diag(products.diag())).abs().max() < 1e-5
     assert (products.diag() > 0).all()
 

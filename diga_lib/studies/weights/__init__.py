@@ -15,8 +15,7 @@ from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive
 from diga_lib.studies.weights.captions import PHRASES, WIDE_PHRASES, facts
 
-FACES, CRITTERS = 30_000, 4_000  # drawn images of POPULATION that networks learn from
-TRAINED = 19_000  # pictures of FairFace that a generator learns from, the first ones of its table
+FACES, CRITTERS, PHOTOGRAPHS = 30_000, 4_000, 19_000  # images that networks learn from, those drawn of POPULATION
 SIZES = {  # of the image–text models: faces with captions, and shape
     "rendered-faces-text": (20_000, {}),
     "rendered-faces-text-s": (20_000, {"stages": 2, "hidden": 256}),
@@ -37,7 +36,7 @@ def face_generator(name: str, folder: Path, work: Path, root: str | None) -> lis
     if name == "real-faces-64":
         if not root:
             raise ValueError(f"{name} learns from photographs: valid is --root DIR, FairFace with an attributes.csv.")
-        images, epochs = data.load("folder", root=root, missing="drop").images[:TRAINED], 1
+        images, epochs = data.load("folder", root=root, missing="drop").images[:PHOTOGRAPHS], 1
     else:
         images, epochs = data.load("rendered-faces", FACES, seed=POPULATION).images, 4
     return latent.save(Training(images, latent.load_factor_network(), work, epochs=epochs).run(), name, folder)
@@ -60,8 +59,7 @@ def image_text_model(name: str, folder: Path, work: Path, root: str | None) -> l
     pool, phrases = data.load("rendered-faces", count, seed=POPULATION), WIDE_PHRASES if shape else PHRASES
     described = facts(*faces.parameters(POPULATION, np.arange(count))) if shape else pool.attributes
     model = contrastive.train(pool.images, described, work / "state.safetensors", phrases, **shape)
-    file = folder / f"{name}.safetensors"
-    image_text.write(model, file)
+    image_text.write(model, file := folder / f"{name}.safetensors")
     checkpoints.register(name, file)
     return [file]
 

@@ -2,11 +2,8 @@
 
 import hashlib
 import math
-import os
-from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,32 +21,24 @@ LR, WEIGHT_DECAY = 3e-3, 0.05  # AdamW's peak rate, and the decay of matrices
 def info_nce(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     """The symmetric InfoNCE loss (van den Oord et al., 2018) of n pairs of features (n, d) at an inverse temperature.
 
-    Captions that are true of several faces of a batch count against all but their own, as in CLIP, to no harm: at the
-    optimum the scaled cosine is log p(caption | image) - log p(caption) plus a constant, so prompts still compare.
+    A caption that is true of several faces counts against all but its own, as in CLIP, to no harm: at the optimum the
+    scaled cosine is log p(caption | image) - log p(caption) plus a constant, so prompts still compare.
     """
     logits = scale * F.normalize(image, dim=1) @ F.normalize(text, dim=1).T
     pairs = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
 
 
-def train(
-    images: np.ndarray,
-    described: pd.DataFrame,
-    file: str | os.PathLike | None = None,
-    phrases: Mapping = PHRASES,
-    epochs: int = 14,
-    batch_size: int = 256,
-    **shape,
-) -> RenderedFacesText:
+def train(images, described, file=None, phrases=PHRASES, epochs=14, batch_size=256, **shape) -> RenderedFacesText:
     """Train a model of some `shape` from nothing, or go on where it was stopped: it ends with the same weights.
 
-    Captions with these `phrases` are made from the rows of `described` (n, A), such as attributes of the images,
-    uint8 (n, 3, H, W). The state is kept in `file` after each epoch; a ValueError if it is another run's.
+    Captions with these `phrases` are made from the rows of `described`, a DataFrame (n, A) such as attributes of the
+    images, uint8 (n, 3, H, W). The state is kept in `file` after each epoch; a ValueError if it is another run's.
     """
     if len(images) < batch_size:
         raise ValueError(f"There are {len(images)} images; at least one batch of {batch_size} is needed.")
-    on = runtime.device()
     runtime.seed_everything(0)
+    on = runtime.device()
     model = RenderedFacesText(vocabulary(phrases), **shape).to(on)
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices, others = ([p for p in learned if (p.ndim > 1) == wide] for wide in (True, False))
