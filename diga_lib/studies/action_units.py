@@ -71,8 +71,7 @@ def judged(images, given: Exam) -> pd.DataFrame:
 def measure(edit: editors.Edit, given: Exam, steps: bool = True) -> pd.DataFrame:
     """Measure an editor, which is told the source's true intensities, as `judged` does, and by the seconds for a face.
 
-    With `steps`, also by what happens when one unit is stepped by 1: leakage, the mean absolute change of the others,
-    and moved, the mean change of the unit itself.
+    With `steps`, also when a unit is stepped by 1: moved, its mean change, and leakage, the others' mean absolute one.
     """
     true, asked = (torch.from_numpy(part.intensities) for part in (given.source, given.target))
     started = time.perf_counter()

@@ -63,12 +63,9 @@ class Films:
 
 def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
     """Give all frames of a film, (N, 3, R, R) in [0, 1], another look: mirrored or not, bent, stretched, recoloured."""
-
-    def uniform(low, high):
-        return low + (high - low) * torch.rand((), generator=rng)
-
-    normal, side = partial(torch.randn, generator=rng), images.shape[-1]
-    if uniform(0, 1) < 0.5:
+    uniform, normal = partial(torch.rand, (), generator=rng), partial(torch.randn, generator=rng)
+    side = images.shape[-1]
+    if uniform() < 0.5:
         images = images.flip(3)
     coarse = 0.01 * normal(1, 2, 5, 5) + 0.003 * normal(1, 2, 1, 1)
     bend = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)[0].permute(1, 2, 0)
@@ -76,8 +73,8 @@ def disguise(images: Tensor, rng: torch.Generator) -> Tensor:
     grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) * (1 + 0.01 * normal(2)) + bend
     grid = grid.expand(len(images), -1, -1, -1)
     bent = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(1e-3, 1)
-    light = bent ** (2 ** uniform(-0.3, 0.3))
-    return (light * (1 + 0.07 * normal(3, 1, 1)) * uniform(0.94, 1.06)).clamp(0, 1)
+    light = bent ** (2 ** (0.6 * uniform() - 0.3))
+    return (light * (1 + 0.07 * normal(3, 1, 1)) * (0.94 + 0.12 * uniform())).clamp(0, 1)
 
 
 @lru_cache(maxsize=2)
@@ -122,7 +119,7 @@ def linear_steps(films: Films, name: str, strength: float = 0.0) -> Tensor:
         return steps.view(-1, *films.codes.shape[2:])
     codes, labels = films.codes.flatten(0, 1), films.labels.flatten(0, 1)
     some = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:3000]
-    present = (labels[some] >= 2).int().numpy()  # as in the literature on DISFA
+    present = (labels[some] >= 2).int().numpy()  # as in the literature on DISFA, a unit is present from 2 on
     normals = torch.stack([directions.boundary(codes[some], y, strength * len(some)).flatten() for y in present.T])
     steps, centred = [], films.labels - films.labels.mean(1, keepdim=True)
     for k, intensity in enumerate(centred.unbind(2)):
@@ -155,10 +152,10 @@ def train_reader(films: Films, seed: int = 0) -> LabelDecoder:
 
 
 def train_editor(kind: type, films: Films, reader: LabelDecoder, seed: int = 0) -> AUEditNet | SingleBranch:
-    """Train an editor of one of the two kinds, starting from the best linear one.
+    """Train an editor of one of the two kinds, starting from the best linear one, with the help of a frozen Psi_dec.
 
-    The losses: the target's code is met; a face edited to its own labels stays; and a frozen Psi_dec reads from edited
-    codes what was asked for. With two branches, two frames of a film also give one neutral code, which reads as zeros.
+    The target's code is met, a face edited to its own labels stays, and the reader reads from edited codes what was
+    asked for. With two branches, two frames of a film also give one neutral code, which reads as zeros.
     """
     torch.manual_seed(seed)
     editor, rng, apart = kind(), torch.Generator().manual_seed(seed + 1), film_metric(films)

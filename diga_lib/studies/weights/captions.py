@@ -1,7 +1,4 @@
-"""What the small image–text models are told of a face: captions made from its attributes, or from more facts.
-
-No emotion is named: what a surprised face is must be said in the words for its parts.
-"""
+"""What the small image–text models are told of a face: captions of its attributes or of facts, never of an emotion."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -53,8 +50,8 @@ def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mappin
     named = [names[i] for i in rng.permutation(len(names))[: rng.integers(1, MOST_NAMED + 1)]]
     noun = pick(NOUNS[int(values["Male"]) if "Male" in named else None])
     said = [pick(phrases[name][int(values[name])]) for name in named if name != "Male" and values[name] >= 0]
-    words = [phrase for phrase in said if " " not in phrase] + [noun]
-    sentence, previous = " ".join(["an" if words[0][0] in "aeiou" else "a", *words]), ""
+    words = " ".join([phrase for phrase in said if " " not in phrase] + [noun])
+    sentence, previous = ("an " if words[0] in "aeiou" else "a ") + words, ""
     for phrase in (phrase for phrase in said if " " in phrase):
         start, _, rest = phrase.partition(" ")
         if start == previous == "with" and rng.random() < 0.6:  # "with glasses and black hair"
