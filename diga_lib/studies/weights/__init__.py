@@ -15,7 +15,7 @@ from diga_lib.studies import action_units, judge_training
 from diga_lib.studies.weights import contrastive
 from diga_lib.studies.weights.captions import PHRASES, WIDE_PHRASES, facts
 
-FACES, CRITTERS, PHOTOGRAPHS = 30_000, 4_000, 19_000  # images that networks learn from, those drawn of POPULATION
+FACES, CRITTERS, PHOTOGRAPHS = 30_000, 4_000, 19_000  # images to learn from: drawn of POPULATION, or FairFace's first
 SIZES = {  # of the image–text models: faces with captions, and shape
     "rendered-faces-text": (20_000, {}),
     "rendered-faces-text-s": (20_000, {"stages": 2, "hidden": 256}),
