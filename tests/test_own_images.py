@@ -1,4 +1,4 @@
-"""From a folder of files to a generator of one's own and what it costs, at a size that takes seconds."""
+"""From a folder of files to a generator of one's own at a size that takes seconds."""
 
 import sys
 
@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from diga_lib import data, latent, runtime
+from diga_lib import data, latent
 from diga_lib.data import faces
 from diga_lib.data.photos import layouts
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
 from diga_lib.pages import parameters
-from diga_lib.studies import celeba_tree, own_images, store
+from diga_lib.studies import celeba_tree
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +37,6 @@ def test_a_tree_is_read_as_the_faces_that_were_drawn(tree):
     assert set(pool.attributes) < set(layouts.CELEBA_ATTRIBUTES)
     assert pool.metadata["partition"].value_counts().to_dict() == {"train": 52, "validation": 6, "test": 6}
     assert Image.open(tree / "img_align_celeba" / "000001.png").size == layouts.CELEBA_SIZE
-
-
-def test_a_linked_tree_is_the_same_files_over_and_over(tree, tmp_path):
-    linked = own_images.linked_tree(tree, 100, tmp_path / "linked")
-    pool, again = data.load("celeba", root=tree), data.load("celeba", root=linked)
-    assert len(again) == 100
-    for i in (0, 63, 64, 99):
-        assert (again.images[i] == pool.images[i % 64]).all()
-        assert (again.attributes.iloc[i] == pool.attributes.iloc[i % 64]).all()
-
-
-def test_a_step_measures_a_process_of_its_own(monkeypatch):
-    monkeypatch.setattr(own_images, "DRAWN", 64)
-    step = own_images.compute(own_images.Cell(64))
-    assert step.images == 64 and step.processes == step.cores == runtime.available_cores()
-    assert 0 < step.cpu_seconds < step.seconds * step.cores + 1
-    assert 50 < step.peak_memory_mb < 4000
-
-
-def test_kept_steps_say_what_the_page_says():
-    reading = store.kept(own_images.STUDY.path, own_images.Step).sort_values("images")
-    assert len(reading) >= 2 and reading["images"].is_unique
-    times, growth = reading["cpu_seconds"].to_numpy(), reading["images"].to_numpy() / reading["images"].iloc[0]
-    assert times[-1] / times[0] == pytest.approx(growth[-1], rel=0.5)  # straight
-    assert reading["peak_memory_mb"].iloc[-1] < 1.5 * reading["peak_memory_mb"].iloc[0]  # level
 
 
 def test_the_command_trains_a_generator_on_a_folder(tree, tmp_path, monkeypatch, capsys):

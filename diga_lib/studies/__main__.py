@@ -14,7 +14,7 @@ from diga_lib import runtime
 from diga_lib.pages.parameters import SIZES
 from diga_lib.studies import grids, real_photos, runner, weights
 
-OTHERS = ("convergence", "representations", "sampling", "action_units", "test_time", "own_images", "face_finding")
+OTHERS = ("convergence", "representations", "sampling", "action_units", "test_time", "face_finding")
 MORE = (import_module(f"diga_lib.studies.{name}").STUDY for name in OTHERS)
 STUDIES = {study.name: study for study in (*grids.STUDIES, *MORE, real_photos.STUDY, real_photos.SEARCH)}
 
