@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import nbformat
-import yaml
 from filelock import FileLock
 
 from diga_lib.runtime import atomic_write, sha256
@@ -25,7 +24,6 @@ from pages import PROFILES, api_pages, data_card, page_from
 
 NOT_PAGES = ("build.py", "execution.py", "lock.py", "pages.py", "runs.yml", "results", "__pycache__")
 GENERATORS = ("rendered-faces-64", "real-faces-64")  # whose decoders live figures run
-PLACEHOLDER = "/OWNER/"  # in the repository's address in _config.yml, until the book has one
 
 
 def assemble(runs: list[Run], folder: Path) -> None:
@@ -33,9 +31,8 @@ def assemble(runs: list[Run], folder: Path) -> None:
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source, ignore=lambda path, names: [n for n in names if n in NOT_PAGES])
-    for name, fill in (("data_card.md", data_card), ("_config.yml", configure)):
-        (source / name).write_text(fill((source / name).read_text()))
-    for name, text in api_pages().items():
+    card = data_card((source / "data_card.md").read_text())
+    for name, text in ({"data_card.md": card} | api_pages()).items():
         (source / name).write_text(text)
     for kind in ("executed", "clean"):
         (source / "downloads" / kind).mkdir(parents=True)
@@ -51,14 +48,6 @@ def picture(notebook: Path, name: str) -> bytes:
     cells = nbformat.read(notebook, as_version=4).cells
     cell = next(one for one in cells if one.metadata.get("mystnb", {}).get("figure", {}).get("name") == name)
     return base64.b64decode(next(o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})))
-
-
-def configure(config: str) -> str:
-    """Return the text of _config.yml without launch buttons, while the repository's address is the placeholder."""
-    settings = yaml.safe_load(config)
-    if PLACEHOLDER in settings["repository"]["url"]:
-        del settings["launch_buttons"]
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def add_decoders(source: Path) -> None:

@@ -30,8 +30,7 @@ def page_from(run: Run, executed: Path) -> nbformat.NotebookNode:
     """Return the executed notebook as a page.
 
     The cell that papermill injected is left out and the defaults are folded away, since the banner under the title
-    says which profile and parameters the page was made with. A notebook's own last words on how it was made are left
-    out too: the box at the end says more.
+    tells them. A notebook's own last words on how it was made are left out too: the box at the end says more.
     """
     notebook = nbformat.read(executed / f"{run.page}.ipynb", as_version=4)
     record = json.loads((executed / f"{run.page}.json").read_text())
@@ -102,7 +101,7 @@ def ticks(text: str, least: int) -> str:
 def code(value: object) -> str:
     """Return a span of code that nothing in the value can end."""
     text = in_one_line(value)
-    return f"{fence} {text} {fence}" if len(fence := ticks(text, 1)) > 1 else f"`{text}`"
+    return f"{ticks(text, 2)} {text} {ticks(text, 2)}"
 
 
 def others_of(run: Run) -> str:

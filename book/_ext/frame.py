@@ -63,23 +63,17 @@ def describe(app: Sphinx, page: str, template: str, context: dict, doctree: node
     title = html.unescape(re.sub(r"<[^>]*>", "", context.get("title", "")))
     if page == app.config.root_doc:
         context["title"] = "Introduction"  # in the browser's tab, where the book's own title follows
-    texts = [
-        " ".join(found.astext().split())
-        for found in doctree.findall(nodes.paragraph)
-        if "profile-banner" not in found.parent.get("classes", [])
-    ]
-    words = next((text for text in texts if len(text) > 40), title)
+    found = [one for one in doctree.findall(nodes.paragraph) if "profile-banner" not in one.parent.get("classes", [])]
+    words = next((text for text in (" ".join(one.astext().split()) for one in found) if len(text) > 40), title)
     if len(words) > LONGEST:
         words = words[:LONGEST].rsplit(" ", 1)[0] + " …"
     picture = (app.config.html_baseurl or context["pathto"]("", 1)) + PICTURE
     said = {"description": words, "twitter:card": "summary_large_image", "og:type": "article", "og:title": title}
     said |= {"og:description": words, "og:image": picture, "og:site_name": app.config.html_title}
     said["og:image:alt"] = "Drawn faces, each beside its counterfactual"
-    written = [
-        f'<meta {"property" if name.startswith("og:") else "name"}="{name}" content="{html.escape(text)}">'
-        for name, text in said.items()
-    ]
-    context["metatags"] = context.get("metatags", "") + "\n".join(written)
+    for name, text in said.items():
+        kind = "property" if name.startswith("og:") else "name"
+        context["metatags"] = f'{context.get("metatags", "")}\n<meta {kind}="{name}" content="{html.escape(text)}">'
 
 
 def link(app: Sphinx, what: str, name: str, it: object, options: object, lines: list[str]) -> None:
@@ -111,8 +105,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
 def take_out(app: Sphinx, module: str, event: str = "") -> None:
     """Take out what a module listens to: everything, or one event."""
     for name, listeners in app.events.listeners.items():
-        for listener in [entry for entry in listeners if entry.handler.__module__ == module and event in ("", name)]:
-            listeners.remove(listener)
+        listeners[:] = [e for e in listeners if e.handler.__module__ != module or event not in ("", name)]
 
 
 def take_out_live_code(app: Sphinx) -> None:

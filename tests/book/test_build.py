@@ -7,8 +7,6 @@ import sys
 import execution
 import nbformat
 import pytest
-import yaml
-from build import configure
 from execution import Executor, Run, plan, why
 
 SECOND = "profile: str = 'quick'  # profile\nword: str = 'none'  # a word"
@@ -119,16 +117,6 @@ def test_a_damaged_copy_is_executed_again(root):
     assert execution.last_fingerprint(run, folder) == {"x": "1"}
     (folder / "a.ipynb").write_text("who")
     assert execution.last_fingerprint(run, folder) is None
-
-
-def test_launch_buttons_wait_for_a_repository():
-    text = (execution.ROOT / "book" / "_config.yml").read_text()
-    assert "launch_buttons" not in yaml.safe_load(configure(text))
-    real = yaml.safe_load(configure(text.replace("/OWNER/REPOSITORY", "/someone/book")))
-    assert (
-        real == yaml.safe_load(text) | {"repository": real["repository"]} and "binderhub_url" in real["launch_buttons"]
-    )
-    assert real["repository"]["url"] == "https://github.com/someone/book"
 
 
 def test_profiles_and_choices(root):
