@@ -112,10 +112,9 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
         part[np.flatnonzero(part == "validation")[::2]] = "test"
     some = replace(pool, metadata=pool.metadata.assign(partition=part)).select(np.flatnonzero(part != "words"))
     n, aligned = largest(some, target, spurious, bias)
-    held = some.attributes[(some.metadata["partition"] == "test").to_numpy()]
-    least = int(held.groupby([target, *spurious.split("&")]).size().min())
-    n_train, n_test = min(n, sizes.n_train), min(least, sizes.n_test_per_group)
-    split = data.biased_split(some, target, spurious, bias, n_train, n_train // 20, n_test, seed, aligned=aligned)
+    sizes = replace(sizes, n_train=min(n, sizes.n_train))
+    n = (sizes.n_train, sizes.n_train // 20, sizes.n_test_per_group)
+    split = data.biased_split(some, target, spurious, bias, *n, seed, aligned)
     network, kept = None, {"images": digest(split.train.images), "target": digest(split.train.target)}
     if pool_name and generator:
         network = latent.load_file(generator)
@@ -126,7 +125,6 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
         network = sampling.trained_generator(images, shown)
     if network:  # a row that edits nothing needs none
         kept["weights"] = checkpoints.digest(network.state_dict())
-    sizes = replace(sizes, n_train=n_train, n_test_per_group=n_test)
     return Setting(some, split, network, sizes, profile, seed, kept, partial(words_model, name, folder))
 
 
@@ -147,9 +145,6 @@ def compute(cell: PhotoCell) -> store.PhotoResult:
     """Train and test one cell; what is kept does not name this machine's files."""
     result = grids.compute(cell)
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
-    if all_rows.ROWS[cell.row].direction:
-        seen = GENERATOR[cell.profile][0] if cell.generator_pool == store.POOLS[0] else extra["n_train"]
-        extra["generator_images"] = None if cell.generator else seen  # what a given file has seen is not known
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return store.PhotoResult(**result.model_dump() | more)
 
