@@ -13,7 +13,7 @@ from diga_lib import data, directions, latent
 from diga_lib.pages.parameters import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import rows, runner, store
 from diga_lib.studies.rows import FAIR, ORACLES, ROWS
-from diga_lib.studies.setting import Setting, direction_scores, setting
+from diga_lib.studies.setting import Setting, direction_scores
 
 GENERATORS = {"rendered-faces": "rendered-faces-64", "rendered-critters": "rendered-critters-64"}
 
@@ -83,9 +83,11 @@ class Cell(runner.Cell):
 @lru_cache(maxsize=2)
 def _setting(target, spurious, bias, seed, profile, pool_seed, n_validation, dataset) -> Setting:
     kept = {"target": target, "spurious": spurious, "bias": bias, "seed": seed, "pool_seed": pool_seed}
-    kept |= {"sizes": asdict(SIZES[profile]), "dataset": dataset}
-    pool = data.load(dataset, SIZES[profile].pool, seed=pool_seed)
-    return setting(target, spurious, bias, profile, pool, latent.load(GENERATORS[dataset]), seed, n_validation, kept)
+    sizes = SIZES[profile]
+    kept |= {"sizes": asdict(sizes), "dataset": dataset}
+    pool, counts = data.load(dataset, sizes.pool, seed=pool_seed), (sizes.n_train, n_validation, sizes.n_test_per_group)
+    split = data.biased_split(pool, target, spurious, bias, *counts, seed)
+    return Setting(pool, split, latent.load(GENERATORS[dataset]), sizes, profile, seed, kept)
 
 
 def trained(cell: Cell):

@@ -137,22 +137,12 @@ def once(kept: dict | None, name: str, compute: Callable[[], Tensor | Direction]
     return Direction(**{name: value if value.ndim else value.item() for name, value in parts.items()})
 
 
-def setting(
-    target: str = "Smiling",
-    spurious: str = "Male",
-    bias: float = 1 / 9,
-    profile: str = "quick",
-    dataset: ImageDataset | None = None,
-    generator=None,
-    seed: int = 0,
-    n_validation: int | None = None,
-    kept: dict | None = None,
-) -> Setting:
-    """Split a pool, rendered faces by default, as `data.biased_split` does, with the sizes of a profile."""
+def setting(target="Smiling", spurious="Male", bias=1 / 9, profile="quick", dataset=None, generator=None, seed=0):
+    """Split a pool, drawn faces by default, as `data.biased_split` does, with the sizes of a profile: a Setting."""
     sizes = SIZES[profile]
     pool = data.load("rendered-faces", sizes.pool, seed=POOL_SEED) if dataset is None else dataset
-    split = data.biased_split(pool, target, spurious, bias, sizes.n_train, n_validation, sizes.n_test_per_group, seed)
-    return Setting(pool, split, generator or latent.load(), sizes, profile, seed, kept)
+    split = data.biased_split(pool, target, spurious, bias, sizes.n_train, None, sizes.n_test_per_group, seed)
+    return Setting(pool, split, generator or latent.load(), sizes, profile, seed)
 
 
 def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:

@@ -9,7 +9,7 @@ import torch
 from diga_lib import data
 from diga_lib.latent.training import POPULATION
 from diga_lib.pages.parameters import SIZES
-from diga_lib.studies import grids, sampling, setting
+from diga_lib.studies import grids, sampling
 
 
 @pytest.fixture
@@ -39,8 +39,7 @@ def test_a_generator_is_trained_once_for_the_same_images(trainings):
 def test_a_generator_sees_its_share_of_the_pool_or_the_training_images(trainings, monkeypatch):
     monkeypatch.setattr(sampling, "IMAGES", 128)
     few = {"table": replace(SIZES["quick"], pool=1_500, n_train=96, n_test_per_group=20)}
-    for module in (grids, setting):
-        monkeypatch.setattr(module, "SIZES", few)
+    monkeypatch.setattr(grids, "SIZES", few)
     pool = data.load("rendered-faces", 128, seed=POPULATION).images
     for share, seen in ((1.0, pool), (0.5, pool[:64])):
         sampling.SamplingCell(share=share).setting()
