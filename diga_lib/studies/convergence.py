@@ -44,9 +44,9 @@ def compute(cell: Cell) -> store.Result:
     return result
 
 
-def cells(pairs=(("Smiling", "Male"),), seeds=(0,)) -> list[Cell]:
+def cells(pairs=(("Smiling", "Male"),), seeds=(0,), bias=1 / 9) -> list[Cell]:
     """A run of twice as many epochs as the tables have."""
-    same = {"changes": json.dumps({"epochs": 12}), "variant": "twelve epochs"}
+    same = {"bias": bias, "changes": json.dumps({"epochs": 12}), "variant": "twelve epochs"}
     return [Cell("diga-paper", *pair, seed=seed, **same) for pair in pairs for seed in seeds]
 
 
