@@ -32,11 +32,7 @@ SIZES = {
     "table": Sizes(0, 4_000, 500, 6, 6, 3),
     "full": Sizes(0, 10_000, 1_000, 6, 6, 3),
 }
-GENERATOR = {
-    "quick": (5_000, 5_000),
-    "table": (20_000, 20_000),
-    "full": (200_000, 400_000),
-}  # its images; how many it is shown
+GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
 ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
 
@@ -119,10 +115,10 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     if pool_name and generator:
         network = latent.load_file(generator)
     elif pool_name:
-        most, shown = GENERATOR[profile]
+        most, passes = GENERATOR[profile]
         train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:most]
         images = split.train.images if pool_name == store.POOLS[1] else pool.images[np.sort(train)]
-        network = sampling.trained_generator(images, shown)
+        network = sampling.trained_generator(images, most * passes)
     if network:  # a row that edits nothing needs none
         kept["weights"] = checkpoints.digest(network.state_dict())
     return Setting(some, split, network, sizes, profile, seed, kept, partial(words_model, name, folder))

@@ -51,20 +51,14 @@ ROWS = {
     "jtt": Row(JTT, "JTT"),
     "maple": Row(MAPLE, "MAPLE", version=1),
     "diga-paper": _paper("two stages: BYOL, head on edits against the label"),
-    "diga-paper-plain-head": _paper(
-        "two stages: BYOL, head on the images", short=f"{PAPER}, plain head", fixed={"head_degrees": ()}
-    ),
+    "diga-paper-plain-head": _paper("head on the images", short=f"{PAPER}, plain head", fixed={"head_degrees": ()}),
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", fixed={"edit": "shift", **EDITS_ONLY}),
-    "diga-one-stage-place": _ours(
-        "replace the coordinate", "refined", f"{OURS}, place", fixed={"edit": "place", **EDITS_ONLY}
-    ),
+    "diga-one-stage-place": _ours("replace it", "refined", f"{OURS}, place", fixed={"edit": "place", **EDITS_ONLY}),
     "pseudo-groups": Row(PseudoGroups, "pseudo groups", "resampled, no edits", "refined"),
     "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=1),
     "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),
     "group-dro": Row(GroupDRO, "GroupDRO", "oracle: reads the spurious attribute", "", "GroupDRO (oracle)", "told"),
-    "balanced": Row(
-        ERM, "ERM", "oracle: balanced data of the same size", "", "balanced ERM (oracle)", "balanced", "erm"
-    ),
+    "balanced": Row(ERM, "ERM", "oracle: balanced data", "", "balanced ERM (oracle)", "balanced", "erm"),
 }
 ORACLES = ("group-dro", "balanced")
 STEPS = ("erm-pretrained", "diga-paper-plain-head", "diga-paper", "diga-one-stage-shift", "diga-one-stage-place")
@@ -111,7 +105,7 @@ def run(setting: Setting, row: str, seed: int = 0, case: str = "", extra: dict |
     metrics = group_metrics(split.test.target, predicted, split.test.spurious)
     validated = float((model.predict(split.validation.images) == split.validation.target).mean())
     fields = {"method": one.method, "variant": ", ".join(filter(None, (one.variant, case))), "row": row, "case": case}
-    fields |= {"target": split.target, "spurious": split.spurious, "bias": split.bias, "seed": seed}
-    fields |= {"profile": setting.profile, "version": version(row)}
-    fields["extra"] = {"n_train": len(train), "validation": validated} | (extra or {})
-    return store.Result(**asdict(metrics), **timing, **fields), model
+    fields |= {"target": split.target, "spurious": split.spurious, "bias": split.bias, "profile": setting.profile}
+    extra = {"n_train": len(train), "validation": validated} | (extra or {})
+    result = asdict(metrics) | timing | fields
+    return store.Result(**result, seed=seed, version=version(row), extra=extra), model

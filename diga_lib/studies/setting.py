@@ -150,8 +150,7 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
 
     By each spurious attribute, "cosine" (and by the target) is the largest absolute cosine of a direction with its true
     mean shift, "pseudo_groups" the share of training faces on its side; "carries" are the five attributes whose
-    correlation with a coordinate inside the classes is largest in size; then "gain", "gap" and "share" of the clusters
-    of a Direction, or the "words" of a Named.
+    correlation with a coordinate inside the classes is largest in size; "words" are those of a Named.
     """
     train, target, names = setting.split.train, setting.split.target, setting.split.spurious.split("&")
     y, several = train.target, found.directions
@@ -159,9 +158,7 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     if isinstance(found, words.Named):
         upper, scores = found.probability, {"words": list(found.words)}
     else:
-        clusters = fit_clusters(along[:, 0], y)
-        upper, gap = clusters.probability[:, None], clusters.gap / clusters.spread
-        scores = {"gain": clusters.gain, "gap": gap, "share": [float(share) for share in clusters.share]}
+        upper, scores = fit_clusters(along[:, 0], y).probability[:, None], {}
     cosine, agree = {target: 0.0}, {}
     for k, name in enumerate(names):
         s = train.spurious >> (len(names) - 1 - k) & 1
@@ -173,6 +170,6 @@ def direction_scores(setting: Setting, found: Direction | words.Named) -> dict:
     others = setting.pool.attributes.iloc[train.index].reset_index(drop=True).drop(columns=target).astype(float)
     inside, coordinates = (t - t.groupby(y).transform("mean") for t in (others, pd.DataFrame(along)))
     each = pd.DataFrame({k: inside.corrwith(column) for k, column in coordinates.items()}).dropna()
-    strongest = {name: float(row.iloc[row.abs().argmax()]) for name, row in each.iterrows()}
-    carries = {name: round(strongest[name], 4) for name in sorted(strongest, key=lambda k: -abs(strongest[k]))[:5]}
+    strongest = each.apply(lambda row: row[row.abs().idxmax()], axis=1)
+    carries = strongest.loc[strongest.abs().nlargest(5).index].round(4).to_dict()
     return scores | {"cosine": cosine, "pseudo_groups": agree, "carries": carries}
