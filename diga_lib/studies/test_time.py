@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
-import pandas as pd
-from pydantic import Field
+from pydantic import NonNegativeFloat, PositiveInt
 
 from diga_lib import image_text, latent
 from diga_lib.metrics import mean_and_interval
@@ -23,7 +23,6 @@ METHODS = ("zero-shot", *LEARNERS, "TPT", "DiffTPT", "TDA")
 N = 480  # images of a stream
 EVERY = {"TPT": 16, "DiffTPT": 48}  # slow, and they remember nothing of an image: asked for one image in so many
 SUBJECTS = range(6)  # of the validation faces, on which settings and the strengths of shifts were chosen
-AIM, WINDOW = 0.6, (0.42, 0.83)  # zero-shot accuracy that the shifts' strengths aim at, of each model inside
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 ORDERS = 6  # of each stream, each of another subject
 FIRST = 3  # of the test's subjects: three before it had been looked at
@@ -70,11 +69,10 @@ ABLATIONS = (
 
 
 class Record(store.Record):
-    """One method, with the settings of the table ("") or a variant of them, on one stream.
+    """What a `Cell` gave: of the stream, `n` images were predicted, one in `every`.
 
-    `order`, the subject's number too, seeds all that is random; of the stream, `n` images were predicted, one in
-    `every`. `correct` has a digit for each of them, 1 if it was predicted rightly; "" for variants. What is timed goes
-    from pictures to predictions; `extra` has processor_seconds_per_image, what an image would take on an idle core.
+    `correct` has a digit for each of them, 1 if it was predicted rightly; "" for variants. What is timed goes from
+    pictures to predictions; `extra` has processor_seconds_per_image, what an image would take on an idle core.
     """
 
     KEY = ("model", "method", "variant", "dataset", "order")
@@ -83,18 +81,18 @@ class Record(store.Record):
     variant: str = ""
     dataset: str
     order: int
-    n: Annotated[int, Field(ge=1)]
-    every: Annotated[int, Field(ge=1)] = 1
+    n: PositiveInt
+    every: PositiveInt = 1
     accuracy: store.Share
-    seconds_per_image: Annotated[float, Field(ge=0)]
-    peak_memory_mb: Annotated[float, Field(ge=0)]
+    seconds_per_image: NonNegativeFloat
+    peak_memory_mb: NonNegativeFloat
     correct: str = ""
     extra: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Cell(runner.Cell):
-    """One method, with the table's settings or a variant of them, on one stream."""
+    """One method, with the table's settings ("") or a variant of them, on one stream; `order` seeds all randomness."""
 
     record = Record
     model: str
@@ -105,10 +103,10 @@ class Cell(runner.Cell):
 
 
 class Bench:
-    """An image–text model, one of ``MODELS`` or any that `image_text.load` knows, and the settings chosen for it."""
+    """An image–text model, one of ``MODELS``, and the settings chosen for it."""
 
     def __init__(self, name):
-        self.model, self.chosen = image_text.load(name, device="cpu"), CHOSEN.get(name, CHOSEN[MODELS[-1]])
+        self.model, self.chosen = image_text.load(name, device="cpu"), CHOSEN[name]
         self.scale, self.learned = self.model.scale.item(), lru_cache(self._learned)
 
     def settings(self, space=None, **changes):
@@ -128,8 +126,8 @@ class Bench:
     def predictor(self, method, space, order=0, lr=None, **changes):
         """Return a function from images uint8 (n, 3, H, W) of a `ClassSpace`, in a stream's order, to logits (n, C).
 
-        `order` seeds what is random in one of ``METHODS``; `lr` is the learning rate in place of the chosen one, and
-        `changes` are those of TDA's settings, and `space`, whose settings it has.
+        `method` is one of ``METHODS``, `order` its seed, `lr` a learning rate in place of the chosen one; `changes` are
+        those of TDA's settings, and `space`, whose settings it has.
         """
         if method not in METHODS:
             raise ValueError(f"There is no method {method!r}; valid are {', '.join(METHODS)}.")
@@ -212,32 +210,20 @@ def tuning(model: str, n: int = 480, n_tuned: int = 2) -> dict[str, Any]:
     learn from the source classes, are judged on other source faces, as in their papers. `n` images of a stream are
     seen; the methods that tune a prompt for every image see `n_tuned` of them.
     """
-    made, scores, streams = bench(model), {}, []
+    made, scores, few = bench(model), {}, []
     for name in SPACES:
-        some = [stream(name, n, "validation", seed=subject, subject=subject) for subject in SUBJECTS]
-        features = [(made.weights(s.space), made.model.encode_image(s.images), s.labels) for s in some]
-        streams += [s.take(slice(0, n_tuned)) for s in some]
-        for trial in TRIALS:
-            settings = Settings(**dict(zip(TUNED, trial, strict=True)))
-            right = [TDA(w, made.scale, settings)(x).argmax(1).numpy() == labels for w, x, labels in features]
-            scores[name, trial] = np.concatenate(right).mean()
-    best = {name: max(TRIALS, key=lambda trial: scores[name, trial]) for name in SPACES}
-    chosen = {"TDA": best, "TDA, one for all": max(TRIALS, key=lambda trial: sum(scores[k, trial] for k in SPACES))}
+        streams = [stream(name, n, "validation", seed=subject, subject=subject) for subject in SUBJECTS]
+        few += [s.take(slice(0, n_tuned)) for s in streams]
+        scores[name] = [made.accuracy("TDA", streams, **dict(zip(TUNED, trial, strict=True))) for trial in TRIALS]
+    best = {name: TRIALS[np.argmax(found)] for name, found in scores.items()}
+    chosen = {"TDA": best, "TDA, one for all": TRIALS[np.sum(list(scores.values()), axis=0).argmax()]}
     for method, rates in RATES.items():
-        seen = [stream(SOURCE.name, n, "validation")] if method in LEARNERS else streams
+        seen = [stream(SOURCE.name, n, "validation")] if method in LEARNERS else few
         chosen[method] = max(rates, key=lambda lr: made.accuracy(method, seen, lr=lr))
     return chosen
 
 
 # What page 10 says of the results, in per cent and points: `frame` is what `store.read` returns, or some of its rows.
-def hits(frame):
-    """Return a row for each predicted image: model, method, dataset, order, place in the stream, right (0 or 1)."""
-    kept = frame[(frame["correct"] != "") & (frame["variant"] == "")]
-    place = [np.arange(n) * every for n, every in zip(kept["n"], kept["every"], strict=True)]
-    rows = kept[["model", "method", "dataset", "order"]].assign(place=place, right=kept["correct"].map(list))
-    return rows.explode(["place", "right"], ignore_index=True).astype({"place": int, "right": int})
-
-
 def same_images(frame):
     """Reduce the table's records to the images that every method has predicted, those of the sparsest record."""
     table = frame[frame["variant"] == ""].copy()
@@ -247,36 +233,21 @@ def same_images(frame):
     return table.assign(accuracy=[row.count("1") / len(row) for row in table["correct"]])
 
 
-def _by_order(frame, model):
-    """A row for each method and order, a column for each data set and "mean": accuracies; no ablations."""
+def accuracy_table(frame, model, base=None):
+    """Return a model's accuracies, method x data set and "mean", and the half widths of their 95 % intervals.
+
+    Those of a `base` are subtracted first, order by order, if one is named.
+    """
     rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
     wide = 100 * rows.pivot_table(index=["method", "order"], columns="dataset", values="accuracy", sort=False)
-    return wide.assign(mean=wide.mean(axis=1))
-
-
-def _means(frame):
-    """The mean of each column over the orders, and the half width of its 95 % t interval, as two Series."""
-    pairs = [mean_and_interval(frame[name]) for name in frame]
-    return tuple(pd.Series(values, frame.columns) for values in zip(*pairs, strict=True))
-
-
-def accuracy_table(frame, model):
-    """Return a model's accuracies, method x data set and "mean", and the half widths of their 95 % intervals."""
-    wide = _by_order(frame, model)
-    pairs = {method: _means(wide.loc[method]) for method in METHODS if method in wide.index}
-    return tuple(pd.DataFrame({method: pair[k] for method, pair in pairs.items()}).T for k in (0, 1))
+    wide = wide.assign(mean=wide.mean(axis=1))
+    if base:
+        wide = wide.sub(wide.loc[base], level="order")
+    pairs = wide.groupby("method").agg(mean_and_interval)
+    pairs = pairs.reindex([method for method in METHODS if method in pairs.index])
+    return tuple(pairs.map(itemgetter(part)) for part in (0, 1))
 
 
 def gains(frame, model, method="TDA", base="zero-shot"):
     """Return how far a method is above another on each data set and in the "mean", and the half widths (Series)."""
-    wide = _by_order(frame, model)
-    return _means(wide.loc[method] - wide.loc[base])
-
-
-def costs(frame, model):
-    """Return medians for an image, by method: milliseconds of the clock, of a processor core, and peak memory in MB."""
-    rows = frame[(frame["model"] == model) & (frame["variant"] == "")]
-    processor = 1e3 * rows["extra"].str["processor_seconds_per_image"].astype(float)
-    table = rows[["method"]].assign(milliseconds=1e3 * rows["seconds_per_image"], processor=processor)
-    medians = table.assign(memory=rows["peak_memory_mb"]).groupby("method").median()
-    return medians.reindex([method for method in METHODS if method in medians.index])
+    return tuple(part.loc[method] for part in accuracy_table(frame, model, base))

@@ -1,8 +1,10 @@
 """The study of test-time adaptation: runs are measured and recorded, and TDA costs what zero-shot costs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from diga_lib import image_text
 from diga_lib.studies import test_time as study
@@ -110,3 +112,56 @@ def test_every_method_chose_among_as_many_settings(model):
     tda = {*chosen["TDA"].values(), chosen["TDA, one for all"]}
     assert set(chosen["TDA"]) == set(SPACES) and tda <= set(study.TRIALS)
     assert all(chosen[method] in rates for method, rates in study.RATES.items())
+
+
+def frame():
+    """Two orders, two sets and three methods; TDA is right on more of the same images, TPT saw every second one."""
+    rows = []
+    right = {"zero-shot": "110010", "TPT": "111", "TDA": "110111"}
+    for method, correct in right.items():
+        for dataset in ("poses", "makeup"):
+            for order in (0, 1):
+                c = correct[::-1] if order else correct
+                rows.append(
+                    {
+                        "model": "m",
+                        "method": method,
+                        "variant": "",
+                        "dataset": dataset,
+                        "order": order,
+                        "n": len(c),
+                        "every": 6 // len(c),
+                        "accuracy": np.mean([int(k) for k in c]),
+                        "correct": c,
+                    }
+                )
+    rows.append(rows[-1] | {"variant": "positive only", "accuracy": 0.5, "correct": ""})
+    return pd.DataFrame(rows)
+
+
+def test_accuracy_table():
+    table, interval = study.accuracy_table(frame(), "m")
+    assert table.index.tolist() == ["zero-shot", "TPT", "TDA"] and set(table) == {"poses", "makeup", "mean"}
+    assert table["mean"].tolist() == pytest.approx([50, 100, 500 / 6])
+    assert interval.to_numpy() == pytest.approx(0), "both orders are alike"
+
+
+def test_gains_pair_the_orders():
+    rows = frame()
+    first = (rows["order"] == 0) & (rows["variant"] == "")
+    rows.loc[first, "accuracy"] -= 0.1  # a harder subject, for all methods alike
+    gain, interval = study.gains(rows, "m")
+    assert gain.to_dict() == pytest.approx({"poses": 100 / 3, "makeup": 100 / 3, "mean": 100 / 3})
+    assert interval.to_numpy() == pytest.approx(0)
+    rows.loc[first & (rows["method"] == "TDA"), "accuracy"] -= 0.1
+    gain, interval = study.gains(rows, "m")
+    assert gain["mean"] == pytest.approx(100 / 3 - 5)
+    assert interval["mean"] == pytest.approx(stats.t.ppf(0.975, 1) * 10 / 2), "standard deviation 10 / √2, over √2"
+
+
+def test_the_same_images_for_all():
+    same = study.same_images(frame())
+    assert set(same["n"]) == {3} and set(same["every"]) == {2} and "positive only" not in set(same["variant"])
+    poses = same[same["dataset"] == "poses"].set_index(["order", "method"])["accuracy"]
+    assert poses[0].to_dict() == pytest.approx({"zero-shot": 2 / 3, "TPT": 1, "TDA": 2 / 3})  # places 0, 2 and 4
+    assert poses[1].to_dict() == pytest.approx({"zero-shot": 1 / 3, "TPT": 1, "TDA": 1})
