@@ -28,7 +28,7 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def command() -> argparse.ArgumentParser:
-    """The parser of the command line. An option that is not given is left to the study."""
+    """The parser of the command line; what is not given is left to the study."""
     parser = argparse.ArgumentParser("python -m diga_lib.studies", description=__doc__)
     parser.add_argument("name", choices=tuple(STUDIES), metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--renew", action="store_true", help="compute again what an older version has made")

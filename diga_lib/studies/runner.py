@@ -1,15 +1,13 @@
 """A study is a list of cells and what computes one: here on the local cores, or on a Dask cluster.
 
-A finished cell is appended to its store at once, so that a study which was stopped goes on where it was; several
-processes may share one store.
+A finished cell is appended to its store at once: a stopped study goes on where it was, and processes may share a store.
 """
 
 import hashlib
 import json
 import sys
 import traceback
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -46,11 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """What ``python -m diga_lib.studies NAME`` runs; its results are ``book/results/NAME.jsonl``.
-
-    `cells` returns cells of one kind in the order in which they are computed; its arguments are options of the command.
-    `compute` makes a cell's record.
-    """
+    """What ``python -m diga_lib.studies NAME`` runs: `cells`, in order, from its options, each made by `compute`."""
 
     name: str
     cells: Callable[..., list[Cell]]
@@ -70,18 +64,17 @@ class Outcome(NamedTuple):
     words: str = ""
 
 
-def unfinished(cells: Iterable[Cell], output: Path, renew: bool = False) -> list[Cell]:
+def unfinished(cells: list[Cell], output: Path, renew: bool = False) -> list[Cell]:
     """The cells without a record in a store; with `renew`, without one of their version and configuration."""
-    cells, found = list(cells), defaultdict(list)
-    for record in store.read(output, cells[0].record).to_dict("records") if cells and output.exists() else ():
-        found[tuple(record[name] for name in cells[0].key)].append(record)
-
-    def fresh(cell, record):
-        kept, now = record.get("extra", {}).get("cell", {}), json.loads(json.dumps(asdict(cell)))
-        return record["version"] == cell.version and all(now.get(name, value) == value for name, value in kept.items())
+    records = store.kept(output, cells[0].record).to_dict("records") if cells else ()
+    found = {tuple(record[name] for name in cells[0].key): record for record in records}
 
     def there(cell):
-        return any(not renew or fresh(cell, record) for record in found[tuple(cell.key.values())])
+        record = found.get(tuple(cell.key.values()))
+        if record is None or not renew:
+            return record is not None
+        kept, now = record.get("extra", {}).get("cell", {}), json.loads(json.dumps(asdict(cell)))
+        return record["version"] == cell.version and all(now.get(name, value) == value for name, value in kept.items())
 
     return [cell for cell in cells if not there(cell)]
 
@@ -90,7 +83,7 @@ def attempt(cell: Cell, output: Path, work: Callable, renew: bool = False, wait:
     """Compute one cell and append it, unless it is there or another process is at it (with `wait`, until it is not)."""
     torch.set_num_threads(1)  # processes with several threads each slow one another down on the same cores
     # The system releases the lock of a process that is killed, so a claim never outlives who made it.
-    name = hashlib.sha256(f"{output.resolve()} {sorted(cell.key.items())}".encode()).hexdigest()
+    name = hashlib.sha256(f"{output} {sorted(cell.key.items())}".encode()).hexdigest()
     try:
         with FileLock(runtime.cache_folder("claims") / f"{name[:24]}.lock", timeout=-1 if wait else 0):
             if not unfinished([cell], output, renew):
@@ -106,14 +99,7 @@ def attempt(cell: Cell, output: Path, work: Callable, renew: bool = False, wait:
         return Outcome(cell, "claimed")
 
 
-def run(
-    cells: Iterable[Cell],
-    output: Path,
-    work: Callable[..., store.Record],
-    jobs: int | None = None,
-    address: str = "",
-    renew: bool = False,
-) -> list[Outcome]:
+def run(cells: list[Cell], output: Path, work: Callable, jobs=None, address="", renew=False) -> list[Outcome]:
     """Compute the cells that are missing in a store by `work`, in order, and return the outcomes that are failures.
 
     Here `jobs` processes of one thread do it, by default as many as there are cores; at an `address` such as

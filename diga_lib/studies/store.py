@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from diga_lib import runtime
 from diga_lib.metrics import mean_and_interval
@@ -25,7 +25,6 @@ POOLS = ("train partition", "biased training set")  # of photographs: what a gen
 SHA = re.compile(rb', "sha": "([0-9a-f]{16})"\}$')  # ends each line: of what the line is without it
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(ge=0)]
 # A process keeps its code, and asking git takes as long as a short run.
 commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(runtime.versions)
 
@@ -33,8 +32,7 @@ commit, versions = lru_cache(maxsize=1)(runtime.commit), lru_cache(maxsize=1)(ru
 class Record(BaseModel):
     """What every line of a results file says, beside what it is about; among the lines of a `KEY` the last counts.
 
-    Lines with another `version` than their study's now are older than the code; 0 are those made before versions were
-    counted. `commit` and `versions` tell the code and the packages that made it.
+    Lines with another `version` than their study's now are older than the code; 0 is from before versions were counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -48,9 +46,8 @@ class Record(BaseModel):
 class Result(Record):
     """One training run and its measures on the test set, as in `metrics.GroupMetrics`.
 
-    `row` is an id in ``rows.ROWS``, and `case` tells runs of one row apart whose other fields are equal; by `method`
-    and `variant` nothing is found. Two spurious attributes at once are joined by "&". Memory is in 10^6 bytes. `extra`
-    is whatever else a table needs, in JSON's types.
+    `row` is an id in ``rows.ROWS``, and `case` tells runs of one row apart whose other fields are equal. Two spurious
+    attributes at once are joined by "&". `extra` is whatever else a table needs, in JSON's types.
     """
 
     KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
@@ -66,8 +63,8 @@ class Result(Record):
     worst_group: Share
     equalized_odds: Share
     groups: dict[str, Share]
-    seconds: Positive
-    peak_memory_mb: Positive
+    seconds: NonNegativeFloat
+    peak_memory_mb: NonNegativeFloat
     profile: Literal["quick", "table", "full"]
     extra: dict[str, Any] = {}
 
@@ -84,8 +81,7 @@ class PhotoResult(Result):
 def timed_run():
     """Measure a block; yields a dict that has its "seconds" and "peak_memory_mb" (10^6 bytes) when the block has ended.
 
-    Where the system can forget the process's earlier peak (Linux), the memory is the block's own; elsewhere it is the
-    process's peak so far.
+    Where the system can forget an earlier peak (Linux), the memory is the block's own, else the process's so far.
     """
     forget = Path("/proc/self/clear_refs")
     if os.access(forget, os.W_OK):
@@ -109,8 +105,8 @@ def append(path, record):
 
     A torn last line, left by a process that was killed while writing, is removed with a warning; nothing else ever is.
     """
-    line, path = line_of(record.model_dump()) + b"\n", Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    line = line_of(record.model_dump()) + b"\n"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -129,8 +125,7 @@ def read(path, kind=Result):
     A torn last line is left out with a warning. A file that is not there is a FileNotFoundError; a line that is not
     such a record, or not what was written, a ValueError.
     """
-    path = Path(path)
-    if not path.exists():
+    if not Path(path).exists():
         raise FileNotFoundError(f"There are no results at {path}.")
     with open(path, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -155,11 +150,10 @@ def _whole(path, content):
     """A file's bytes without what a killed process left of a last line (with a warning)."""
     cut = content.rfind(b"\n") + 1
     try:
-        torn = cut < len(content) and not isinstance(json.loads(content[cut:]), dict)
+        if cut == len(content) or isinstance(json.loads(content[cut:]), dict):
+            return content  # at most its line end is missing
     except ValueError:
-        torn = True
-    if not torn:  # at most its line end is missing
-        return content
+        pass
     number = content.count(b"\n") + 1
     warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3)
     return content[:cut]
@@ -172,10 +166,10 @@ def kept(path, kind=Result):
 
 
 def summary(frame, by="row", columns=METRICS):
-    """Average `columns` of a frame from `read` over what agrees in the column `by`, such as seeds.
+    """Average `columns` of a frame from `read` over what agrees in the column `by`; what is NaN in a run is left out.
 
     The table's columns are (name, "mean"), (name, "interval"), the half width of the 95 % t interval (NaN for a single
-    run), and ("runs", "count"). What is NaN in a run is left out.
+    run), and ("runs", "count").
     """
 
     def interval(values):
