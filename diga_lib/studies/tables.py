@@ -10,27 +10,25 @@ from scipy import stats
 
 from diga_lib.metrics import mean_and_interval
 from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET
-from diga_lib.studies import rows as all_rows
 from diga_lib.studies import store
-from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, Cell, chosen
-from diga_lib.studies.rows import label
+from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, chosen
+from diga_lib.studies.rows import ROWS, label, version
 from diga_lib.studies.store import FOLDER, METRICS
 
-REPORTED = FOLDER.parent / "reported"
 BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lower the better
 LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
 ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
 UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spurious attribute
-PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black")
-STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(TABLE, PAINT, "ov^<>DPosxx", strict=True)}  # in figures
-STYLES["erm-pretrained"] = {"color": OTHER, "marker": "*"}
+DRAWN = (*TABLE, "erm-pretrained")  # in figures, each with a colour and a marker
+PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black", OTHER)
+STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(DRAWN, PAINT, "ov^<>DPosxx*", strict=True)}
 
 
 def aged(frame: pd.DataFrame) -> pd.DataFrame:
     """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since."""
-    stale = frame["version"] != frame["row"].map(all_rows.version)
+    stale = frame["version"] != frame["row"].map(version)
     return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=stale.astype(bool))
 
 
@@ -50,7 +48,7 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
     frame = store.kept(folder / f"{name}.jsonl")
     near = np.isclose(frame["bias"].astype(float), bias, rtol=0.01)
     frame = frame[near & (frame["target"] == target) & (frame["spurious"] == spurious)]
-    return aged(frame.sort_values("row", key=lambda ids: ids.map(list(all_rows.ROWS).index), kind="stable"))
+    return aged(frame.sort_values("row", key=lambda ids: ids.map(list(ROWS).index), kind="stable"))
 
 
 def photographs() -> pd.DataFrame:
@@ -76,15 +74,9 @@ def on_celeba(target: str | None = None, spurious: str | None = None, bias: floa
     return frame[frame["n_train"] == frame["n_train"].max()]
 
 
-def missing(frame: pd.DataFrame, wanted: list[Cell]) -> list[Cell]:
-    """The cells of a grid that have no result yet."""
-    there = set(frame[list(store.Result.KEY)].itertuples(index=False, name=None))
-    return [cell for cell in wanted if tuple(cell.key.values()) not in there]
-
-
 def reported() -> pd.DataFrame:
     """The papers' table as columns row, pair and the three metrics, as shares in [0, 1]."""
-    frame = pd.read_csv(REPORTED / "classification.csv")
+    frame = pd.read_csv(FOLDER.parent / "reported" / "classification.csv")
     frame = frame.rename(columns={"acc": "accuracy", "wst": "worst_group", "eo": "equalized_odds"})
     frame["row"] = frame["method"].map({label(row): row for row in SIX} | {"DiGA": "diga-paper"})
     frame["pair"] = frame["target"].replace("Gender", "Male") + "/" + frame["spurious"]
@@ -113,13 +105,13 @@ def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UN
     if some.empty:
         return None, set()
     first = (BETTER[metric] * some.mean()).idxmax()
-    tied = {first}
-    for row in some.columns.drop(first):
+
+    def tied(row):
         difference = (some[first] - some[row]).dropna()
         centre, half = mean_and_interval(difference) if len(difference) else (np.inf, np.nan)
-        if abs(centre) <= (half if len(difference) >= LEAST_SEEDS else 0):
-            tied.add(row)
-    return first, tied
+        return abs(centre) <= (half if len(difference) >= LEAST_SEEDS else 0)
+
+    return first, set(filter(tied, some))
 
 
 def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
@@ -184,26 +176,24 @@ def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int, level: fl
     return float(stats.t.ppf((1 + level) / 2, max(freedom, 4))) * np.sqrt(2) * spread
 
 
-def as_text(frame: pd.DataFrame, metric: str, rows: tuple[str, ...] = TABLE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write one metric as a table of pairs x rows, and say where the best mean of the ``UNTOLD`` is.
+def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = TABLE):
+    """A table of one metric for a page (a pandas Styler): methods x pairs, the best mean of the ``UNTOLD`` in bold.
 
-    "81.2 ± 1.3" is in per cent, with the 95 % t interval where there are ``LEAST_SEEDS`` seeds; a dagger is where a run
+    Means are in per cent, below them the 95 % t interval where there are ``LEAST_SEEDS`` seeds; a dagger is where a run
     is older than its code, and "–" where there is none.
     """
-    rows = [row for row in rows if row in set(frame["row"])]
-    text = pd.DataFrame("–", ORDER, rows)
-    for (pair, row), lines in frame[frame["row"].isin(rows) & frame["pair"].isin(ORDER)].groupby(["pair", "row"]):
+    frame = frame[frame["pair"].isin(ORDER)]
+    text = pd.DataFrame("–", [row for row in rows if row in set(frame["row"])], ORDER)
+    for (pair, row), lines in frame[frame["row"].isin(rows)].groupby(["pair", "row"]):
         centre, half = mean_and_interval(lines[metric])
-        spread = f" ± {100 * half:.1f}" if len(lines) >= LEAST_SEEDS else ""
-        text.loc[pair, row] = f"{100 * centre:.1f}{spread}{'†' if 'stale' in lines and lines['stale'].any() else ''}"
-    first = {pair: best(frame, metric, pair)[0] for pair in ORDER}
-    return text, pd.DataFrame([[row == first[pair] for row in rows] for pair in ORDER], ORDER, rows)
+        old = "†" if "stale" in lines and lines["stale"].any() else ""
+        spread = f"<br><small>± {100 * half:.1f}</small>" if len(lines) >= LEAST_SEEDS else ""
+        text.loc[row, pair] = f"{100 * centre:.1f}{old}{spread}"
 
+    def marks(column):
+        return np.where(column.index == best(frame, metric, column.name)[0], "font-weight: bold", "")
 
-def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...] = TABLE):
-    """A table of `as_text` for a page (a pandas Styler): methods x pairs, best in bold, with the caption above."""
-    heading = {pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>") for pair in ORDER}
-    text, bold = (part.T.rename(index=label, columns=heading) for part in as_text(frame, metric, rows))
-    text = text.replace(" (± .*?)(†?)$", r"\2<br><small>\1</small>", regex=True)
-    marks = bold.replace({True: "font-weight: bold", False: ""}).astype(str)
-    return text.style.apply(lambda _: marks, axis=None).set_caption(caption)
+    def heading(pair):
+        return re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")
+
+    return text.style.apply(marks).format_index(label).format_index(heading, axis=1).set_caption(caption)
