@@ -1,4 +1,4 @@
-"""What a network's representation tells: t-SNE to look at, and two numbers that t-SNE cannot fake."""
+"""What a network's representation tells, in two numbers that a picture cannot fake, and features for the pictures."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,9 +8,7 @@ import numpy as np
 from filelock import FileLock
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -22,24 +20,7 @@ from diga_lib.studies.runner import Study
 
 ROWS = ("erm", "diga-one-stage", "balanced")
 KEPT = 200  # test images of each group whose features are kept
-SCORES = ("probe", "target purity", "spurious purity")
-COMPONENTS = 50  # before t-SNE, as van der Maaten and Hinton do
 FOLDS = 5  # of the probe's cross-validation
-
-
-def embed(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """Arrange features (n, D) in the plane by t-SNE; distances far apart, sizes and the axes mean nothing.
-
-    References
-    ----------
-    van der Maaten and Hinton, Visualizing data using t-SNE, JMLR 2008.
-    """
-    features = np.asarray(features, np.float32)
-    if not 0 < perplexity < (most := len(features)):
-        raise ValueError(f"perplexity is {perplexity}; valid is a number above 0 and below {most}, the points.")
-    few = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
-    # Begun at random, so that the seed matters and is seen to matter; the default begins at the principal components.
-    return TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(few)
 
 
 def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
@@ -62,8 +43,6 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 
     With as many points of each of K labels, 1/K is chance.
     """
-    if not 1 <= neighbours < len(points):
-        raise ValueError(f"neighbours is {neighbours}; valid is a whole number from 1 to {len(points) - 1}.")
     labels = np.asarray(labels)
     # Asked without points, scikit-learn leaves each point itself out, duplicates of it not.
     near = NearestNeighbors(n_neighbors=neighbours).fit(points).kneighbors(return_distance=False)
@@ -73,9 +52,9 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed: int = 0) -> dict[str, float]:
     """The numbers beside the pictures; the purity of the spurious attribute is that within the target's classes."""
     target, spurious = np.asarray(target), np.asarray(spurious)
-    within = np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)])
-    told = (linear_probe(features, spurious, target, seed=seed), purity(features, target), float(within))
-    return dict(zip(SCORES, told, strict=True))
+    within = float(np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)]))
+    probe = linear_probe(features, spurious, target, seed=seed)
+    return {"probe": probe, "target purity": purity(features, target), "spurious purity": within}
 
 
 @dataclass(frozen=True)
@@ -123,16 +102,15 @@ def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray
     groups = 2 * target + spurious
     chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
     with FileLock(runtime.cache_folder("claims") / "features.lock"):
-        kept = kept_features(path, facts, rows=()) or {}
+        kept = kept_features(path, facts)
         kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
         with runtime.atomic_write(path) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, str(temporary), facts)
 
 
-def kept_features(path: Path, facts: dict, rows: tuple[str, ...] = ROWS) -> dict[str, np.ndarray] | None:
-    """The arrays that :func:`keep_features` wrote for these facts, or None unless each of `rows` is there."""
+def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray]:
+    """The arrays by name that :func:`keep_features` wrote for these facts; none if the file has others."""
     if not path.exists():
-        return None
+        return {}
     with safe_open(str(path), "numpy") as opened:
-        kept = {name: opened.get_tensor(name) for name in opened.offset_keys()}
-        return kept if opened.metadata() == facts and set(rows) <= set(kept) else None
+        return {name: opened.get_tensor(name) for name in opened.offset_keys()} if opened.metadata() == facts else {}
