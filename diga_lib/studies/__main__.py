@@ -27,8 +27,11 @@ def pair(text: str) -> tuple[str, str]:
     return parts
 
 
-def command() -> argparse.ArgumentParser:
-    """The parser of the command line; what is not given is left to the study."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run a study. The exit code is 1 if a cell failed, and 2, with a sentence, if it was asked for wrongly."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["weights"]:
+        return weights.main(arguments[1:])
     parser = argparse.ArgumentParser("python -m diga_lib.studies", description=__doc__)
     parser.add_argument("name", choices=tuple(STUDIES), metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--renew", action="store_true", help="compute again what an older version has made")
@@ -43,15 +46,6 @@ def command() -> argparse.ArgumentParser:
     some.add_argument("--profile", choices=tuple(SIZES), help="sizes of data and training")
     some.add_argument("--data", type=Path, metavar="DIR", help="folder of images, for studies of photographs")
     some.add_argument("--generator", type=Path, metavar="FILE", help="a trained generator, for studies of photographs")
-    return parser
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run a study. The exit code is 1 if a cell failed, and 2, with a sentence, if it was asked for wrongly."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["weights"]:
-        return weights.main(arguments[1:])
-    parser = command()
     given = vars(parser.parse_args(arguments))
     study = STUDIES[given.pop("name")]
     renew, jobs, address, output = (given.pop(name) for name in ("renew", "jobs", "address", "output"))

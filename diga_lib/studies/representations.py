@@ -24,11 +24,10 @@ FOLDS = 5  # of the probe's cross-validation
 
 
 def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray, seed: int = 0) -> float:
-    """How well a linear classifier reads the spurious attribute from features (n, D), by cross-validation.
+    """Balanced accuracy of a linear classifier of the spurious attribute from features (n, D), by cross-validation.
 
-    It is asked within each target class, where the target is of no help: balanced accuracy; 0.5 is chance.
+    It is asked within each target class, where the target is of no help; 0.5 is chance.
     """
-    target, spurious = np.asarray(target), np.asarray(spurious)
     least = min(np.sum((target == y) & (spurious == s)) for y in (0, 1) for s in (0, 1))
     if least < FOLDS:
         raise ValueError(f"The smallest group has {least} images; at least {FOLDS} are needed, one for each fold.")
@@ -39,10 +38,7 @@ def linear_probe(features: np.ndarray, spurious: np.ndarray, target: np.ndarray,
 
 
 def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> float:
-    """Mean share of the nearest neighbours of points (n, D), themselves left out, that have their label.
-
-    With as many points of each of K labels, 1/K is chance.
-    """
+    """Mean share of the nearest neighbours of points (n, D) that have their label; 1/K is chance for K even classes."""
     labels = np.asarray(labels)
     # Asked without points, scikit-learn leaves each point itself out, duplicates of it not.
     near = NearestNeighbors(n_neighbors=neighbours).fit(points).kneighbors(return_distance=False)
@@ -51,7 +47,6 @@ def purity(points: np.ndarray, labels: np.ndarray, neighbours: int = 10) -> floa
 
 def scores(features: np.ndarray, target: np.ndarray, spurious: np.ndarray, seed: int = 0) -> dict[str, float]:
     """The numbers beside the pictures; the purity of the spurious attribute is that within the target's classes."""
-    target, spurious = np.asarray(target), np.asarray(spurious)
     within = float(np.mean([purity(features[target == y], spurious[target == y]) for y in (0, 1)]))
     probe = linear_probe(features, spurious, target, seed=seed)
     return {"probe": probe, "target purity": purity(features, target), "spurious purity": within}
@@ -67,10 +62,9 @@ class FeatureCell(grids.Cell):
 def cells(pairs=(("Smiling", "Male"),), seeds=(0, 1, 2), bias=1 / 9, profile="table", output=None) -> list[FeatureCell]:
     """The networks of ``ROWS`` with their defaults; features go beside the results, as a safetensors file."""
     file = str(Path(output or STUDY.path).with_suffix(".safetensors"))
-    same = {"bias": bias, "profile": profile}
     files = {seed: file if seed == min(seeds) else "" for seed in seeds}
     every = itertools.product(pairs, seeds, ROWS)
-    return [FeatureCell(row, *pair, seed=seed, features=files[seed], **same) for pair, seed, row in every]
+    return [FeatureCell(row, *pair, bias, seed, profile, features=files[seed]) for pair, seed, row in every]
 
 
 def compute(cell: FeatureCell) -> store.Result:
@@ -95,10 +89,7 @@ def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -
 
 
 def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict):
-    """Add a row's features (n, D) of the first ``KEPT`` test images of each group, as float16, to a safetensors file.
-
-    What it holds of runs with other facts (see :func:`facts_of`) is dropped.
-    """
+    """Add a row's features (n, D), float16, of ``KEPT`` images of each group to a file; those with other facts go."""
     groups = 2 * target + spurious
     chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
     with FileLock(runtime.cache_folder("claims") / "features.lock"):

@@ -1,7 +1,4 @@
-"""A study is a list of cells and what computes one: here on the local cores, or on a Dask cluster.
-
-A finished cell is appended to its store at once: a stopped study goes on where it was, and processes may share a store.
-"""
+"""A study is a list of cells and what computes one, here or on a Dask cluster; each finished cell is stored at once."""
 
 import hashlib
 import json
@@ -102,9 +99,8 @@ def attempt(cell: Cell, output: Path, work: Callable, renew: bool = False, wait:
 def run(cells: list[Cell], output: Path, work: Callable, jobs=None, address="", renew=False) -> list[Outcome]:
     """Compute the cells that are missing in a store by `work`, in order, and return the outcomes that are failures.
 
-    Here `jobs` processes of one thread do it, by default as many as there are cores; at an `address` such as
-    "tcp://127.0.0.1:8786" the workers of a Dask scheduler, which must see the same files. With `renew`, cells are
-    computed again whose version or configuration has changed since.
+    Here `jobs` processes of one thread do it, by default one for each core; at an `address` the workers of a Dask
+    scheduler, which must see the same files. With `renew`, cells of another version or configuration are missing too.
     """
     output = Path(output).resolve()
     todo = unfinished(cells, output, renew)

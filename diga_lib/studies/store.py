@@ -46,8 +46,7 @@ class Record(BaseModel):
 class Result(Record):
     """One training run and its measures on the test set, as in `metrics.GroupMetrics`.
 
-    `row` is an id in ``rows.ROWS``, and `case` tells runs of one row apart whose other fields are equal. Two spurious
-    attributes at once are joined by "&". `extra` is whatever else a table needs, in JSON's types.
+    `row` is an id in ``rows.ROWS``; `case` tells runs of one row apart; two spurious attributes are joined by "&".
     """
 
     KEY = ("row", "case", "target", "spurious", "bias", "seed", "profile")
@@ -122,8 +121,7 @@ def append(path, record):
 def read(path, kind=Result):
     """Read all records of a file as a table with a column for each field of `kind`, a `Record`.
 
-    A torn last line is left out with a warning. A file that is not there is a FileNotFoundError; a line that is not
-    such a record, or not what was written, a ValueError.
+    A torn last line is left out with a warning; no file is a FileNotFoundError, any other wrong line a ValueError.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"There are no results at {path}.")
@@ -168,8 +166,7 @@ def kept(path, kind=Result):
 def summary(frame, by="row", columns=METRICS):
     """Average `columns` of a frame from `read` over what agrees in the column `by`; what is NaN in a run is left out.
 
-    The table's columns are (name, "mean"), (name, "interval"), the half width of the 95 % t interval (NaN for a single
-    run), and ("runs", "count").
+    Columns are (name, "mean"), (name, "interval"), half the 95 % t interval (NaN for one run), and ("runs", "count").
     """
 
     def interval(values):

@@ -33,10 +33,7 @@ def aged(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """Read the stored results of studies, such as "classification"; one that has none yet has no rows.
-
-    They are `aged`; stale is also what was run with other settings than those that the search chooses now.
-    """
+    """The newest results of studies, `aged`; stale is also what was run with other settings than the search's now."""
     frame = aged(pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True))
     best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
     changes = pd.Series([extra["cell"]["changes"] for extra in frame["extra"]], dtype=object)
@@ -96,10 +93,9 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
-    """The row with the best mean, and those that cannot be told from it, itself among them; None without results.
+    """The row with the best mean, None without results, and all that cannot be told from it, itself among them.
 
-    Another row is tied if the 95 % t interval of the difference, seed by seed, holds 0; with fewer than ``LEAST_SEEDS``
-    common seeds, if the means are equal.
+    A row is tied if the 95 % t interval of the difference, seed by seed, holds 0; below ``LEAST_SEEDS``, if it is 0.
     """
     some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
     if some.empty:
@@ -120,7 +116,7 @@ def complete(frame: pd.DataFrame, rows: tuple[str, ...] = SEVEN) -> list[str]:
 
 
 def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...] = SEVEN) -> pd.DataFrame:
-    """For each complete pair and metric: the best row, and how `row` stands; it has won if its mean alone is best.
+    """For each complete pair and metric: the best row, whether `row` has won (its mean alone is best) or is tied.
 
     lead is its mean less that of the best of the others, in points of a hundred, positive if it is better.
     """
@@ -134,37 +130,18 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
 
 
 def gap_closed(frame: pd.DataFrame, row: str = "diga-one-stage", oracle: str = "balanced") -> pd.Series:
-    """Share of the way from ERM's worst group to the oracle's that a row goes, for each pair that has all three.
-
-    A pair on which the oracle is not at least ``LEAST_GAP`` better than ERM has no gap to close, and is left out.
-    """
+    """Share of the way from ERM's worst group to the oracle's that a row goes, on pairs with at least ``LEAST_GAP``."""
     table = means(frame)["worst_group"].unstack("row").reindex(columns=["erm", row, oracle])
     gap = table[oracle] - table["erm"]
     share = (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
     return in_order(share.dropna()).rename(row)
 
 
-def agreement(frame: pd.DataFrame, row: str = "diga-one-stage") -> pd.DataFrame:
-    """Spearman's rank correlation of the methods' order with the reported one, for each complete pair and metric.
-
-    measured and reported are the gain over ERM in points of `row` and of the reported DiGA (paper), whose place among
-    the seven `row` takes.
-    """
-    sides = ((means(frame), (*SIX, row)), (means(reported()), PAPERS_SEVEN))
-    lines = []
-    for pair, (metric, sign) in itertools.product(complete(frame, (*SIX, row)), BETTER.items()):
-        one, two = (table.loc[pair].loc[list(rows), metric].to_numpy() for table, rows in sides)
-        rank = stats.spearmanr(one, two).statistic if np.ptp(one) and np.ptp(two) else np.nan
-        lines.append((pair, WORDS[metric], rank, *(100 * sign * (values[-1] - values[0]) for values in (one, two))))
-    return pd.DataFrame(lines, columns=["pair", "metric", "rank_correlation", "measured", "reported"])
-
-
 def tolerance(frame: pd.DataFrame, row: str, metric: str, images: int, level: float = 0.95) -> float:
     """How far a recomputed cell may lie from the published one: half of a prediction interval.
 
-    Two trainings that differ in nothing but rounding end as differently as two seeds: their difference has a standard
-    deviation of sqrt(2) times that of the seeds, pooled over the pairs, but no less than a test group of so many
-    `images` allows, since seeds may by chance agree.
+    Trainings that differ in rounding alone end as differently as two seeds, whose standard deviation is pooled over the
+    pairs; it is at least what a test group of so many `images` allows, since seeds may by chance agree.
     """
     some = frame[frame["row"] == row]
     groups = some.groupby("pair")[metric]
@@ -193,7 +170,5 @@ def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...]
     def marks(column):
         return np.where(column.index == best(frame, metric, column.name)[0], "font-weight: bold", "")
 
-    def heading(pair):
-        return re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>")
-
-    return text.style.apply(marks).format_index(label).format_index(heading, axis=1).set_caption(caption)
+    style = text.style.apply(marks).format_index(label).set_caption(caption)
+    return style.format_index(lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>"), axis=1)

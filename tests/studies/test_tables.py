@@ -44,7 +44,7 @@ def store(tmp_path):
 
 def test_no_results_is_an_empty_table_everywhere(tmp_path):
     frame = tables.published("classification", "bias_sweep", folder=tmp_path)
-    assert frame.empty and tables.wins(frame).empty and tables.agreement(frame).empty
+    assert frame.empty and tables.wins(frame).empty
     assert tables.gap_closed(frame).empty and tables.complete(frame) == []
     assert tables.best(frame, "accuracy", "Smiling/Male") == (None, set())
 
@@ -104,19 +104,6 @@ def test_the_share_of_the_gap_closed(store):
         line("diga-one-stage", pair=PAIRS[1]),
     )
     assert tables.gap_closed(frame).to_dict() == pytest.approx({"Smiling/Male": 0.75})
-
-
-def test_agreement_against_scipy(store):
-    rng = np.random.default_rng(0)
-    values = dict(zip(SEVEN, rng.uniform(0.5, 0.9, (7, 3)), strict=False))
-    frame = store(*[line(row, *value) for row, value in values.items()])
-    table = tables.agreement(frame).set_index("metric")
-    theirs = tables.reported().query("pair == 'Smiling/Male'").set_index("row").loc[list(PAPERS_SEVEN)]
-    for k, (metric, word) in enumerate(tables.WORDS.items()):
-        ours = [values[row][k] for row in SEVEN]
-        assert table.loc[word, "rank_correlation"] == pytest.approx(stats.spearmanr(ours, theirs[metric]).statistic)
-    assert table.loc["EO", "reported"] == pytest.approx(25.3 - 7.4)
-    assert table.loc["EO", "measured"] == pytest.approx(100 * (values["erm"][2] - values["diga-one-stage"][2]))
 
 
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):

@@ -95,7 +95,7 @@ def test_the_best_of_the_trials_is_chosen(small, monkeypatch):
     monkeypatch.setattr(study, "SPACES", {"poses": SPACES["poses"]})
     monkeypatch.setattr(study, "SUBJECTS", range(2))
     monkeypatch.setattr(study, "RATES", {"CoOp": (0.1, 0.2), "TPT": (0.1, 0.2)})
-    chosen = study.tuning(study.MODELS[0], n=12, n_tuned=1)
+    chosen = study.tuning(study.MODELS[0])
     streams = [stream("poses", 12, "validation", seed=subject, subject=subject) for subject in range(2)]
     scores = {
         trial: small.accuracy("TDA", streams, **dict(zip(study.TUNED, trial, strict=True))) for trial in study.TRIALS
