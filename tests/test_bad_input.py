@@ -24,7 +24,6 @@ from diga_lib.data.photos import layouts
 from diga_lib.latent import checkpoints, training
 from diga_lib.methods import ERM
 from diga_lib.pages.parameters import ParameterError, check
-from diga_lib.studies import celeba_tree
 from diga_lib.studies import store as results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -235,10 +234,6 @@ CASES = {
     "seed negative": (lambda w: data.load("rendered-faces", n=1, seed=-1), "seed is -1"),
     "resolution huge": (lambda w: data.load("rendered-faces", n=1, resolution=4096), "at most 512"),
     "more than there are": (lambda w: data.load("folder", root=w.folder(), n=9), "n is 9, but folder has 3 images"),
-    "tree of no images": (
-        lambda w: celeba_tree.make(w.root / "tree", 0),
-        "n is 0: valid is a whole number of at least 1",
-    ),
     # ---- attribute tables and image trees
     "no such folder": (lambda w: data.load("celeba", root=w.root / "gone"), "There is no folder"),
     "a file for a folder": (lambda w: data.load("celeba", root=Path(__file__)), "There is no folder"),

@@ -13,12 +13,11 @@ from diga_lib.data.photos import layouts
 from diga_lib.latent import __main__ as train_generator
 from diga_lib.latent.adapters import check_generator
 from diga_lib.pages import parameters
-from diga_lib.studies import celeba_tree
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    return celeba_tree.make(tmp_path_factory.mktemp("tree"), 64, seed=5, jobs=1)
+def tree(tmp_path_factory, draw_celeba):
+    return draw_celeba(tmp_path_factory.mktemp("tree"), 64, 5)
 
 
 @pytest.fixture(autouse=True)

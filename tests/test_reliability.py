@@ -1,6 +1,5 @@
 """Processes that are really killed, disks that are really full, files that are really damaged: nothing is lost."""
 
-import hashlib
 import multiprocessing
 import os
 import resource
@@ -20,7 +19,6 @@ from diga_lib import data, latent, runtime
 from diga_lib.data import store
 from diga_lib.latent.perceptual import FactorNetwork
 from diga_lib.latent.training import Training
-from diga_lib.studies import celeba_tree
 from diga_lib.studies import store as results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,25 +44,7 @@ def killed(work, *arguments, when):
     assert process.exitcode == -signal.SIGKILL, "it had ended before it was killed"
 
 
-def digests(folder):
-    """Name and hash of every file that is not hidden."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 # ------------------------------------------------------------------------------------------------ making of data
-def test_a_tree_of_files_is_whole_or_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(celeba_tree, "CHUNK", 2)
-    tree = tmp_path / "tree"
-    killed(celeba_tree.make, tree, 10, 3, 1, when=lambda: len(list(tmp_path.rglob("0*.png"))) >= 5)
-    assert not tree.exists()
-    pool = data.load("celeba", root=celeba_tree.make(tree, 10, seed=3, jobs=1))
-    assert len(pool) == 10 and pool.attributes.isin([0, 1]).all(axis=None)
-    assert digests(tree) == digests(celeba_tree.make(tmp_path / "again", 10, seed=3, jobs=2))
-    with pytest.raises(ValueError, match="holds other files"):
-        celeba_tree.make(tree, 10, seed=3)
-
-
 def children(of):
     """Process numbers of the living processes that a process began, and of those that they began."""
     found = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True).stdout.split()
@@ -77,8 +57,8 @@ def living(pids):
     return [pid for pid in pids if Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
 
 
-def test_reading_in_several_processes_survives_a_kill_and_leaves_none_behind(tmp_path, cache, monkeypatch):
-    tree = celeba_tree.make(tmp_path / "tree", 60, seed=3, jobs=1)
+def test_reading_in_several_processes_survives_a_kill_and_leaves_none_behind(tmp_path, cache, draw_celeba, monkeypatch):
+    tree = draw_celeba(tmp_path / "tree", 60, 3)
     code = (
         "from diga_lib.data import store; from diga_lib.data.photos import layouts, reading\n"
         "store.ROWS_FOR_PROCESSES, store.LEAST_SHARDS = 2, 30\n"
@@ -205,10 +185,6 @@ def write_store(folder):
     store.open_store(IDENTITY, 40, rows)
 
 
-def write_tree(folder):
-    celeba_tree.make(folder / "tree", 2, jobs=1)
-
-
 def write_generator(folder):
     latent.save_file(latent.Generator(32), folder / "mine.safetensors")
 
@@ -253,7 +229,6 @@ def with_room_for(size, write, folder, said):
     "write, room, name",
     [
         (write_store, 100_000, "images.bin"),
-        (write_tree, 20_000, ".png"),
         (write_generator, 100_000, "mine.safetensors"),
         (write_training, 100_000, "training.safetensors"),
         (write_result, 10_000, "results.jsonl"),
@@ -274,7 +249,5 @@ def test_a_full_disk_is_named_and_spoils_nothing(tmp_path, cache, write, room, n
     write(tmp_path)  # there is room again
     if write is write_store:
         assert (store.open_store(IDENTITY, 40, rows)["images"] == rows(range(40))["images"]).all()
-    if write is write_tree:
-        assert digests(tmp_path / "tree") == digests(celeba_tree.make(tmp_path / "again", 2, jobs=1))
     if write is write_generator:
         assert latent.load_file(tmp_path / "mine.safetensors").resolution == 32

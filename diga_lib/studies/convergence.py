@@ -12,7 +12,6 @@ from diga_lib.studies.grids import Cell
 from diga_lib.studies.runner import Study
 
 HEADS = {"against the label": {}, "images": {"head_degrees": ()}}
-SHORT = {"head_epochs": 60, "head_draws": 1}  # of the heads on the way
 
 
 def compute(cell: Cell) -> store.Result:
@@ -31,7 +30,7 @@ def compute(cell: Cell) -> store.Result:
             for name, more in HEADS.items():
                 one = copy.copy(model)
                 one.network, one.history = copy.deepcopy(model.network), []
-                vars(one).update(SHORT | more)
+                vars(one).update({"head_epochs": 60, "head_draws": 1} | more)  # short ones on the way
                 m = group_metrics(test.target, one.fit_head(train, cell.seed).predict(test.images), test.spurious)
                 line[name] = {metric: getattr(m, metric) for metric in store.METRICS}
             curve.append(line)

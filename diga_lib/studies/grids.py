@@ -44,7 +44,6 @@ STRENGTHS = ((2e-4, 5e3), (1e-4, 1e4), (2e-5, 5e4), (1e-6, 1e6))
 PAPER_N = 20_000
 DEGREES = ((0.5, 1.0), (1.0, 3.0), (3.0, 5.0))  # ranges of shifts, in standard deviations
 SEARCH = store.FOLDER / "search.jsonl"
-N_VALIDATION = 1_000  # of the search; biased like training
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def classification(pairs=PAIRS, rows=TABLE, seeds=None, profile="table") -> list
 
 def search(pairs=PAIRS[:1], rows=tuple(TRIALS), seeds=(0,), profile="table") -> list[Cell]:
     """Four trials of each method, on a population of faces that no table uses."""
-    same = {"pool_seed": SEARCH_POOL_SEED, "n_validation": N_VALIDATION}
+    same = {"pool_seed": SEARCH_POOL_SEED, "n_validation": 1_000}  # biased like training
     return trials(_every(pairs, rows, seeds, profile, **same))
 
 

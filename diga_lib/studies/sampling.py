@@ -15,7 +15,6 @@ from diga_lib.studies.setting import Setting
 
 SHARES = (1.0, 0.5, 0.1)
 IMAGES, SHOWN = 10_000, 20_000  # of the pool; how many images each generator is shown, the same ones again and again
-CHECKED = 500  # faces whose reconstruction is measured, from the pool that training and test sets are drawn from
 WITH_BIASED = ("diga-one-stage", "diga-paper")
 
 
@@ -61,7 +60,7 @@ def compute(cell: SamplingCell) -> store.Result:
     """Train the generator if need be, and DiGA with it."""
     result, s = grids.compute(cell), cell.setting()
     images = len(s.split.train) if cell.share is None else round(cell.share * IMAGES)
-    extra = {"images": images, "reconstruction": reconstruction_error(s.generator, s.pool.images[:CHECKED])}
+    extra = {"images": images, "reconstruction": reconstruction_error(s.generator, s.pool.images[:500])}
     return result.model_copy(update={"extra": result.extra | extra})
 
 
@@ -69,12 +68,9 @@ def cells(rows=WITH_BIASED, seeds=(0, 1, 2)) -> list[SamplingCell]:
     """DiGA in one stage with every share, and both DiGAs with the biased training images; every seed."""
     words = {share: f"generator trained on {share:.0%} of {IMAGES:,} images" for share in SHARES}
     words[None] = "generator trained on the biased training images"
-    every = [(seed, row, share) for seed in seeds for row in rows for share in words]
-    return [
-        SamplingCell(row, seed=seed, share=share, variant=words[share], changes=grids.chosen(row))
-        for seed, row, share in every
-        if share is None or row == WITH_BIASED[0]
-    ]
+    every = [(row, share, seed) for seed in seeds for row in rows for share in words]
+    wanted = [cell for cell in every if cell[1] is None or cell[0] == WITH_BIASED[0]]
+    return [SamplingCell(r, seed=s, share=k, variant=words[k], changes=grids.chosen(r)) for r, k, s in wanted]
 
 
 STUDY = Study("sampling", cells, compute)

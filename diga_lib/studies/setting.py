@@ -20,7 +20,6 @@ from diga_lib.directions.clusters import fit_clusters
 from diga_lib.latent import checkpoints
 from diga_lib.pages.parameters import POOL_SEED, SIZES, Sizes
 
-STANDS_FOR = {"Attractive": "Heavy_Makeup"}  # what rendered faces are given in place of somebody's judgement
 KEPT = 3  # version of what is kept on disk, raised by whoever changes codes or directions
 
 
@@ -91,7 +90,8 @@ class Setting:
     @property
     def asked(self) -> str:
         """The word by which the image-text model knows the target."""
-        return (STANDS_FOR if self.pool.name == "rendered-faces" else {}).get(self.split.target, self.split.target)
+        drawn = self.pool.name == "rendered-faces"  # whose make-up stands for somebody's judgement
+        return "Heavy_Makeup" if drawn and self.split.target == "Attractive" else self.split.target
 
     @property
     def can_ask(self) -> bool:
