@@ -4,6 +4,9 @@ PROFILE ?= quick
 # More for the build, for example  make book ARGS="-p photos my_photos --only 04_fair_training"
 ARGS    ?=
 
+# A process a core; the tests of one file stay together.
+SPREAD  := -n logical --dist loadfile
+
 PY      := $(VENV)/bin/python
 STAMP   := $(VENV)/.set-up
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -30,9 +33,9 @@ book: set-up
 test: set-up browser
 	$(PY) -m ruff check diga_lib tests book notebooks
 	$(PY) -m ruff format --check diga_lib tests book
-	$(PY) -m pytest -m "not built"
+	$(PY) -m pytest -m "not built" $(SPREAD)
 	$(PY) book/build.py --profile quick
-	$(PY) -m pytest -m built
+	$(PY) -m pytest -m built $(SPREAD)
 
 # For the tests that read the book as readers do. Without it they are skipped, and say so.
 browser:
