@@ -112,7 +112,7 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     n = (sizes.n_train, sizes.n_train // 20, sizes.n_test_per_group)
     split = data.biased_split(some, target, spurious, bias, *n, seed, aligned)
     network, kept = None, {"images": digest(split.train.images), "target": digest(split.train.target)}
-    if pool_name and generator:
+    if pool_name == store.POOLS[0] and generator:
         network = latent.load_file(generator)
     elif pool_name:
         most, passes = GENERATOR[profile]

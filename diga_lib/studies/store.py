@@ -151,7 +151,7 @@ def _whole(path, content):
         if cut == len(content) or isinstance(json.loads(content[cut:]), dict):
             return content  # at most its line end is missing
     except ValueError:
-        pass
+        pass  # no JSON: torn, as is said below
     number = content.count(b"\n") + 1
     warnings.warn(f"{path}, line {number} is torn (a run was killed while writing it) and is ignored.", stacklevel=3)
     return content[:cut]
