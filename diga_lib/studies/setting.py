@@ -69,8 +69,7 @@ class Setting:
 
     def combined(self, scorer: Callable | None = None) -> Direction:
         """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""
-        y = self.split.train.target
-        return directions.spurious_direction(self.codes, y, self.generator, scorer, refined=False)
+        return directions.spurious_direction(self.codes, self.split.train.target, self.generator, scorer, refined=False)
 
     @cached_property
     def plain(self) -> Direction:
@@ -80,8 +79,7 @@ class Setting:
     @cached_property
     def refined(self) -> Direction:
         """The same, sharpened by these clusters."""
-        y = self.split.train.target
-        return once(self.kept, "refined", lambda: directions.sharpen(self.codes, y, self.plain))
+        return once(self.kept, "refined", lambda: directions.sharpen(self.codes, self.split.train.target, self.plain))
 
     @cached_property
     def reader(self) -> image_text.ImageText:
@@ -100,7 +98,9 @@ class Setting:
 
     @cached_property
     def judged(self) -> Direction:
-        """The paper's combined direction, with c chosen by the image-text model."""
+        """The paper's combined direction, with c chosen by the image-text model; where it can't be asked, `plain`."""
+        if not self.can_ask:
+            return self.plain
         return once(self.kept, "scored", lambda: self.combined(lambda x: self.reader.zero_shot(x, self.asked)))
 
     @cached_property

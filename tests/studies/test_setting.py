@@ -75,9 +75,10 @@ def test_what_is_not_asked_for_is_not_computed_and_what_is_is_computed_once(sett
     assert setting.generator.encoded == 1 and torch.equal(model.faces.codes, setting.codes)
 
 
-def test_a_target_without_prompts_cannot_be_asked_for(setting):
+def test_where_the_target_has_no_prompts_the_clusters_choose_the_combination(setting):
     assert setting.asked == "Smiling" and setting.can_ask
-    assert not replace(setting, split=replace(setting.split, target="Hat")).can_ask
+    other = replace(setting, split=replace(setting.split, target="Hat"), text=lambda: 1 / 0)
+    assert not other.can_ask and torch.equal(other.judged.direction, setting.plain.direction)
 
 
 def test_another_process_finds_codes_and_directions_on_disk(setting):
