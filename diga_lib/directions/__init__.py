@@ -14,7 +14,6 @@ from diga_lib.directions.boundaries import (
     combine,
     cosine,
     held_out_gain,
-    leak,
     paper_direction,
     refine,
     sharpen,
@@ -25,5 +24,5 @@ from diga_lib.directions.truth import flip_rates, true_shifts
 from diga_lib.directions.words import Named, changed_words, name_spurious
 
 __all__ = ["COEFFICIENTS", "STRENGTHS", "Clusters", "Direction", "Named", "agreement", "biased_directions", "boundary"]
-__all__ += ["changed_words", "combine", "cosine", "fit_clusters", "flip_rates", "held_out_gain", "leak"]
+__all__ += ["changed_words", "combine", "cosine", "fit_clusters", "flip_rates", "held_out_gain"]
 __all__ += ["name_spurious", "paper_direction", "refine", "sharpen", "spurious_direction", "true_shifts"]

@@ -53,9 +53,11 @@ ROWS = {
     "diga-paper": _paper("two stages: BYOL, head on edits against the label"),
     "diga-paper-plain-head": _paper("head on the images", short=f"{PAPER}, plain head", fixed={"head_degrees": ()}),
     "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", fixed={"edit": "shift", **EDITS_ONLY}),
-    "diga-one-stage-place": _ours("new coordinate", "refined", f"{OURS}, place", fixed={"edit": "place", **EDITS_ONLY}),
-    "pseudo-groups": Row(PseudoGroups, "pseudo groups", "resampled, no edits", "refined"),
-    "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=1),
+    "diga-one-stage-place": _ours(
+        "new coordinate", "refined", f"{OURS}, place", version=1, fixed={"edit": "place", **EDITS_ONLY}
+    ),
+    "pseudo-groups": Row(PseudoGroups, "pseudo groups", "resampled, no edits", "refined", version=1),
+    "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=2),
     "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),
     "group-dro": Row(GroupDRO, "GroupDRO", "oracle: reads the spurious attribute", "", "GroupDRO (oracle)", "told"),
     "balanced": Row(ERM, "ERM", "oracle: balanced data", "", "balanced ERM (oracle)", "balanced", "erm"),
