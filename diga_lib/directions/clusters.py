@@ -26,12 +26,13 @@ class Clusters:
     spread: float
     offset: np.ndarray  #: (2,), middle between the two clusters in each class: takes up what the target itself adds
     gain: float  #: log-likelihood per image over one Gaussian per class of shared spread
+    opposite: bool  #: whether most of one class lies in the upper cluster and most of the other in the lower one
 
     @property
     def clear(self) -> bool:
         """Whether the clusters are distinct and large enough to stand for an attribute."""
         apart = abs(self.gap) >= LEAST_GAP * self.spread
-        return bool(self.gain >= CLEAR and self.share.min() >= LEAST_SHARE and apart)
+        return bool(self.gain >= CLEAR and self.share.min() >= LEAST_SHARE and apart and self.opposite)
 
 
 def fit_clusters(coordinate: np.ndarray, target: np.ndarray) -> Clusters:
@@ -66,7 +67,8 @@ def fit_clusters(coordinate: np.ndarray, target: np.ndarray) -> Clusters:
         residual = q * (t - offset[y] - gap / 2) ** 2 + (1 - q) * (t - offset[y] + gap / 2) ** 2
         spread = np.sqrt(residual.mean())
     gain = likelihood - _log_normal(t, means[y], single).mean()
-    return Clusters(q, share, float(gap), float(spread), offset, float(gain))
+    opposite = (q[y == 0].mean() > 0.5) != (q[y == 1].mean() > 0.5)
+    return Clusters(q, share, float(gap), float(spread), offset, float(gain), bool(opposite))
 
 
 def _log_normal(t: np.ndarray, mean, spread: float) -> np.ndarray:

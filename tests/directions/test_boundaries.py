@@ -157,6 +157,16 @@ def test_clusters_of_the_target_itself_are_not_followed():
     assert directions.sharpen(codes, y, plain) is plain
 
 
+def test_clusters_of_which_both_classes_have_equal_shares_are_no_shortcut():
+    """Glasses make the clearest clusters of all, but they do not go along with the target."""
+    codes, y, *_ = world(bias=1.0)
+    glasses = codes[:, 1, 3].numpy()
+    fit = fit_clusters(glasses, y)
+    assert fit.gain > 0.1 and abs(fit.gap) > 5 * fit.spread and not fit.clear
+    plain = combination(codes, y, 0.0)
+    assert directions.sharpen(codes, y, plain) is plain
+
+
 def test_clusters_that_only_the_images_show_that_made_them_are_not_believed():
     """In hundreds of dimensions some direction splits any images in two; an attribute splits others, too."""
     rng = np.random.default_rng(5)
