@@ -39,8 +39,7 @@ def compute(cell: Cell) -> store.Result:
     start.network, start.history = start.build().to(start.device), []
     start.offer(train)
     look(start, {"stage": "byol", "epoch": -1, "loss": None})
-    result, _ = rows.run(s, cell.row, cell.seed, cell.variant, {"curve": curve}, callbacks=[look], **changes)
-    return result
+    return rows.run(s, cell.row, cell.seed, cell.variant, {"curve": curve}, callbacks=[look], **changes)[0]
 
 
 def cells(pairs=(("Smiling", "Male"),), seeds=(0,), bias=1 / 9) -> list[Cell]:

@@ -169,8 +169,7 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
 def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> list[PhotoCell]:
     """Four trials of each method on Smiling/Male, that look at no test person."""
     all_rows.check(rows)
-    same = {"profile": profile, "folder": str(data), "generator": str(generator)}
-    return grids.trials([PhotoCell(row, **same) for row in rows])
+    return grids.trials([PhotoCell(row, profile=profile, folder=str(data), generator=str(generator)) for row in rows])
 
 
 STUDY = Study("real_photos", cells, compute)

@@ -40,7 +40,7 @@ class Row:
 
 _paper = partial(Row, DiGA, PAPER, direction="judged", version=2)
 _ours = partial(Row, DiGAOneStage, OURS, searched="diga-one-stage")
-EDITS_ONLY = {"balance": False, "originals": 0.0}
+EDITS = {"balance": False, "originals": 0.0}
 PRETRAINED = "from the weights that DiGA (paper) starts from"
 ROWS = {
     "erm": Row(ERM, "ERM"),
@@ -52,10 +52,8 @@ ROWS = {
     "maple": Row(MAPLE, "MAPLE", version=1),
     "diga-paper": _paper("two stages: BYOL, head on edits against the label"),
     "diga-paper-plain-head": _paper("head on the images", short=f"{PAPER}, plain head", fixed={"head_degrees": ()}),
-    "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", fixed={"edit": "shift", **EDITS_ONLY}),
-    "diga-one-stage-place": _ours(
-        "new coordinate", "refined", f"{OURS}, place", version=1, fixed={"edit": "place", **EDITS_ONLY}
-    ),
+    "diga-one-stage-shift": _ours("shift both ways", "plain", f"{OURS}, shift", fixed={"edit": "shift", **EDITS}),
+    "diga-one-stage-place": _ours("placed", "refined", f"{OURS}, place", version=1, fixed={"edit": "place", **EDITS}),
     "pseudo-groups": Row(PseudoGroups, "pseudo groups", "resampled, no edits", "refined", version=1),
     "diga-one-stage": _ours("both clusters and pseudo groups", "refined", version=2),
     "diga-one-stage-words": _ours("words: sides named by the image–text model", "named", f"{OURS}, words"),

@@ -54,20 +54,15 @@ def photographs() -> pd.DataFrame:
     return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
 
 
-def on_celeba(target: str | None = None, spurious: str | None = None, bias: float = 1 / 9, rows=()):
-    """Stored results on CelebA with a generator of the train partition.
+def on_celeba(target: str, spurious: str, bias: float = 1 / 9, rows=()) -> pd.DataFrame:
+    """Stored results on CelebA with a generator of the train partition, those of the pair's largest training set.
 
-    Of one pair they are those of the largest training set, and of some `rows`, those with seeds that all of them have.
+    Of some `rows`, they are those with seeds that all of them have.
     """
     frame = photographs()
     frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == store.POOLS[0])]
-    frame = frame[np.isclose(frame["bias"].astype(float), bias)]
-    if target is None:
-        return frame
-    frame = frame[(frame["target"] == target) & (frame["spurious"] == spurious)]
-    if rows:
-        frame = frame[frame["row"].isin(rows)].groupby(["n_train", "seed"])
-        frame = frame.filter(lambda part: set(rows) <= set(part["row"]))
+    frame = frame[np.isclose(frame["bias"].astype(float), bias) & (frame["pair"] == f"{target}/{spurious}")]
+    frame = with_same_seeds(frame, rows, "n_train") if rows else frame
     return frame[frame["n_train"] == frame["n_train"].max()]
 
 
@@ -84,6 +79,12 @@ def reported() -> pd.DataFrame:
 def in_order(table):
     """A table or series indexed by pairs, in the papers' order."""
     return table.reindex([pair for pair in ORDER if pair in table.index])
+
+
+def with_same_seeds(frame: pd.DataFrame, rows, each: str = "pair") -> pd.DataFrame:
+    """The results of these rows with the seeds that all of them have: what may be compared, for each pair."""
+    groups = frame[frame["row"].isin(rows)].groupby([each, "seed"])
+    return groups.filter(lambda part: set(rows) <= set(part["row"]))
 
 
 def means(frame: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +121,7 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
 
     lead is its mean less that of the best of the others, in points of a hundred, positive if it is better.
     """
-    table, lines = means(frame), []
+    lines, table = [], means(frame := with_same_seeds(frame, rows))
     for pair, (metric, sign) in itertools.product(complete(frame, rows), BETTER.items()):
         first, tied = best(frame, metric, pair, rows)
         mine, others = (sign * table.loc[pair].loc[some, metric] for some in (row, [r for r in rows if r != row]))
@@ -131,7 +132,8 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
 
 def gap_closed(frame: pd.DataFrame, row: str = "diga-one-stage", oracle: str = "balanced") -> pd.Series:
     """Share of the way from ERM's worst group to the oracle's that a row goes, on pairs with at least ``LEAST_GAP``."""
-    table = means(frame)["worst_group"].unstack("row").reindex(columns=["erm", row, oracle])
+    rows = ["erm", row, oracle]
+    table = means(with_same_seeds(frame, rows))["worst_group"].unstack("row").reindex(columns=rows)
     gap = table[oracle] - table["erm"]
     share = (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
     return in_order(share.dropna()).rename(row)

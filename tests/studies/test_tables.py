@@ -106,6 +106,17 @@ def test_the_share_of_the_gap_closed(store):
     assert tables.gap_closed(frame).to_dict() == pytest.approx({"Smiling/Male": 0.75})
 
 
+def test_only_seeds_that_all_rows_have_are_compared(store):
+    """A second seed of one row alone, as lucky as it may be, changes nothing."""
+    rows = [*SEVEN, "balanced"]
+    alike = store(*[line(row, 0.8 + 0.01 * k, 0.5 + 0.01 * k) for k, row in enumerate(rows)])
+    won, share = tables.wins(alike), tables.gap_closed(alike)
+    more = store(line("erm", 0.99, 0.99, 0.01, seed=1))
+    assert len(more) == len(alike) + 1 and len(won) == 3
+    pd.testing.assert_frame_equal(tables.wins(more), won)
+    pd.testing.assert_series_equal(tables.gap_closed(more), share)
+
+
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
     rng = np.random.default_rng(0)
     lines = [
