@@ -61,11 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         output = runtime.check_output(output or study.path)
         cells = study.cells(**options, **({"output": output} if "output" in takes else {}))
-        failures = runner.run(cells, output, study.compute, jobs, address, renew)
+        if runner.run(cells, output, study.compute, jobs, address, renew):
+            sys.exit(1)
     except (ValueError, OSError) as error:  # options, files and addresses; what fails in a cell is told by the runner
         parser.error(str(error))
-    if failures:
-        sys.exit(1)
 
 
 if __name__ == "__main__":

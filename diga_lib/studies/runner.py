@@ -103,8 +103,9 @@ def run(cells: list[Cell], output: Path, work: Callable, jobs=None, address="", 
     scheduler, which must see the same files. With `renew`, cells of another version or configuration are missing too.
     """
     output = Path(output).resolve()
-    todo = unfinished(cells, output, renew)
-    outcomes: dict = {}
+    todo, outcomes = unfinished(cells, output, renew), dict[Cell, Outcome]()
+    older = len(unfinished(cells, output, True)) - len(todo)
+    print(f"{len(todo)} of {len(cells)} cells are missing, {older} are there from older code (--renew)", flush=True)
     for number in range(ROUNDS):
         missing = [cell for cell in todo if cell not in outcomes or outcomes[cell].state in ("claimed", "killed")]
         one = partial(attempt, output=output, work=work, renew=renew, wait=number > 0)

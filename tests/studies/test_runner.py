@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,12 +59,13 @@ def test_a_failing_cell_is_named_with_its_configuration_and_stops_nothing(output
     assert len(runner.run(CELLS, output, fake, jobs=1)) == 2 and output.read_bytes() == before
 
 
-def test_what_an_older_version_or_another_configuration_has_made_is_renewed(output):
+def test_what_an_older_version_or_another_configuration_has_made_is_renewed(output, capsys):
     cells = CELLS[:2]
     store.append(output, fake(cells[0]).model_copy(update={"version": 0}))
     store.append(output, fake(cells[1]).model_copy(update={"extra": {"cell": {"changes": '{"lr": 1}'}}}))
     runner.run(cells, output, fake, jobs=1)
-    assert len(store.read(output)) == 2  # without being asked to, it leaves the old ones
+    assert len(store.read(output)) == 2  # without being asked to, it leaves the old ones, and says so
+    assert [int(word) for word in re.findall(r"\d+", capsys.readouterr().out)] == [0, 2, 2]
     runner.run(cells, output, fake, jobs=1, renew=True)
     runner.run(cells, output, fake, jobs=1, renew=True)
     frame = store.read(output)
