@@ -149,6 +149,7 @@ def test_rows_of_one_pair_are_compared_at_one_size_and_bias(monkeypatch):
     frame.loc[len(frame)] = {**frame.loc[0], "seed": 1}
     others = [{"dataset": "utkface"}, {"case": "a trial"}, {"generator_pool": store.POOLS[1]}]
     frame = pd.concat([frame, *(frame.assign(n_train=50_000, **other) for other in others)], ignore_index=True)
+    frame["pair"] = frame["target"] + "/" + frame["spurious"]
     monkeypatch.setattr(tables, "photographs", lambda: frame)
     assert tables.on_celeba("Smiling", "Male")["n_train"].tolist() == [10_000]
     assert tables.on_celeba("Smiling", "Male", 0.25)["n_train"].tolist() == [20_000]
