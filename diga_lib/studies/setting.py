@@ -20,7 +20,7 @@ from diga_lib.directions.clusters import fit_clusters
 from diga_lib.latent import checkpoints
 from diga_lib.pages.parameters import POOL_SEED, SIZES, Sizes
 
-KEPT = 6  # version of what is kept on disk, raised by whoever changes codes or directions
+KEPT = 7  # version of what is kept on disk, raised by whoever changes codes or directions
 
 
 @dataclass(frozen=True)
