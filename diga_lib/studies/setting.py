@@ -60,10 +60,11 @@ class Setting:
     @cached_property
     def encoded(self) -> SimpleNamespace:
         """The generator for methods; it does not encode the training images again."""
-        images, network = self.split.train.images, self.generator
+        # Without a reference to the setting: a cycle would keep its pool in memory until Python looks for cycles.
+        images, network, codes = self.split.train.images, self.generator, self.codes
 
         def encode(some):
-            return self.codes if some is images else network.encode(some)
+            return codes if some is images else network.encode(some)
 
         return SimpleNamespace(encode=encode, decode=network.decode)
 

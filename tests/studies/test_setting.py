@@ -1,6 +1,8 @@
 """Settings and cells: what is shared is computed once, every row runs, and directions are scored by hand-made truth."""
 
+import gc
 import json
+import weakref
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -212,3 +214,18 @@ def test_strengths_of_the_directions_module_are_per_image():
     weak, strong = grids.STRENGTHS[1]
     assert [c.strengths for c in grids.strengths(seeds=(0,))][1] == (weak / 20_000, strong / 20_000)
     assert min(directions.STRENGTHS) > 0
+
+
+@pytest.mark.parametrize("name", ["erm", "diga-one-stage", "balanced"])
+def test_the_pool_of_a_cell_leaves_memory_with_it(setting, name):
+    rows.run(setting, name, batch_size=64)  # what is imported on the first run leaves frames behind
+    gc.collect()
+    gc.disable()  # what is in a cycle stays
+    try:
+        made = make_setting("Smiling", "Male", 1 / 9, "quick", pool(), Lamps())
+        seen = weakref.ref(made.pool)
+        rows.run(made, name, batch_size=64)
+        del made
+        assert seen() is None
+    finally:
+        gc.enable()
