@@ -36,12 +36,10 @@ PAPERS_SEVEN = (*SIX, "diga-paper")  # the rows of the papers' own table
 TABLE = (*SIX, "diga-paper", "diga-one-stage", "diga-one-stage-words", *ORACLES)  # of the large table, in its order
 SWEPT = (*SEVEN, "diga-one-stage-words", "group-dro", "diga-paper", "erm-pretrained")  # over the biases
 CRITTERS = ("Dog", "Dark_Fur")
-OF_CRITTERS = (*SEVEN, *ORACLES)
 UNTUNED = ("erm", "balanced", "diga-one-stage", "group-dro")  # on critters
 BIASES = (1 / 4, 1 / 9, 1 / 19, 1 / 49, 1.0)
 # The papers' four (lambda_2, lambda_1), for a sum over 20,000 images; ours are per image.
 STRENGTHS = ((2e-4, 5e3), (1e-4, 1e4), (2e-5, 5e4), (1e-6, 1e6))
-PAPER_N = 20_000
 DEGREES = ((0.5, 1.0), (1.0, 3.0), (3.0, 5.0))  # ranges of shifts, in standard deviations
 SEARCH = store.FOLDER / "search.jsonl"
 
@@ -129,6 +127,11 @@ def chosen(row: str, path: Path = SEARCH, kind: type[store.Result] = store.Resul
     return best_trial(found)["extra"]["cell"]["changes"] if len(found) else other
 
 
+def chosen_on_photographs(row: str) -> str:
+    """The same of the search on photographs or, where there was none, of that on faces."""
+    return chosen(row, store.FOLDER / "real_photos_search.jsonl", store.PhotoResult, chosen(row))
+
+
 def best_trial(tried: pd.DataFrame) -> pd.Series:
     """The first result with the best accuracy on the biased validation set."""
     return tried.iloc[int(np.argmax([extra["validation"] for extra in tried["extra"]]))]
@@ -181,7 +184,7 @@ def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
     cells = []
     for cell in _every(pairs, ["diga-one-stage"], seeds, profile):
         for weak, strong in STRENGTHS:
-            per_image = (weak / PAPER_N, strong / PAPER_N)
+            per_image = (weak / 20_000, strong / 20_000)
             cells.append(replace(cell, variant=f"strengths {weak:g}, {strong:g}", strengths=per_image))
         for degrees in DEGREES:
             changes = json.loads(cell.changes) | {"edit": "shift", "degrees": degrees}
@@ -190,7 +193,7 @@ def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
     return cells
 
 
-def beyond_faces(rows=OF_CRITTERS, seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:
+def beyond_faces(rows=(*SEVEN, *ORACLES), seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:
     """Cats and dogs, on which nothing is tuned: competitors have the settings that their search on faces chose."""
     same = {"dataset": "rendered-critters", "changes": lambda row: "{}" if row in UNTUNED else chosen(row)}
     return _every([CRITTERS], rows, seeds, profile, [bias], **same)

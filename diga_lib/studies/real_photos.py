@@ -1,8 +1,8 @@
 """The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder (``--data``) that holds them.
 
-Only numbers are kept: generators and image-text models made from the photographs stay in the cache. Each set has three
-parts that share nobody: CelebA's are the official ones, in the others a tenth of the pictures is for validation and a
-tenth for testing. The image-text model learns from one half of the validation people, the search looks at the other.
+Only numbers are kept; networks made from the photographs stay in the cache. Each set has three parts that share nobody:
+CelebA's are the official ones, in the others a tenth of the pictures is for validation, a tenth for testing. The
+image-text model learns from one half of the validation people, the search looks at the other.
 """
 
 import hashlib
@@ -154,8 +154,7 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
     wanted = [(name, pair) for name in sets for pair in PAIRS[name] if pairs is None or pair in pairs]
     if not wanted:
         raise ValueError(f"No such pair; valid pairs: {', '.join('/'.join(p) for name in sets for p in PAIRS[name])}.")
-    # As the search on photographs has chosen, or that on faces where there was none.
-    changes = {row: grids.chosen(row, SEARCH.path, store.PhotoResult, grids.chosen(row)) for row in rows or ROWS}
+    changes = {row: grids.chosen_on_photographs(row) for row in rows or ROWS}
     made = []
     for first, seed, (name, pair) in itertools.product((True, False), seeds, wanted):
         if (pair == CELEBA[0]) == first:

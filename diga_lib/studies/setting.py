@@ -60,8 +60,7 @@ class Setting:
     @cached_property
     def encoded(self) -> SimpleNamespace:
         """The generator for methods; it does not encode the training images again."""
-        # Without a reference to the setting: a cycle would keep its pool in memory until Python looks for cycles.
-        images, network, codes = self.split.train.images, self.generator, self.codes
+        images, network, codes = self.split.train.images, self.generator, self.codes  # a cycle would keep the pool
 
         def encode(some):
             return codes if some is images else network.encode(some)

@@ -11,7 +11,7 @@ from scipy import stats
 from diga_lib.metrics import mean_and_interval
 from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET
 from diga_lib.studies import store
-from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, chosen
+from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, chosen, chosen_on_photographs
 from diga_lib.studies.rows import ROWS, label, version
 from diga_lib.studies.store import FOLDER, METRICS
 
@@ -26,18 +26,20 @@ PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOUR
 STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(DRAWN, PAINT, "ov^<>DPosxx*", strict=True)}
 
 
-def aged(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since."""
-    stale = frame["version"] != frame["row"].map(version)
+def aged(frame: pd.DataFrame, settings=lambda row: None) -> pd.DataFrame:
+    """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since, or, but for
+    cases, the arguments that `settings` now gives for a row."""
+    changes = pd.Series([extra.get("cell", {}).get("changes") for extra in frame["extra"]], frame.index, dtype=object)
+    other = changes != frame["row"].map(now := {row: settings(row) for row in frame["row"].unique()})
+    other &= (frame["case"] == "") & frame["row"].map(now).notna()
+    stale = other | (frame["version"] != frame["row"].map(version))
     return frame.assign(pair=frame["target"] + "/" + frame["spurious"], stale=stale.astype(bool))
 
 
 def published(*names: str, folder: Path = FOLDER) -> pd.DataFrame:
     """The newest results of studies, `aged`; stale is also what was run with other settings than the search's now."""
-    frame = aged(pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True))
-    best = {row: chosen(row, folder / "search.jsonl") for row in frame["row"].unique()}
-    changes = pd.Series([extra["cell"]["changes"] for extra in frame["extra"]], dtype=object)
-    return frame.assign(stale=frame["stale"] | ((frame["case"] == "") & (frame["row"].map(best) != changes)))
+    frame = pd.concat([store.kept(folder / f"{name}.jsonl") for name in names], ignore_index=True)
+    return aged(frame, lambda row: chosen(row, folder / "search.jsonl"))
 
 
 def runs(target: str, spurious: str, bias: float, name: str = "fair_training", folder: Path = FOLDER) -> pd.DataFrame:
@@ -49,16 +51,14 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
 
 
 def photographs() -> pd.DataFrame:
-    """The newest stored results on photographs, `aged`, with the number of training images, n_train."""
-    frame = aged(store.kept(FOLDER / "real_photos.jsonl", store.PhotoResult))
+    """The newest stored results on photographs, `aged` as `published` does, with the number of training images."""
+    frame = aged(store.kept(FOLDER / "real_photos.jsonl", store.PhotoResult), chosen_on_photographs)
     return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
 
 
 def on_celeba(target: str, spurious: str, bias: float = 1 / 9, rows=()) -> pd.DataFrame:
-    """Stored results on CelebA with a generator of the train partition, those of the pair's largest training set.
-
-    Of some `rows`, they are those with seeds that all of them have.
-    """
+    """Stored results on CelebA with a generator of the train partition, of the pair's largest training set; of some
+    `rows`, with the seeds that all of them have."""
     frame = photographs()
     frame = frame[(frame["dataset"] == "celeba") & (frame["case"] == "") & (frame["generator_pool"] == store.POOLS[0])]
     frame = frame[np.isclose(frame["bias"].astype(float), bias) & (frame["pair"] == f"{target}/{spurious}")]
@@ -94,10 +94,8 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
-    """The row with the best mean, None without results, and all that cannot be told from it, itself among them.
-
-    A row is tied if the 95 % t interval of the difference, seed by seed, holds 0; below ``LEAST_SEEDS``, if it is 0.
-    """
+    """The row with the best mean, None without results, and all that are tied with it, itself among them: the 95 % t
+    interval of the difference, seed by seed, holds 0; below ``LEAST_SEEDS``, the difference is 0."""
     some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
     if some.empty:
         return None, set()

@@ -26,8 +26,7 @@ SUBJECTS = range(6)  # of the validation faces, on which settings and the streng
 SHOTS = 16  # labelled images of each source class, for CoOp and CoCoOp
 FIRST = 3  # of the test's subjects: three before it had been looked at
 
-# Six trials for each method, see `tuning`. TDA's begin with the published settings; the sum over its negative cache
-# grows with the number of classes, and these spaces have few.
+# Six trials for each method, see `tuning`; TDA's begin with the published settings.
 TUNED = ("positive_alpha", "positive_beta", "negative_alpha")
 TRIALS = ((2, 5, 0.117), (0.25, 5, 0.117), (0.25, 5, 0.5), (1, 5, 0.5), (2, 10, 0.5), (0.25, 20, 0.117))
 RATES = {"CoOp": (0.002, 0.01, 0.05, 0.2, 0.5, 1.0), "CoCoOp": (0.0005, 0.002, 0.01, 0.02, 0.05, 0.2)}

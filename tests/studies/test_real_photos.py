@@ -157,3 +157,19 @@ def test_rows_of_one_pair_are_compared_at_one_size_and_bias(monkeypatch):
     assert shared[["n_train", "seed"]].values.tolist() == [[4_000, 0]] * 2, "a seed that one of them lacks is left out"
     assert tables.on_celeba("Smiling", "Male", rows=["erm", "lff"]).empty
     assert tables.on_celeba("Young", "Black_Hair").empty
+
+
+def test_a_line_with_other_settings_than_the_search_has_chosen_is_old(folder, monkeypatch, tmp_path):
+    """Like in the other tables: no row may stand beside the others untuned without a mark."""
+    for module in (tables, store):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    values = {"accuracy": 0.5, "worst_group": 0.5, "equalized_odds": 0.1, "groups": {}, "seconds": 1}
+    values |= {"peak_memory_mb": 1, "method": "", "dataset": "celeba", "generator_pool": store.POOLS[0]}
+    for cell in real_photos.cells(folder, [("Smiling", "Male")], ["diga-paper", "jtt"], [0, 1]):
+        if cell.generator_pool == store.POOLS[0]:
+            changes = '{"other": 1}' if cell.seed else cell.changes
+            extra = {"n_train": 1, "cell": {"changes": changes}}
+            line = store.PhotoResult(**cell.key | values, version=cell.version, extra=extra)
+            store.append(tmp_path / "real_photos.jsonl", line)
+    frame = tables.photographs().set_index(["row", "seed"])["stale"]
+    assert len(frame) == 4 and not frame[:, 0].any() and frame[:, 1].all()
