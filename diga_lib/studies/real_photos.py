@@ -138,9 +138,14 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
 
 
 def compute(cell: PhotoCell) -> store.PhotoResult:
-    """Train and test one cell; what is kept does not name this machine's files."""
-    result = grids.compute(cell)
+    """Train and test one cell; its extra "natural" is each group's share of all validation people, the paper's test."""
+    names = [cell.target, *cell.spurious.split("&")]
+    result, pool = grids.compute(cell), pool_of(cell.dataset, cell.folder)
+    seen = pool.attributes.loc[pool.metadata["partition"].isin(("validation", "words")), names]
+    shares = seen.value_counts(normalize=True).reindex(list(itertools.product((0, 1), repeat=len(names))), fill_value=0)
+    # What is kept does not name this machine's files.
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
+    extra |= {"natural": dict(zip(result.groups, shares, strict=True))}
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return store.PhotoResult(**result.model_dump() | more)
 

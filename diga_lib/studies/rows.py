@@ -70,11 +70,6 @@ def label(row: str) -> str:
     return ROWS[row].short or ROWS[row].method
 
 
-def described(row: str) -> str:
-    """The name of a row with what it does."""
-    return ": ".join(filter(None, (ROWS[row].method, ROWS[row].variant)))
-
-
 def version(row: str) -> int:
     """Of what a row computes now; a stored result with another one is older."""
     return VERSION + ROWS[row].version

@@ -27,8 +27,7 @@ STYLES = {row: {"color": c, "marker": m} for row, c, m in zip(DRAWN, PAINT, "ov^
 
 
 def aged(frame: pd.DataFrame, settings=lambda row: None) -> pd.DataFrame:
-    """Add to stored results their pair ("Smiling/Male"), and stale: whether the version has changed since, or, but for
-    cases, the arguments that `settings` now gives for a row."""
+    """Add to stored results their pair, and stale: made by another version or, but for cases, with other `settings`."""
     changes = pd.Series([extra.get("cell", {}).get("changes") for extra in frame["extra"]], frame.index, dtype=object)
     other = changes != frame["row"].map(now := {row: settings(row) for row in frame["row"].unique()})
     other &= (frame["case"] == "") & frame["row"].map(now).notna()
@@ -94,16 +93,17 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(frame: pd.DataFrame, metric: str, pair: str, rows: tuple[str, ...] = UNTOLD) -> tuple[str | None, set[str]]:
-    """The row with the best mean, None without results, and all that are tied with it, itself among them: the 95 % t
-    interval of the difference, seed by seed, holds 0; below ``LEAST_SEEDS``, the difference is 0."""
+    """The row with the best mean of the seeds that all have, None without, and all that are tied with it, itself too:
+    the 95 % t interval of the difference, seed by seed, holds 0; below ``LEAST_SEEDS``, the difference is 0."""
     some = frame[(frame["pair"] == pair) & frame["row"].isin(rows)].pivot(index="seed", columns="row", values=metric)
+    some = some.dropna()
     if some.empty:
         return None, set()
     first = (BETTER[metric] * some.mean()).idxmax()
 
     def tied(row):
-        difference = (some[first] - some[row]).dropna()
-        centre, half = mean_and_interval(difference) if len(difference) else (np.inf, np.nan)
+        difference = some[first] - some[row]
+        centre, half = mean_and_interval(difference)
         return abs(centre) <= (half if len(difference) >= LEAST_SEEDS else 0)
 
     return first, set(filter(tied, some))

@@ -97,6 +97,11 @@ def test_a_cell_is_kept_without_the_places_of_this_machine(folder, tmp_path):
     assert (made.dataset, made.generator_pool, made.row) == ("celeba", "train partition", "erm")
     assert folder not in json.dumps(made.model_dump())
     assert {name: getattr(made, name) for name in cell.key} == cell.key
+    pool = real_photos.pool_of("celeba", folder)
+    theirs = pool.attributes[pool.metadata["partition"].isin(["validation", "words"]).to_numpy()]
+    for group, share in made.extra["natural"].items():
+        there = (theirs["Smiling"] == int(group[1])) & (theirs["Male"] == int(group[3]))
+        assert share == pytest.approx(there.mean()) and 0.2 < share < 0.3
     store.append(tmp_path / "kept.jsonl", made)
     assert len(store.read(tmp_path / "kept.jsonl", store.PhotoResult)) == 1
 

@@ -115,6 +115,8 @@ def test_only_seeds_that_all_rows_have_are_compared(store):
     assert len(more) == len(alike) + 1 and len(won) == 3
     pd.testing.assert_frame_equal(tables.wins(more), won)
     pd.testing.assert_series_equal(tables.gap_closed(more), share)
+    assert tables.best(more, "accuracy", "Smiling/Male", rows) == tables.best(alike, "accuracy", "Smiling/Male", rows)
+    assert tables.best(more[(more["row"] != "erm") | (more["seed"] == 1)], "accuracy", "Smiling/Male")[0] is None
 
 
 def test_the_tolerance_is_the_prediction_interval_of_pooled_seeds(store):
