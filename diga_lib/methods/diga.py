@@ -32,9 +32,9 @@ class DiGA(ERM):
     weights that have read drawn faces (``backbone="pretrained"``; whether the official ResNet-18 begins with ImageNet's
     is not known), so that BYOL needs a few epochs of some thousand faces, not 135 of 20,000. A degree is one standard
     deviation of the codes along the direction, not one unit of length, and the tables' search found smaller ones to be
-    better. `found` lies in all levels of W+: ours are no copies of one vector, and their mean holds nothing. Colour jitter has no hue and is always on. Of the head's images
-    there are `head_draws` draws of degree, crop and flip, and each of `head_epochs` takes one for each image, so that
-    the frozen backbone sees them only once.
+    better. `found` lies in all levels of W+: ours are no copies of one vector, and their mean holds nothing. Colour
+    jitter has no hue and is always on. Of the head's images there are `head_draws` draws of degree, crop and flip, and
+    each of `head_epochs` takes one for each image, so that the frozen backbone sees them only once.
 
     Parameters
     ----------
