@@ -21,7 +21,7 @@ from diga_lib.directions.clusters import Clusters, FisherReader, Sides, fit_clus
 COEFFICIENTS = tuple(np.round(np.arange(0.0, 1.55, 0.1), 1))  # candidates for c; the paper's begin at 0.5
 STRENGTHS = (1e-4, 1e-2, 1e-1, 1.0, 1e2)  # candidates for both lambdas, per training image: lambda / N
 PAPER_STRENGTHS = (1e-4, 1e4)
-HELD_OUT = 0.0125  # gain in images left out: an attribute's clusters have .015 to .07, others up to .0115
+HELD_OUT = 0.0125  # gain in images left out: an attribute's clusters mostly have .015 to .07, others up to .0115
 SCAN = 2000  # images on which candidates are compared without a scorer
 
 
