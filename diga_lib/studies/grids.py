@@ -193,7 +193,7 @@ def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
     return cells
 
 
-def beyond_faces(rows=(*SEVEN, *ORACLES), seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:
+def beyond_faces(rows=SEVEN + ORACLES, seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:
     """Cats and dogs, on which nothing is tuned: competitors have the settings that their search on faces chose."""
     same = {"dataset": "rendered-critters", "changes": lambda row: "{}" if row in UNTUNED else chosen(row)}
     return _every([CRITTERS], rows, seeds, profile, [bias], **same)
