@@ -26,14 +26,7 @@ NAMES = [f"{unit} {meaning}" for unit, meaning in MEANING.items()]
 
 
 def dual_branch(source, neutral, target, ax: Axes | None = None) -> Axes:
-    """Draw the two branches as a diagram around three pictures.
-
-    Parameters
-    ----------
-    source, neutral, target : float tensors (3, R, R) in [0, 1]
-        Painted from W_src, W_N and W_tar.
-    ax : Axes, optional
-    """
+    """Draw the two branches as a diagram around what W_src, W_N and W_tar paint, float tensors (3, R, R) in [0, 1]."""
     ax = plots.axes(ax, height=3.0, width=9.0)
     ax.set(xlim=(0, 12), ylim=(0, 4))
     ax.axis("off")

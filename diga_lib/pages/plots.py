@@ -1,4 +1,4 @@
-"""The book's pictures: each function takes data and an axes, draws, and returns the axes.
+"""The book's pictures: each function takes data and an axes, draws, and returns the axes; and numbers as text.
 
 Without an axes a figure of a fitting size is made. Colours are those of seaborn's colour-blind palette, and the target
 is blue and the spurious attribute orange on every page.
@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from diga_lib.data import LabelledImages
-from diga_lib.metrics import GroupMetrics
+from diga_lib.metrics import GroupMetrics, mean_and_interval
 
 TARGET, SPURIOUS, OTHER = "#0173b2", "#de8f05", "#949494"
 COLOURS = sns.color_palette("colorblind")
@@ -65,13 +65,9 @@ def as_pixels(images) -> np.ndarray:
 def face_grid(
     rows, row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw a grid of pictures as one image, with words beside the rows and above the columns.
+    """Draw a grid of pictures as one image, with R words beside the rows and C above the columns (else a ValueError).
 
-    Parameters
-    ----------
-    rows : uint8 array, or float array or tensor in [0, 1], shape (R, C, 3, H, W); or a list of R rows (C, 3, H, W)
-    row_labels, column_labels : sequences of str, optional
-        R and C words; another number is a ValueError.
+    `rows` are uint8, or float (an array or a tensor) in [0, 1], (R, C, 3, H, W), or a list of R rows (C, 3, H, W).
     """
     pixels = np.stack([as_pixels(row) for row in rows])
     count, across, high, wide, _ = pixels.shape
@@ -211,16 +207,9 @@ def changed_words(table: pd.DataFrame, ax: Axes | None = None, most: int = 10) -
 
 
 def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label: str | None = None, **heatmap) -> Axes:
-    """Draw a map over the pairs of strengths: at each the best `value` over the coefficients.
+    """Draw a map over the pairs of strengths of ``Direction.scores``: at each the best `value` over the coefficients.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        ``Direction.scores``: columns strong, weak, coefficient and `value`.
-    value, label : str
-        The column to show, and words for the colours' scale (by default the column's name).
-    **heatmap
-        For ``seaborn.heatmap``, such as vmin and vmax.
+    `label` has words for the colours' scale (by default the column's name), `heatmap` what ``seaborn.heatmap`` takes.
     """
     best = scores.loc[scores.groupby(["strong", "weak"])[value].idxmax()]
     table = best.pivot(index="strong", columns="weak", values=value).sort_index(ascending=False)
@@ -236,16 +225,35 @@ def strength_map(scores: pd.DataFrame, value: str, ax: Axes | None = None, label
 
 
 # ----------------------------------------------------------------------------------------------------------- results
-def intervals(table: pd.DataFrame, column: str, ax: Axes | None = None, label: str | None = None) -> Axes:
-    """Draw mean and 95 % interval of each row, first row on top.
+def summary(frame, by="row", columns=("accuracy", "worst_group", "equalized_odds")):
+    """Average `columns` of a frame of `store.read` over what agrees in the column `by`; without what is NaN in a run.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``studies.store.summary``.
-    column, label : str
-        "accuracy", "worst_group" or "equalized_odds", and words for the axis (by default the column's name).
+    Columns are (name, "mean"), (name, "interval"), half the 95 % t interval (NaN for one run), and ("runs", "count").
     """
+
+    def interval(values):
+        return mean_and_interval(values.dropna())[1] if values.notna().any() else np.nan
+
+    groups = frame.groupby(by, sort=False)
+    table = groups[list(columns)].agg(["mean", interval])
+    table["runs", "count"] = groups.size()
+    return table
+
+
+def formatted(table, digits=3):
+    """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
+    means, halves = (table.xs(part, axis=1, level=1) for part in ("mean", "interval"))
+    return means.map(f"{{:.{digits}f}}".format) + halves.map(f" ± {{:.{digits}f}}".format).where(halves.notna(), "")
+
+
+def older(stale, runs, study):
+    """A sentence in Markdown on how many of some stored runs are older than the code; "" if there is none."""
+    again = f"`python -m diga_lib.studies {study} --renew` runs those again."
+    return f"{stale} of these {runs} runs are older than the code that makes them; {again}" if stale else ""
+
+
+def intervals(table: pd.DataFrame, column: str, ax: Axes | None = None, label: str | None = None) -> Axes:
+    """Draw mean and 95 % interval of a `column` of each row of a `summary`, first row on top; `label` is the axis's."""
     ax = axes(ax, height=0.7 + 0.3 * len(table))
     names = [" ".join(filter(None, key)) if isinstance(key, tuple) else str(key) for key in table.index]
     places = np.arange(len(table))

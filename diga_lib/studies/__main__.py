@@ -1,7 +1,6 @@
-"""``python -m diga_lib.studies NAME`` computes what is missing in ``book/results/NAME.jsonl``.
+"""``python -m diga_lib.studies NAME`` computes what is missing in ``book/results/NAME.jsonl``; stopped, it goes on.
 
-Stopped at any time, it goes on where it was. ``--renew`` computes again what an older version has made.
-``python -m diga_lib.studies weights NAME`` trains what ships.
+``--renew`` makes again what an older version has made. ``python -m diga_lib.studies weights NAME`` trains what ships.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from diga_lib.studies import grids, real_photos, runner, weights
 
 OTHERS = ("convergence", "representations", "sampling", "action_units", "test_time", "face_finding")
 MORE = (import_module(f"diga_lib.studies.{name}").STUDY for name in OTHERS)
-STUDIES = {study.name: study for study in (*grids.STUDIES, *MORE, real_photos.STUDY, real_photos.SEARCH)}
+STUDIES = {study.name: study for study in (*grids.STUDIES, *MORE, *real_photos.STUDIES)}
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from diga_lib import latent
 from diga_lib.action_units import DUAL, SINGLE, UNITS, data, editors, judge
 from diga_lib.action_units.measures import agreement, leakage
 from diga_lib.latent import checkpoints
+from diga_lib.pages import plots
 from diga_lib.studies import runner, store
 from diga_lib.studies.editor_training import LINEAR, descend, disguised_films, linear_steps, trained
 
@@ -132,7 +133,6 @@ def _best(name: str) -> tuple[float, float]:
     given = _exam(frames.select(frames.subject >= HELD_OUT), seed=99, pairs=150)
     for chosen in itertools.product((1e-2, 1.0) if name in LINEAR[:2] else (0.0,), (1.0, 1.2, 1.5, 2.0)):
         scores[chosen] = measure(editor_of(name, 0, chosen, HELD_OUT), given, steps=False)["icc"].mean()
-    print(name, ", ".join(f"{key}: {score:.3f}" for key, score in scores.items()), flush=True)
     return max(scores, key=scores.get)
 
 
@@ -213,9 +213,9 @@ def read(path: Path = STUDY.path) -> pd.DataFrame:
 
 
 def summary(results: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """Average over units, then a `store.summary` over seeds, an editor a row."""
+    """Average over units, then a `plots.summary` over seeds, an editor a row."""
     per_seed = results.groupby(["editor", "seed"], sort=False)[list(columns)].mean()
-    return store.summary(per_seed.reset_index(), "editor", columns)
+    return plots.summary(per_seed.reset_index(), "editor", columns)
 
 
 def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:

@@ -19,17 +19,8 @@ GENERATORS = {"rendered-faces": "rendered-faces-64", "rendered-critters": "rende
 
 # The papers' pairs. "Attractive" of rendered faces is Heavy_Makeup with 10 % of the labels flipped, and UTKFace's
 # gender and ethnicity are the renderer's Male and its two lighter against its two darker ranges of skin tone.
-PAIRS = (
-    ("Smiling", "Male"),
-    ("Smiling", "Young"),
-    ("Big_Nose", "Male"),
-    ("Attractive", "Young"),
-    ("Male", "Young"),
-    ("Young", "Male"),
-    ("Black_Hair", "Male"),
-    ("Smiling", "Male&Young"),
-    ("Male", "Ethnicity"),
-)
+PAIRS = (("Smiling", "Male"), ("Smiling", "Young"), ("Big_Nose", "Male"), ("Attractive", "Young"), ("Male", "Young"))
+PAIRS += (("Young", "Male"), ("Black_Hair", "Male"), ("Smiling", "Male&Young"), ("Male", "Ethnicity"))
 SIX = ("erm", "cvar-dro", "eiil", "lff", "jtt", "maple")
 SEVEN = (*SIX, "diga-one-stage")  # with ours
 PAPERS_SEVEN = (*SIX, "diga-paper")  # the rows of the papers' own table
@@ -183,14 +174,18 @@ def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
     """DiGA in one stage with directions from the papers' four pairs of strengths, and with shifts of three ranges."""
     cells = []
     for cell in _every(pairs, ["diga-one-stage"], seeds, profile):
-        for weak, strong in STRENGTHS:
-            per_image = (weak / 20_000, strong / 20_000)
-            cells.append(replace(cell, variant=f"strengths {weak:g}, {strong:g}", strengths=per_image))
+        cells += with_strengths(cell)
         for degrees in DEGREES:
             changes = json.loads(cell.changes) | {"edit": "shift", "degrees": degrees}
             variant = "degrees {:g} to {:g}".format(*degrees)
             cells.append(replace(cell, changes=json.dumps(changes, sort_keys=True), variant=variant))
     return cells
+
+
+def with_strengths(cell: Cell) -> list[Cell]:
+    """A cell with directions from each of the papers' ``STRENGTHS``."""
+    per_image = {f"strengths {weak:g}, {strong:g}": (weak / 20_000, strong / 20_000) for weak, strong in STRENGTHS}
+    return [replace(cell, variant=words, strengths=two) for words, two in per_image.items()]
 
 
 def beyond_faces(rows=SEVEN + ORACLES, seeds=(0, 1, 2), bias=1 / 9, profile="quick") -> list[Cell]:

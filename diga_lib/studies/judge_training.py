@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from diga_lib import latent, runtime
 from diga_lib.action_units.data import FRAMES, UNITS, VERSION, draw, trajectories
-from diga_lib.action_units.judge import EMBEDDING, NAMES, Judges, Recogniser, UnitReader, head
-from diga_lib.action_units.measures import agreement
+from diga_lib.action_units.judge import EMBEDDING, NAMES, Recogniser, UnitReader, head
 from diga_lib.data import faces
 from diga_lib.data.store import open_store
 from diga_lib.latent import checkpoints
@@ -108,11 +107,6 @@ def _cycle(lesson: nn.Module, loss: Callable, images: np.ndarray, epochs: int, f
 
 
 def ship(name: str, folder: Path, work: Path, root: str | None) -> list[Path]:
-    """Train a judge and write its weights; says how well the reader reads the people who were held out."""
-    given, train = pool(latent.load()), train_reader if name == NAMES["reader"] else train_recogniser
-    network = train(given, work / "training.safetensors")
-    for kind, first in {"as drawn": 0, "as painted by the generator": 1}.items() if train is train_reader else ():
-        some = slice((PEOPLE - HELD_OUT) * EACH + first, None, 2)
-        read = Judges(network, None).read(given["images"][some], given["neutral"][some])
-        print(f"the reader's ICC, {kind}: {agreement(given['intensities'][some], read)[0].round(2)}")
-    return [checkpoints.save_state(name, network.state_dict(), folder)]
+    """Train a judge and write its weights."""
+    train, given = train_reader if name == NAMES["reader"] else train_recogniser, pool(latent.load())
+    return [checkpoints.save_state(name, train(given, work / "training.safetensors").state_dict(), folder)]

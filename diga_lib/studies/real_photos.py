@@ -12,13 +12,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
+from sklearn.manifold import TSNE
 
 from diga_lib import data, image_text, latent, runtime
 from diga_lib.data import ImageDataset
 from diga_lib.data.bias import group_sizes
 from diga_lib.latent import checkpoints
+from diga_lib.metrics import group_metrics
 from diga_lib.pages.parameters import Sizes
-from diga_lib.studies import grids, sampling, store
+from diga_lib.studies import grids, representations, sampling, store
 from diga_lib.studies import rows as all_rows
 from diga_lib.studies.runner import Study
 from diga_lib.studies.sampling import digest
@@ -35,22 +37,24 @@ SIZES = {
 GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
 ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
+COMPARED = ("erm", "diga-paper", "diga-one-stage", "balanced")  # in ablations
 
 
 @dataclass(frozen=True)
 class PhotoCell(grids.Cell):
-    """One training run on photographs in a folder; `generator` is a file in place of the one to be trained, or ""."""
+    """One training run on photographs in a folder; `generator` is a file in place of one trained on a `share`."""
 
     record = store.PhotoResult
     dataset: str = "celeba"
     generator_pool: str = store.POOLS[0]
     folder: str = ""
     generator: str = ""
+    share: float = 1.0
 
     def setting(self) -> Setting:
         what = (self.dataset, self.target, self.spurious, self.bias, self.seed, self.profile)
         edited = self.generator_pool if all_rows.ROWS[self.row].direction else ""
-        return _setting(*what, edited, self.folder, self.generator, bool(self.variant))
+        return _setting(*what, edited, self.folder, self.generator, self.share, self.variant.startswith("trial"))
 
 
 @lru_cache(maxsize=1)
@@ -100,7 +104,7 @@ def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tupl
 
 
 @lru_cache(maxsize=2)
-def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, generator, search) -> Setting:
+def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, generator, share, search) -> Setting:
     pool, sizes = pool_of(name, folder), SIZES[profile]
     part = pool.metadata["partition"].to_numpy(object).copy()
     if search:  # the test people are left out, and half of the validation pictures stand in for theirs
@@ -112,11 +116,12 @@ def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, gen
     n = (sizes.n_train, sizes.n_train // 20, sizes.n_test_per_group)
     split = data.biased_split(some, target, spurious, bias, *n, seed, aligned)
     network, kept = None, {"images": digest(split.train.images), "target": digest(split.train.target)}
-    if pool_name == store.POOLS[0] and generator:
+    if pool_name == store.POOLS[0] and generator and share == 1:
         network = latent.load_file(generator)
     elif pool_name:
         most, passes = GENERATOR[profile]
         train = np.random.default_rng(0).permutation(np.flatnonzero(part == "train"))[:most]
+        train = train[: round(share * len(train))]
         images = split.train.images if pool_name == store.POOLS[1] else pool.images[np.sort(train)]
         network = sampling.trained_generator(images, most * passes)
     if network:  # a row that edits nothing needs none
@@ -140,14 +145,35 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
 def compute(cell: PhotoCell) -> store.PhotoResult:
     """Train and test one cell; its extra "natural" is each group's share of all validation people, the paper's test."""
     names = [cell.target, *cell.spurious.split("&")]
-    result, pool = grids.compute(cell), pool_of(cell.dataset, cell.folder)
+    (result, model), pool = grids.trained(cell), pool_of(cell.dataset, cell.folder)
     seen = pool.attributes.loc[pool.metadata["partition"].isin(("validation", "words")), names]
     shares = seen.value_counts(normalize=True).reindex(list(itertools.product((0, 1), repeat=len(names))), fill_value=0)
     # What is kept does not name this machine's files.
     extra = result.extra | {"cell": {k: v for k, v in asdict(cell).items() if k not in ("folder", "generator")}}
     extra |= {"natural": dict(zip(result.groups, shares, strict=True))}
+    extra |= MORE[cell.variant](cell, model) if cell.variant in MORE else {}
     more = {"dataset": cell.dataset, "generator_pool": cell.generator_pool, "extra": extra}
     return store.PhotoResult(**result.model_dump() | more)
+
+
+def representation(cell: PhotoCell, model) -> dict:
+    """The `representations.scores` of a network's features of test photographs, and their t-SNE, "points" (n, 2)."""
+    test = cell.setting().split.test
+    some = representations.first_of_each(test.group)
+    features, y, s = model.features(test.images)[some], test.target[some], test.spurious[some]
+    points = TSNE(init="pca", random_state=0).fit_transform(features).astype(float).round(1)
+    return representations.scores(features, y, s) | {"points": points, "target": y, "spurious": s}
+
+
+def elsewhere(cell: PhotoCell, model) -> dict:
+    """Metrics, by set, of a network that is asked about the test pictures of other sets in the folder."""
+    found = {}
+    for name in filter(lambda name: (Path(cell.folder) / name).is_dir(), ("utkface", "fairface")):
+        pool = pool_of(name, cell.folder)
+        test = np.flatnonzero(pool.metadata["partition"] == "test")
+        y, s = (pool.attributes[attribute].to_numpy()[test] for attribute in (cell.target, cell.spurious))
+        found[name] = asdict(group_metrics(y, model.predict(pool.images[test]), s)) | {"images": len(test)}
+    return {"sets": found}
 
 
 def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="table", generator="") -> list[PhotoCell]:
@@ -176,5 +202,21 @@ def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> lis
     return grids.trials([PhotoCell(row, profile=profile, folder=str(data), generator=str(generator)) for row in rows])
 
 
-STUDY = Study("real_photos", cells, compute)
-SEARCH = Study("real_photos_search", search, compute)
+MORE = {"representation": representation, "elsewhere": elsewhere}  # by variant, what is looked at in a trained network
+
+
+def ablations(data, seeds=(0,), profile="table", generator="") -> list[PhotoCell]:
+    """On CelebA: other biases and sets, what features hold, strengths, generators of fewer images."""
+    smile = cells(data, CELEBA[:1], COMPARED, seeds, 1 / 9, profile, generator)
+    smile = [cell for cell in smile if cell.generator_pool == store.POOLS[0]]
+    ours = [cell for cell in smile if cell.row == "diga-one-stage"]
+    made = [replace(cell, bias=bias) for bias in (1 / 4, 1 / 19, 1 / 49) for cell in smile if cell.row != "balanced"]
+    made += [replace(cell, variant="representation") for cell in smile if cell.row in representations.ROWS]
+    made += [replace(cell, target="Male", spurious="Young", variant="elsewhere") for cell in smile]
+    made += [one for cell in ours for one in grids.with_strengths(cell)]
+    words = {share: f"generator of {share:.0%} of the images" for share in (0.5, 0.1)}
+    return made + [replace(cell, share=share, variant=words[share]) for share in words for cell in ours]
+
+
+MAKES = {"real_photos": cells, "real_photos_search": search, "real_photos_ablations": ablations}
+STUDIES = [Study(name, make, compute) for name, make in MAKES.items()]

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import NearestNeighbors
@@ -15,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from diga_lib import runtime
+from diga_lib.latent import checkpoints
 from diga_lib.studies import grids, store
 from diga_lib.studies.runner import Study
 
@@ -88,20 +88,21 @@ def facts_of(target: str, spurious: str, bias: float, profile: str, seed: int) -
     return {"target": target, "spurious": spurious, "bias": f"{bias:.4f}", "profile": profile, "seed": str(seed)}
 
 
+def first_of_each(groups: np.ndarray) -> np.ndarray:
+    """Rows of the first ``KEPT`` images of each group, in their order."""
+    return np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
+
+
 def keep_features(path: Path, row: str, features: np.ndarray, target: np.ndarray, spurious: np.ndarray, facts: dict):
     """Add a row's features (n, D), float16, of ``KEPT`` images of each group to a file; those with other facts go."""
-    groups = 2 * target + spurious
-    chosen = np.sort(np.concatenate([np.flatnonzero(groups == g)[:KEPT] for g in np.unique(groups)]))
+    chosen = first_of_each(2 * target + spurious)
     with FileLock(runtime.cache_folder("claims") / "features.lock"):
         kept = kept_features(path, facts)
         kept |= {row: features[chosen].astype(np.float16), "target": target[chosen], "spurious": spurious[chosen]}
-        with runtime.atomic_write(path) as temporary:
-            save_file({name: np.ascontiguousarray(value) for name, value in kept.items()}, str(temporary), facts)
+        checkpoints.write(path, {name: torch.from_numpy(value) for name, value in kept.items()}, facts)
 
 
 def kept_features(path: Path, facts: dict) -> dict[str, np.ndarray]:
     """The arrays by name that :func:`keep_features` wrote for these facts; none if the file has others."""
-    if not path.exists():
-        return {}
-    with safe_open(str(path), "numpy") as opened:
-        return {name: opened.get_tensor(name) for name in opened.offset_keys()} if opened.metadata() == facts else {}
+    tensors, found = checkpoints.read(path) if path.exists() else ({}, {})
+    return {name: value.numpy() for name, value in tensors.items()} if facts.items() <= found.items() else {}

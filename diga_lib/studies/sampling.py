@@ -67,7 +67,7 @@ def compute(cell: SamplingCell) -> store.Result:
 def cells(rows=WITH_BIASED, seeds=(0, 1, 2)) -> list[SamplingCell]:
     """DiGA in one stage with every share, and both DiGAs with the biased training images; every seed."""
     words = {share: f"generator trained on {share:.0%} of {IMAGES:,} images" for share in SHARES}
-    words[None] = "generator trained on the biased training images"
+    words |= {None: "generator trained on the biased training images"}
     every = [(row, share, seed) for seed in seeds for row in rows for share in words]
     wanted = [cell for cell in every if cell[1] is None or cell[0] == WITH_BIASED[0]]
     return [SamplingCell(r, seed=s, share=k, variant=words[k], changes=grids.chosen(r)) for r, k, s in wanted]

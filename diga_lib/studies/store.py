@@ -12,12 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
 
 from diga_lib import runtime
-from diga_lib.metrics import mean_and_interval
 
 FOLDER = Path(__file__).resolve().parents[2] / "book" / "results"  # what is published
 METRICS = ("accuracy", "worst_group", "equalized_odds")
@@ -161,30 +159,3 @@ def kept(path, kind=Result):
     """The last record of each key in a file as a frame, as `read` does; without a line if there is no such file."""
     frame = read(path, kind) if Path(path).exists() else pd.DataFrame(columns=list(kind.model_fields))
     return frame.drop_duplicates(list(kind.KEY), keep="last", ignore_index=True)
-
-
-def summary(frame, by="row", columns=METRICS):
-    """Average `columns` of a frame from `read` over what agrees in the column `by`; what is NaN in a run is left out.
-
-    Columns are (name, "mean"), (name, "interval"), half the 95 % t interval (NaN for one run), and ("runs", "count").
-    """
-
-    def interval(values):
-        return mean_and_interval(values.dropna())[1] if values.notna().any() else np.nan
-
-    groups = frame.groupby(by, sort=False)
-    table = groups[list(columns)].agg(["mean", interval])
-    table["runs", "count"] = groups.size()
-    return table
-
-
-def formatted(table, digits=3):
-    """Write a `summary` as text, "0.812 ± 0.013" in each cell, without interval where a run is alone."""
-    means, halves = (table.xs(part, axis=1, level=1) for part in ("mean", "interval"))
-    return means.map(f"{{:.{digits}f}}".format) + halves.map(f" ± {{:.{digits}f}}".format).where(halves.notna(), "")
-
-
-def older(stale, runs, study):
-    """A sentence in Markdown on how many of some stored runs are older than the code; "" if there is none."""
-    again = f"`python -m diga_lib.studies {study} --renew` runs those again."
-    return f"{stale} of these {runs} runs are older than the code that makes them; {again}" if stale else ""

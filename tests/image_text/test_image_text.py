@@ -16,7 +16,7 @@ from diga_lib.image_text.open_clip import OpenClip
 from diga_lib.latent import checkpoints
 from diga_lib.studies import weights
 from diga_lib.studies.weights import contrastive
-from diga_lib.studies.weights.captions import NOUNS, PHRASES, VOCABULARY, caption
+from diga_lib.studies.weights.captions import NOUNS, PHRASES, caption, vocabulary
 
 TINY = {"width": 16, "layers": 1, "heads": 2, "dimension": 16}
 
@@ -35,7 +35,7 @@ def shipped():
 
 def tiny():
     torch.manual_seed(0)
-    return image_text.RenderedFacesText(VOCABULARY, **TINY).eval()
+    return image_text.RenderedFacesText(vocabulary(PHRASES), **TINY).eval()
 
 
 # ---- captions ---------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_shipped_model_names_the_more_fitting_of_many_captions(shipped, unseen):
 def test_shipped_file_is_small_and_damage_is_found(shipped, tmp_path, monkeypatch):
     file = checkpoints.path("rendered-faces-text")
     assert file.stat().st_size < 8e6
-    assert set(shipped.numbers) == set(VOCABULARY)
+    assert set(shipped.numbers) == set(vocabulary(PHRASES))
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / file.name).write_bytes(data)

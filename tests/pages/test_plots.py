@@ -13,7 +13,6 @@ import torch
 from diga_lib.data import LabelledImages
 from diga_lib.metrics import group_metrics
 from diga_lib.pages import plots
-from diga_lib.studies import store
 
 RNG = np.random.default_rng(0)
 
@@ -147,7 +146,7 @@ def test_intervals_are_as_wide_as_in_the_summary():
     runs = pd.DataFrame(
         {"row": ["ERM"] * 3 + ["DiGA"], "accuracy": [0.7, 0.8, 0.9, 0.85], "worst_group": 0.5, "equalized_odds": 0.1}
     )
-    table = store.summary(runs)
+    table = plots.summary(runs)
     ax = plots.intervals(table, "accuracy")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["ERM", "DiGA"]
     (low, high), single = (path.vertices[:, 0] for path in ax.containers[0][2][0].get_paths())

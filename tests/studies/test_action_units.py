@@ -7,6 +7,7 @@ import torch
 
 from diga_lib.action_units import editors
 from diga_lib.action_units.data import UNITS, Sequences
+from diga_lib.pages import plots
 from diga_lib.studies import action_units as study
 from diga_lib.studies import runner, store
 
@@ -99,7 +100,7 @@ def test_results_are_kept_and_averaged_over_units_then_seeds(tmp_path):
     assert mean == pytest.approx(0.5 + 0.2 / 12 + 0.05), "of a seed, the last record counts"
     assert interval == pytest.approx(12.706 * 0.05, rel=1e-3)  # t(0.975, 1) times the standard error
     assert np.isnan(table.loc["one", ("leakage", "mean")])
-    assert store.formatted(table)["identity"]["other"] == "0.900"
+    assert plots.formatted(table)["identity"]["other"] == "0.900"
 
 
 def test_cells_are_found_by_their_records(tmp_path):

@@ -1,6 +1,8 @@
 """The study of photographs, on pictures made up in memory: parts that share nobody, fur by the middle, what is kept."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -178,3 +180,52 @@ def test_a_line_with_other_settings_than_the_search_has_chosen_is_old(folder, mo
             store.append(tmp_path / "real_photos.jsonl", line)
     frame = tables.photographs().set_index(["row", "seed"])["stale"]
     assert len(frame) == 4 and not frame[:, 0].any() and frame[:, 1].all()
+
+
+def test_ablations_change_one_thing_each_and_leave_celeba_s_first_pair_but_once(folder):
+    cells = real_photos.ablations(folder, profile="quick")
+    assert len({tuple(cell.key.values()) for cell in cells}) == len(cells)
+    assert {cell.dataset for cell in cells} == {"celeba"} and {cell.generator_pool for cell in cells} == {
+        store.POOLS[0]
+    }
+    assert {(cell.target, cell.spurious) for cell in cells if cell.variant != "elsewhere"} == {("Smiling", "Male")}
+    plain = real_photos.PhotoCell("erm")
+    for cell in cells:
+        changed = [name for name in ("bias", "strengths", "share") if getattr(cell, name) != getattr(plain, name)]
+        assert len(changed) == 0 if cell.variant in real_photos.MORE else len(changed) == 1
+    assert sorted(cell.share for cell in cells if cell.share != 1) == [0.1, 0.5]
+
+
+def test_a_generator_learns_from_a_share_of_the_train_partition(folder, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(sampling, "trained_generator", lambda images, shown: seen.update({len(images): shown}))
+    for share in (1.0, 0.5):
+        real_photos.PhotoCell("diga-one-stage", profile="quick", folder=folder, share=share).setting()
+    (whole, shown), (half, as_many) = seen.items()
+    assert half == round(whole / 2) and shown == as_many, "as many steps, on fewer images"
+
+
+def test_features_of_a_network_that_reads_brightness_hold_the_smile_alone(folder):
+    cell = real_photos.PhotoCell("erm", profile="quick", folder=folder, variant="representation")
+    held = real_photos.compute(cell).extra
+    assert np.shape(held["points"]) == (160, 2) and len(held["target"]) == len(held["spurious"]) == 160
+    assert held["target purity"] == 1 and 0.3 < held["probe"] < 0.7
+    points, smile = np.array(held["points"]), np.array(held["target"]) == 1
+    apart = np.linalg.norm(points[smile].mean(0) - points[~smile].mean(0))
+    assert apart > 2 * points[smile].std(), "and so does its picture"
+
+
+def test_another_set_s_test_pictures_are_asked_about(folder, monkeypatch):
+    other, load = celeba(600), data.load
+    other = ImageDataset(255 - other.images, other.attributes, None, "folder", other.metadata)
+    sets = {"utkface": lambda name, root, **how: other}
+    monkeypatch.setattr(data, "load", lambda name, root, **how: sets.get(root.name, load)(name, root, **how))
+    (Path(folder) / "utkface").mkdir()
+    asked = SimpleNamespace(predict=lambda images: (images.mean((1, 2, 3)) < 120).astype(int))
+    found = real_photos.elsewhere(real_photos.PhotoCell("erm", folder=folder), asked)["sets"]
+    test = (other.metadata["partition"] == "test").to_numpy()
+    assert set(found) == {"utkface"} and found["utkface"]["images"] == test.sum()
+    assert found["utkface"]["accuracy"] == 1, "there a smile is dark"
+    asked.predict = lambda images: np.ones(len(images), int)
+    found = real_photos.elsewhere(real_photos.PhotoCell("erm", folder=folder), asked)["sets"]
+    assert found["utkface"]["accuracy"] == pytest.approx(other.attributes["Smiling"][test].mean())

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from diga_lib.metrics import group_metrics, mean_and_interval
-from diga_lib.studies.store import Result, append, formatted, kept, line_of, older, read, summary, timed_run
+from diga_lib.pages.plots import formatted, older, summary
+from diga_lib.studies.store import Result, append, kept, line_of, read, timed_run
 
 FIELDS = {
     "method": "ERM",

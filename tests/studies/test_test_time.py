@@ -8,7 +8,7 @@ from scipy import stats
 
 from diga_lib import image_text
 from diga_lib.studies import test_time as study
-from diga_lib.studies.weights.captions import WIDE_VOCABULARY
+from diga_lib.studies.weights.captions import WIDE_PHRASES, vocabulary
 from diga_lib.test_time import SPACES, TDA, class_weights, stream
 
 
@@ -17,7 +17,7 @@ def small(monkeypatch):
     """A random model in the place of the shipped ones, and short streams."""
     torch.manual_seed(0)
     model = image_text.RenderedFacesText(
-        WIDE_VOCABULARY, width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16
+        vocabulary(WIDE_PHRASES), width=16, layers=1, heads=2, dimension=16, stages=2, hidden=16
     )
     monkeypatch.setattr(image_text, "load", lambda name, device="auto": model.eval().requires_grad_(False))
     monkeypatch.setattr(study, "SHOTS", 2)

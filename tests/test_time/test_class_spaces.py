@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diga_lib.data import faces
-from diga_lib.studies.weights.captions import WIDE_PHRASES, WIDE_VOCABULARY, caption, facts
+from diga_lib.studies.weights.captions import WIDE_PHRASES, caption, facts, vocabulary
 from diga_lib.test_time import SPACES, class_weights, stream
 from diga_lib.test_time.class_spaces import EVERY, SEEDS, TEMPLATES
 from diga_lib.test_time.shifts import SHIFTS, shift
@@ -16,7 +16,7 @@ def test_ten_spaces_with_prompts_that_the_models_can_read():
     for space in EVERY.values():
         assert 3 <= len(space.classes) == len(set(space.prompts.values())) <= 6
         words = " ".join(space.prompts.values()).replace("-", " ").replace(",", "").split()
-        assert set(words) <= set(WIDE_VOCABULARY), space.name
+        assert set(words) <= set(vocabulary(WIDE_PHRASES)), space.name
 
 
 @pytest.mark.parametrize("name", ["hair colours", "eyewear", "people"])
@@ -80,7 +80,7 @@ def test_captions_say_only_facts_and_know_every_word():
     rng = np.random.default_rng(0)
     for row in table.to_dict("records"):
         text = f" {caption(row, rng, WIDE_PHRASES)} ".replace(",", "")
-        assert set(text.replace("-", " ").split()) <= set(WIDE_VOCABULARY)
+        assert set(text.replace("-", " ").split()) <= set(vocabulary(WIDE_PHRASES))
         for colour, word in enumerate(("black", "brown", "blond", "red", "gray")):
             if f" {word} hair " in text:
                 assert row["Hair_Colour"] == colour

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from diga_lib import image_text
-from diga_lib.studies.weights.captions import VOCABULARY
+from diga_lib.studies.weights.captions import PHRASES, vocabulary
 from diga_lib.test_time import TDA, class_weights, prompts
 from diga_lib.test_time.prompts import TPT, CoCoOp, CoOp, DiffTPT, confident_views, mean_entropy
 
@@ -16,7 +16,9 @@ CLASSES = ["a person with black hair", "an old person", "a woman"]
 def tiny():
     torch.manual_seed(0)
     return (
-        image_text.RenderedFacesText(VOCABULARY, width=16, layers=1, heads=2, dimension=16).eval().requires_grad_(False)
+        image_text.RenderedFacesText(vocabulary(PHRASES), width=16, layers=1, heads=2, dimension=16)
+        .eval()
+        .requires_grad_(False)
     )
 
 

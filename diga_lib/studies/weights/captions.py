@@ -33,9 +33,6 @@ def vocabulary(phrases: Mapping) -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in text.replace("-", " ").split()}))
 
 
-VOCABULARY, WIDE_VOCABULARY = vocabulary(PHRASES), vocabulary(WIDE_PHRASES)
-
-
 def caption(values: Mapping[str, int], rng: np.random.Generator, phrases: Mapping = PHRASES) -> str:
     """Describe a face by some of its attributes, in random order and words: "a smiling man with glasses and bangs".
 
