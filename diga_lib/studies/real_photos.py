@@ -88,11 +88,11 @@ def _with_fur(pool: ImageDataset) -> ImageDataset:
     return pool.with_attribute("Dark_Fur", grey <= low).select(np.flatnonzero((grey <= low) | (grey >= high)))
 
 
-def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tuple[int, str]:
-    """The largest biased training set and the alignment that allows it ("opposite" where both do)."""
+def largest(pool: ImageDataset, target: str, spurious: str, bias: float, part: str = "train") -> tuple[int, str]:
+    """The largest biased set of a part and the alignment that allows it ("opposite" where both do)."""
     parts = pool.metadata
-    train = parts["partition"] == "train" if parts is not None and "partition" in parts else slice(None)
-    table = pool.attributes.loc[train, [target, *spurious.split("&")]]
+    some = parts["partition"] == part if parts is not None and "partition" in parts else slice(None)
+    table = pool.attributes.loc[some, [target, *spurious.split("&")]]
     groups = np.array(list(itertools.product((0, 1), repeat=table.shape[1])))
     have = np.array([(table.to_numpy() == group).all(1).sum() for group in groups])
     most = {}
@@ -107,13 +107,14 @@ def largest(pool: ImageDataset, target: str, spurious: str, bias: float) -> tupl
 def _setting(name, target, spurious, bias, seed, profile, pool_name, folder, generator, share, search) -> Setting:
     pool, sizes = pool_of(name, folder), SIZES[profile]
     part = pool.metadata["partition"].to_numpy(object).copy()
-    if search:  # the test people are left out, and half of the validation pictures stand in for theirs
+    if search:  # the test people are left out, and a quarter of the validation pictures stand in for theirs
         part[part == "test"] = "words"
-        part[np.flatnonzero(part == "validation")[::2]] = "test"
+        part[np.flatnonzero(part == "validation")[::4]] = "test"
     some = replace(pool, metadata=pool.metadata.assign(partition=part)).select(np.flatnonzero(part != "words"))
     n, aligned = largest(some, target, spurious, bias)
     sizes = replace(sizes, n_train=min(n, sizes.n_train))
-    n = (sizes.n_train, sizes.n_train // 20, sizes.n_test_per_group)
+    room = largest(some, target, spurious, bias, "validation")[0] if search else sizes.n_train // 20
+    n = (sizes.n_train, room, sizes.n_test_per_group)
     split = data.biased_split(some, target, spurious, bias, *n, seed, aligned)
     network, kept = None, {"images": digest(split.train.images), "target": digest(split.train.target)}
     if pool_name == store.POOLS[0] and generator and share == 1:
