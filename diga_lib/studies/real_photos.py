@@ -1,8 +1,7 @@
 """The papers' tables on photographs: CelebA, UTKFace and Dogs vs Cats, from a folder (``--data``) that holds them.
 
-Only numbers are kept; networks made from the photographs stay in the cache. Each set has three parts that share nobody:
-CelebA's are the official ones, in the others a tenth of the pictures is for validation, a tenth for testing. The
-image-text model learns from one half of the validation people, the search looks at the other.
+Only numbers are kept. Parts share nobody: CelebA's are official, the others have a tenth for validation and one
+for testing. The image-text model learns from one half of the validation people, the search looks at the other.
 """
 
 import hashlib
@@ -37,7 +36,6 @@ SIZES = {
 GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
 ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
 ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
-COMPARED = ("erm", "diga-paper", "diga-one-stage", "balanced")  # in ablations
 
 
 @dataclass(frozen=True)
@@ -135,10 +133,9 @@ def words_model(name: str, folder: str) -> image_text.ImageText:
     """An image-text model of captions made from the attributes of people who are in no split and no search."""
     pool = pool_of(name, folder)
     some = pool.select(np.flatnonzero(pool.metadata["partition"] == "words"))
-    known = {attribute: some.attributes.get(attribute, -1) for attribute in image_text.PROMPTS}  # -1: it is not said
+    told = some.attributes.assign(**{name: some.attributes.get(name, -1) for name in image_text.PROMPTS})  # -1: unsaid
     file = runtime.cache_folder("training") / f"words-{digest(some.images)}.safetensors"
     if not file.exists():
-        told = some.attributes.assign(**known)
         image_text.write(contrastive.train(some.images, told, epochs=60, batch_size=128), file)
     return image_text.read(file)
 
@@ -208,15 +205,15 @@ MORE = {"representation": representation, "elsewhere": elsewhere}  # by variant,
 
 def ablations(data, seeds=(0,), profile="table", generator="") -> list[PhotoCell]:
     """On CelebA: other biases and sets, what features hold, strengths, generators of fewer images."""
-    smile = cells(data, CELEBA[:1], COMPARED, seeds, 1 / 9, profile, generator)
-    smile = [cell for cell in smile if cell.generator_pool == store.POOLS[0]]
-    ours = [cell for cell in smile if cell.row == "diga-one-stage"]
-    made = [replace(cell, bias=bias) for bias in (1 / 4, 1 / 19, 1 / 49) for cell in smile if cell.row != "balanced"]
-    made += [replace(cell, variant="representation") for cell in smile if cell.row in representations.ROWS]
-    made += [replace(cell, target="Male", spurious="Young", variant="elsewhere") for cell in smile]
+    now = cells(data, CELEBA[:1], ("erm", "diga-paper", "diga-one-stage", "balanced"), seeds, 1 / 9, profile, generator)
+    now = [cell for cell in now if cell.generator_pool == store.POOLS[0]]
+    ours = [cell for cell in now if cell.row == "diga-one-stage"]
+    made = [replace(cell, bias=bias) for bias in (1 / 4, 1 / 19, 1 / 49) for cell in now if cell.row != "balanced"]
+    made += [replace(cell, variant="representation") for cell in now if cell.row in representations.ROWS]
+    made += [replace(cell, target="Male", spurious="Young", variant="elsewhere") for cell in now]
     made += [one for cell in ours for one in grids.with_strengths(cell)]
-    words = {share: f"generator of {share:.0%} of the images" for share in (0.5, 0.1)}
-    return made + [replace(cell, share=share, variant=words[share]) for share in words for cell in ours]
+    made += [replace(cell, share=k, variant=f"generator of {k:.0%} of the images") for k in (0.5, 0.1) for cell in ours]
+    return made
 
 
 MAKES = {"real_photos": cells, "real_photos_search": search, "real_photos_ablations": ablations}

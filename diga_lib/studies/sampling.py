@@ -68,9 +68,8 @@ def cells(rows=WITH_BIASED, seeds=(0, 1, 2)) -> list[SamplingCell]:
     """DiGA in one stage with every share, and both DiGAs with the biased training images; every seed."""
     words = {share: f"generator trained on {share:.0%} of {IMAGES:,} images" for share in SHARES}
     words |= {None: "generator trained on the biased training images"}
-    every = [(row, share, seed) for seed in seeds for row in rows for share in words]
-    wanted = [cell for cell in every if cell[1] is None or cell[0] == WITH_BIASED[0]]
-    return [SamplingCell(r, seed=s, share=k, variant=words[k], changes=grids.chosen(r)) for r, k, s in wanted]
+    every = [(r, k, s) for s in seeds for r in rows for k in words if k is None or r == WITH_BIASED[0]]
+    return [SamplingCell(r, seed=s, share=k, variant=words[k], changes=grids.chosen(r)) for r, k, s in every]
 
 
 STUDY = Study("sampling", cells, compute)

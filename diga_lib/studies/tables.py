@@ -49,9 +49,9 @@ def runs(target: str, spurious: str, bias: float, name: str = "fair_training", f
     return aged(frame.sort_values("row", key=lambda ids: ids.map(list(ROWS).index), kind="stable"))
 
 
-def photographs() -> pd.DataFrame:
-    """The newest stored results on photographs, `aged` as `published` does, with the number of training images."""
-    frame = aged(store.kept(FOLDER / "real_photos.jsonl", store.PhotoResult), chosen_on_photographs)
+def photographs(name: str = "real_photos") -> pd.DataFrame:
+    """A study's newest results on photographs, `aged` as `published` does, with the number of training images."""
+    frame = aged(store.kept(FOLDER / f"{name}.jsonl", store.PhotoResult), chosen_on_photographs)
     return frame.assign(n_train=[extra["n_train"] for extra in frame["extra"]])
 
 

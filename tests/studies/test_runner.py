@@ -130,6 +130,11 @@ def test_every_study_has_cells_that_differ_and_results_of_its_own():
         assert all(set(cell.key) <= set(cell.record.model_fields) for cell in cells)
 
 
+def test_the_readme_names_every_study():
+    text = (Path(command.__file__).parents[2] / "README.md").read_text()
+    assert [name for name in command.STUDIES if f"`{name}`" not in text] == []
+
+
 SCRIPT = """
 import sys, time
 from pathlib import Path

@@ -184,6 +184,24 @@ def test_the_search_is_decided_by_biased_validation_alone(tmp_path):
     assert chosen("lff", path) == "{}"
 
 
+def test_photographs_overrule_drawn_faces_where_chance_cannot(tmp_path, monkeypatch):
+    monkeypatch.setattr(grids, "chosen", lambda row: '{"upweight": 0}')
+    values = {"accuracy": 0.5, "worst_group": 0.1, "equalized_odds": 0.1, "groups": {}, "seconds": 1}
+    values |= {"peak_memory_mb": 1, "method": "", "version": 1, "dataset": "celeba", "generator_pool": store.POOLS[0]}
+
+    def overruled(*validations):
+        path = tmp_path / f"{validations}.jsonl"
+        for k, validation in enumerate(validations):
+            cell = Cell("jtt", changes=json.dumps({"upweight": k}), variant=f"trial {k}")
+            extra = {"validation": validation, "cell": asdict(cell)}
+            store.append(path, store.PhotoResult(**cell.key, **values, extra=extra))
+        return grids.chosen_on_photographs("jtt", path)
+
+    assert overruled() == '{"upweight": 0}', "there was no search"
+    assert overruled(0.900, 0.905, 0.890) == '{"upweight": 0}', "by a few images"
+    assert overruled(0.900, 0.905, 0.920) == '{"upweight": 2}'
+
+
 @pytest.mark.parametrize("spoil", [lambda b: b[:-2] + bytes([b[-2] ^ 1]) + b[-1:], lambda b: b"", lambda b: b[:40]])
 def test_what_is_damaged_on_disk_is_made_again(setting, spoil, tmp_path):
     kept, made = {"setting": 1}, []
