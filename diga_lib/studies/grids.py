@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diga_lib import data, directions, latent
+from diga_lib import data, latent
 from diga_lib.pages.parameters import POOL_SEED, SEARCH_POOL_SEED, SIZES
 from diga_lib.studies import rows, runner, store
 from diga_lib.studies.rows import FAIR, ORACLES, ROWS
@@ -82,7 +82,7 @@ def trained(cell: Cell):
     s, direction, extra = cell.setting(), ROWS[cell.row].direction, {"cell": asdict(cell)}
     if cell.strengths:
         s, sums = replace(s), [strength * len(s.codes) for strength in cell.strengths]  # per image there, a sum here
-        found = directions.spurious_direction(s.codes, s.split.train.target, strengths=sums, refined=False)
+        found = s.combined(s.scorer if direction == "judged" else None, sums)
         vars(s)[direction] = found  # in the place of what the setting itself would find
         extra["coefficient"] = float(found.coefficient)
     if direction:
@@ -175,10 +175,9 @@ def bias_sweep(pairs=PAIRS[:1], rows=SWEPT, seeds=None, profile="table") -> list
 
 
 def strengths(pairs=PAIRS[:1], seeds=None, profile="table") -> list[Cell]:
-    """DiGA in one stage with directions from the papers' four pairs of strengths, and with shifts of three ranges."""
-    cells = []
+    """DiGA (paper) with the papers' four pairs of strengths, and DiGA in one stage with shifts of three ranges."""
+    cells = [one for cell in _every(pairs, ["diga-paper"], seeds, profile) for one in with_strengths(cell)]
     for cell in _every(pairs, ["diga-one-stage"], seeds, profile):
-        cells += with_strengths(cell)
         for degrees in DEGREES:
             changes = json.loads(cell.changes) | {"edit": "shift", "degrees": degrees}
             variant = "degrees {:g} to {:g}".format(*degrees)

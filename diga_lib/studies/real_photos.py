@@ -211,7 +211,7 @@ def ablations(data, seeds=(0,), profile="table", generator="") -> list[PhotoCell
     made = [replace(cell, bias=bias) for bias in (1 / 4, 1 / 19, 1 / 49) for cell in now if cell.row != "balanced"]
     made += [replace(cell, variant="representation") for cell in now if cell.row in representations.ROWS]
     made += [replace(cell, target="Male", spurious="Young", variant="elsewhere") for cell in now]
-    made += [one for cell in ours for one in grids.with_strengths(cell)]
+    made += [one for cell in now if cell.row == "diga-paper" for one in grids.with_strengths(cell)]
     made += [replace(cell, share=k, variant=f"generator of {k:.0%} of the images") for k in (0.5, 0.1) for cell in ours]
     return made
 

@@ -67,9 +67,10 @@ class Setting:
 
         return SimpleNamespace(encode=encode, decode=network.decode)
 
-    def combined(self, scorer: Callable | None = None) -> Direction:
+    def combined(self, scorer: Callable | None = None, strengths: list[float] | None = None) -> Direction:
         """The paper's combined direction, with c chosen by a scorer of images or by the clusters."""
-        return directions.spurious_direction(self.codes, self.split.train.target, self.generator, scorer, refined=False)
+        y = self.split.train.target
+        return directions.spurious_direction(self.codes, y, self.generator, scorer, strengths, refined=False)
 
     @cached_property
     def plain(self) -> Direction:
@@ -92,16 +93,16 @@ class Setting:
         return "Heavy_Makeup" if drawn and self.split.target == "Attractive" else self.split.target
 
     @property
-    def can_ask(self) -> bool:
-        """Whether there are prompts for the target."""
-        return self.asked in image_text.PROMPTS
+    def scorer(self) -> Callable | None:
+        """The image-text model's P(target = 1) of images, for `combined`; None if it has no prompts for the target."""
+        return (lambda x: self.reader.zero_shot(x, self.asked)) if self.asked in image_text.PROMPTS else None
 
     @cached_property
     def judged(self) -> Direction:
         """The paper's combined direction, with c chosen by the image-text model; where it can't be asked, `plain`."""
-        if not self.can_ask:
+        if self.scorer is None:
             return self.plain
-        return once(self.kept, "scored", lambda: self.combined(lambda x: self.reader.zero_shot(x, self.asked)))
+        return once(self.kept, "scored", lambda: self.combined(self.scorer))
 
     @cached_property
     def named(self) -> words.Named | Direction:

@@ -78,9 +78,9 @@ def test_what_is_not_asked_for_is_not_computed_and_what_is_is_computed_once(sett
 
 
 def test_where_the_target_has_no_prompts_the_clusters_choose_the_combination(setting):
-    assert setting.asked == "Smiling" and setting.can_ask
+    assert setting.asked == "Smiling" and setting.scorer
     other = replace(setting, split=replace(setting.split, target="Hat"), text=lambda: 1 / 0)
-    assert not other.can_ask and torch.equal(other.judged.direction, setting.plain.direction)
+    assert not other.scorer and torch.equal(other.judged.direction, setting.plain.direction)
 
 
 def test_another_process_finds_codes_and_directions_on_disk(setting):
@@ -167,6 +167,17 @@ def test_a_cell_is_computed_as_it_says(setting, monkeypatch):
     )
     made = grids.compute(edited)
     assert set(made.extra["direction"]["cosine"]) == {"Male", "Smiling"} and "coefficient" in made.extra
+    s = edited.setting()
+    paper = replace(edited, row="diga-paper", changes='{"head_epochs": 1, "head_draws": 1}')
+    told = directions.spurious_direction(
+        s.codes,
+        s.split.train.target,
+        s.generator,
+        lambda x: s.reader.zero_shot(x, "Smiling"),
+        [strength * len(s.codes) for strength in edited.strengths],
+        refined=False,
+    )
+    assert grids.compute(paper).extra["coefficient"] == told.coefficient, "c is the image-text model's choice"
     grids._setting.cache_clear()
 
 
