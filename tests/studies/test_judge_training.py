@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from diga_lib.action_units.data import UNITS
+from diga_lib.action_units.judge import Judges
 from diga_lib.latent.checkpoints import Resumable
 from diga_lib.studies import judge_training
 
@@ -64,7 +65,7 @@ def test_a_stopped_training_goes_on(small, tmp_path, monkeypatch, train):
 def test_the_reader_learns_to_read(small, monkeypatch):
     monkeypatch.setattr(judge_training, "READING", 40)
     network = judge_training.train_reader(small)
-    read = judge_training.Judges(network, None).read(small["images"], small["neutral"])
+    read = Judges(network, None).read(small["images"], small["neutral"])
     error, spread = np.abs(read - small["intensities"])[:24].mean(), np.abs(small["intensities"] - 2.5).mean()
     assert error < 0.5 * spread
 
