@@ -17,7 +17,7 @@ from diga_lib.latent import checkpoints
 from diga_lib.latent.autoencoder import mirrored_batches
 
 POPULATION = 28  # seed of the judges' people
-PEOPLE, EACH, HELD_OUT = 1500, 16, 100  # people, pictures of each, people who only test
+PEOPLE, EACH, HELD_OUT = 1500, 16, 100  # people, pictures of each, people left out
 READING, RECOGNISING = 4, 3  # epochs
 BATCH, LR = 128, 3e-3
 
