@@ -27,6 +27,7 @@ from diga_lib.studies.setting import Setting
 from diga_lib.studies.weights import contrastive
 
 CELEBA = tuple(pair for pair in grids.PAIRS if pair[1] != "Ethnicity")
+TWO_GENERATORS = (("Smiling", "Male"), ("Young", "Male"))  # pairs that have one of the biased images alone, too
 PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (("Dog", "Dark_Fur"),)}
 SIZES = {
     "quick": Sizes(0, 2_000, 200, 4, 2, 1),
@@ -34,8 +35,7 @@ SIZES = {
     "full": Sizes(0, 10_000, 1_000, 6, 6, 3),
 }
 GENERATOR = {"quick": (5_000, 1), "table": (20_000, 1), "full": (200_000, 2)}  # images and passes of its training
-ROWS = ("erm", "erm-pretrained", "jtt", "diga-paper", "pseudo-groups", "diga-one-stage", *grids.ORACLES)
-ROWS += tuple(row for row in grids.TABLE if row not in ROWS)
+ROWS = (*grids.TABLE, "erm-pretrained", "pseudo-groups")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def pool_of(name: str, folder: str) -> ImageDataset:
     plain = (root / "images").is_dir() and (root / "attributes.csv").is_file()
     faces = name != "dogs-vs-cats"
     pool = data.load("folder" if plain else name, root=root, align=faces, missing="drop")
-    if not faces:
-        pool = _with_fur(pool)
+    pool = pool if faces else _with_fur(pool)
     table, rng = pool.metadata, np.random.default_rng(0)
     if "partition" in table:
         part = table["partition"].astype(str).str.lower().replace({"val": "validation"}).to_numpy(object)
@@ -175,7 +174,7 @@ def elsewhere(cell: PhotoCell, model) -> dict:
 
 
 def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="table", generator="") -> list[PhotoCell]:
-    """Smiling/Male on CelebA with every row and seed and both generators; then the other pairs, seed after seed."""
+    """Smiling/Male on CelebA, then the other pairs, seed after seed; both DiGAs of two pairs with either generator."""
     all_rows.check(rows or ())
     sets = [name for name in PAIRS if (Path(data) / name).is_dir()]
     if not sets:
@@ -190,8 +189,8 @@ def cells(data, pairs=None, rows=None, seeds=(0, 1, 2), bias=1 / 9, profile="tab
             same = {"bias": bias, "seed": seed, "profile": profile, "dataset": name, "folder": str(data)}
             same |= {"generator": str(generator)} if name == "celeba" else {}
             made += [PhotoCell(row, *pair, changes=changes[row], **same) for row in changes]
-    edited = [cell for cell in made if all_rows.ROWS[cell.row].direction and (cell.target, cell.spurious) == CELEBA[0]]
-    return made + [replace(cell, generator_pool=store.POOLS[1], generator="") for cell in edited]
+    both = [one for one in made if one.row in sampling.WITH_BIASED and (one.target, one.spurious) in TWO_GENERATORS]
+    return made + [replace(cell, generator_pool=store.POOLS[1], generator="") for cell in both]
 
 
 def search(data, rows=tuple(grids.TRIALS), profile="table", generator="") -> list[PhotoCell]:

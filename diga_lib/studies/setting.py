@@ -106,7 +106,9 @@ class Setting:
 
     @cached_property
     def named(self) -> words.Named | Direction:
-        """The words for the spurious attribute; where none is named, what the latents tell."""
+        """The words for the spurious attribute; where none is named or no target asked for, what the latents tell."""
+        if self.scorer is None:
+            return self.refined
         train = self.split.train
         found = words.name_spurious(self.codes, train.target, train.images, self.generator, self.reader, self.asked)
         return found if found.words else self.refined

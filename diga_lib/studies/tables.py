@@ -11,7 +11,7 @@ from scipy import stats
 from diga_lib.metrics import mean_and_interval
 from diga_lib.pages.plots import COLOURS, OTHER, SPURIOUS, TARGET
 from diga_lib.studies import store
-from diga_lib.studies.grids import PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, chosen, chosen_on_photographs
+from diga_lib.studies.grids import CRITTERS, PAIRS, PAPERS_SEVEN, SEVEN, SIX, TABLE, chosen, chosen_on_photographs
 from diga_lib.studies.rows import ROWS, label, version
 from diga_lib.studies.store import FOLDER, METRICS
 
@@ -19,7 +19,7 @@ BETTER = {"accuracy": 1, "worst_group": 1, "equalized_odds": -1}  # EO: the lowe
 LEAST_SEEDS = 3  # the t interval of two is six times as wide, and holds everything
 LEAST_GAP = 0.02  # what chance alone may open in groups of some hundred images
 WORDS = {"accuracy": "Acc", "worst_group": "Wst", "equalized_odds": "EO"}
-ORDER = [f"{target}/{spurious}" for target, spurious in PAIRS]
+ORDER = ["/".join(pair) for pair in (*PAIRS, CRITTERS)]
 UNTOLD = (*PAPERS_SEVEN, "diga-one-stage", "diga-one-stage-words")  # of the spurious attribute
 DRAWN = (*TABLE, "erm-pretrained")  # in figures, each with a colour and a marker
 PAINT = (OTHER, *(COLOURS[k] for k in (8, 9, 4, 5, 6)), TARGET, SPURIOUS, COLOURS[3], COLOURS[2], "black", OTHER)
@@ -128,10 +128,10 @@ def wins(frame: pd.DataFrame, row: str = "diga-one-stage", rows: tuple[str, ...]
     return pd.DataFrame(lines, columns=["pair", "metric", "best", "won", "tied", "lead"])
 
 
-def gap_closed(frame: pd.DataFrame, row: str = "diga-one-stage", oracle: str = "balanced") -> pd.Series:
-    """Share of the way from ERM's worst group to the oracle's that a row goes, on pairs with at least ``LEAST_GAP``."""
+def gap_closed(frame: pd.DataFrame, row="diga-one-stage", oracle="balanced", metric="worst_group") -> pd.Series:
+    """Share of the way from ERM's metric to the oracle's that a row goes, on pairs with at least ``LEAST_GAP``."""
     rows = ["erm", row, oracle]
-    table = means(with_same_seeds(frame, rows))["worst_group"].unstack("row").reindex(columns=rows)
+    table = BETTER[metric] * means(with_same_seeds(frame, rows))[metric].unstack("row").reindex(columns=rows)
     gap = table[oracle] - table["erm"]
     share = (table[row] - table["erm"]) / gap.where(gap >= LEAST_GAP)
     return in_order(share.dropna()).rename(row)
@@ -159,16 +159,15 @@ def styled(frame: pd.DataFrame, metric: str, caption: str, rows: tuple[str, ...]
     Means are in per cent, below them the 95 % t interval where there are ``LEAST_SEEDS`` seeds; a dagger is where a run
     is older than its code, and "–" where there is none.
     """
-    frame = frame[frame["pair"].isin(ORDER)]
-    text = pd.DataFrame("–", [row for row in rows if row in set(frame["row"])], ORDER)
-    for (pair, row), lines in frame[frame["row"].isin(rows)].groupby(["pair", "row"]):
+    frame = frame[frame["pair"].isin(ORDER) & frame["row"].isin(rows)]
+    pairs = [pair for pair in ORDER if pair in set(frame["pair"])]
+    text = pd.DataFrame("–", [row for row in rows if row in set(frame["row"])], pairs)
+    for (pair, row), lines in frame.groupby(["pair", "row"]):
         centre, half = mean_and_interval(lines[metric])
         old = "†" if "stale" in lines and lines["stale"].any() else ""
         spread = f"<br><small>± {100 * half:.1f}</small>" if len(lines) >= LEAST_SEEDS else ""
         text.loc[row, pair] = f"{100 * centre:.1f}{old}{spread}"
 
-    def marks(column):
-        return np.where(column.index == best(frame, metric, column.name)[0], "font-weight: bold", "")
-
-    style = text.style.apply(marks).format_index(label).set_caption(caption)
+    style = text.style.apply(lambda c: np.where(c.index == best(frame, metric, c.name)[0], "font-weight: bold", ""))
+    style = style.format_index(label).set_caption(caption)
     return style.format_index(lambda pair: re.sub("([_&])", r"\1<wbr>", pair).replace("/", "/<br>"), axis=1)

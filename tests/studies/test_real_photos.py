@@ -115,9 +115,10 @@ def test_the_first_pair_comes_first_and_both_generators_are_asked_for(folder):
     count = 2 * len(real_photos.ROWS)
     assert set(pairs[:count]) == {("Smiling", "Male")} and ("Smiling", "Male") not in pairs[count:]
     assert {cell.seed for cell in first[count : count + 8 * len(real_photos.ROWS)]} == {0}
-    assert {cell.row for cell in cells if cell not in first} == {
-        r for r in real_photos.ROWS if "diga" in r or "pseudo" in r
-    }
+    other = [cell for cell in cells if cell not in first]
+    assert {cell.row for cell in other} == {"diga-paper", "diga-one-stage"}
+    assert {(cell.target, cell.spurious) for cell in other} == {("Smiling", "Male"), ("Young", "Male")}
+    assert not any(cell.generator for cell in other) and len(other) == 2 * 2 * 2
     with pytest.raises(ValueError, match="holds none of celeba"):
         real_photos.cells(folder + "/celeba")
     with pytest.raises(ValueError, match="No such pair"):

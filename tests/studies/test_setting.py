@@ -77,10 +77,11 @@ def test_what_is_not_asked_for_is_not_computed_and_what_is_is_computed_once(sett
     assert setting.generator.encoded == 1 and torch.equal(model.faces.codes, setting.codes)
 
 
-def test_where_the_target_has_no_prompts_the_clusters_choose_the_combination(setting):
+def test_where_the_target_has_no_prompts_only_the_codes_are_asked(setting):
     assert setting.asked == "Smiling" and setting.scorer
     other = replace(setting, split=replace(setting.split, target="Hat"), text=lambda: 1 / 0)
     assert not other.scorer and torch.equal(other.judged.direction, setting.plain.direction)
+    assert torch.equal(other.named.direction, setting.refined.direction), "nor can words be tried against it"
 
 
 def test_another_process_finds_codes_and_directions_on_disk(setting):
