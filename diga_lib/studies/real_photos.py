@@ -28,7 +28,7 @@ from diga_lib.studies.weights import contrastive
 
 CELEBA = tuple(pair for pair in grids.PAIRS if pair[1] != "Ethnicity")
 TWO_GENERATORS = (("Smiling", "Male"), ("Young", "Male"))  # pairs that have one of the biased images alone, too
-PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (("Dog", "Dark_Fur"),)}
+PAIRS = {"celeba": CELEBA, "utkface": (("Male", "Ethnicity"),), "dogs-vs-cats": (grids.CRITTERS,)}
 SIZES = {
     "quick": Sizes(0, 2_000, 200, 4, 2, 1),
     "table": Sizes(0, 4_000, 500, 6, 6, 3),
