@@ -65,6 +65,13 @@ def test_a_page_loads_only_what_the_book_has(name):
             assert (HTML / unquote(urlsplit(address).path)).is_file(), address
 
 
+@each_chapter
+def test_no_output_is_the_name_of_an_object(name):
+    """As of Markdown without a text, which has nothing else to show."""
+    outputs = [output.text for output in page(name).select(".cell_output")]
+    assert not [text for text in outputs if re.search(r"<[\w.]+ (object|at 0x)", text)]
+
+
 def test_stylesheets_load_only_what_the_book_has():
     sheets = list(HTML.rglob("*.css"))
     assert sheets
